@@ -1,0 +1,257 @@
+"""The bus: NATS with JetStream behind the few verbs that nearmile uses.
+
+A bus that is down stops nobody: publishing drops, requests fail at once with ``BusDown``, and watches resume by
+themselves. Every process holds one ``Bus``.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, KeyValueConfig, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import Error as JetStreamError
+from nats.js.errors import KeyWrongLastSequenceError
+
+from nearmile.base.errors import NearmileError
+
+log = logging.getLogger("nearmile.bus")
+
+KV_CONFIG, KV_MAP, KV_LEASE = "config", "map", "lease"
+KV_CURRENT = "current"
+HITS_STREAM = "HITS"
+HITS_SUBJECT = "hits"  # hits.<edge name>
+# A day of hits of a large network; when full, edges keep their segments on their own disks (DiscardPolicy.NEW).
+HITS_BYTES_MAX = 4 << 30
+KV_BYTES_MAX = 64 << 20
+RECONNECT_PAUSE_S = 0.2
+REQUEST_TIMEOUT_S = 2.0
+# A watch also asks for the key's value now and then, so that a lost update heals.
+WATCH_RECHECK_S = 5.0
+
+Handler = Callable[[Msg], Awaitable[None]]
+Watcher = Callable[[int, bytes], None]
+FAULTS = (NatsError, JetStreamError, OSError, TimeoutError, asyncio.TimeoutError)
+
+
+class BusDown(NearmileError):
+    """The bus does not answer now."""
+
+
+class Conflict(NearmileError):
+    """A compare-and-swap lost: somebody else wrote first."""
+
+
+class Bus:
+    """One process's connection. ``on_up`` and ``on_down`` are called at each change of the connection."""
+
+    def __init__(self, url: str, token: str, name: str) -> None:
+        self.url, self.token, self.name = url, token, name
+        self.on_up: list[Callable[[], None]] = []
+        self.on_down: list[Callable[[], None]] = []
+        self._client = Client()
+        self._js: JetStreamContext | None = None
+        self._subscriptions: list[tuple[str, Handler]] = []
+        self._watches: list[tuple[str, str, Watcher]] = []
+        self._watching: list[asyncio.Task[None]] = []
+        self._connecting: asyncio.Task[None] | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether the bus can be used at this moment."""
+        return self._js is not None and self._client.is_connected
+
+    @property
+    def js(self) -> JetStreamContext:
+        """JetStream; BusDown where there is none now."""
+        if self._js is None or not self._client.is_connected:
+            raise BusDown("the bus (NATS) does not answer")
+        return self._js
+
+    def start(self) -> None:
+        """Connects in the background, for as long as it takes."""
+        self._connecting = asyncio.create_task(self._connect())
+
+    async def connected(self, timeout_s: float) -> bool:
+        """Waits for the first connection; False where none came in time."""
+        if self._connecting is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._connecting), timeout_s)
+        return self.up
+
+    async def close(self) -> None:
+        """Ends the connection; quick also when the server is gone."""
+        for task in [*self._watching, self._connecting]:
+            if task is not None:
+                task.cancel()
+        with contextlib.suppress(*FAULTS):
+            if self._client.is_connected:
+                await asyncio.wait_for(self._client.flush(1), 1.5)
+        with contextlib.suppress(*FAULTS):
+            await asyncio.wait_for(self._client.close(), 1)
+
+    def publish(self, subject: str, data: bytes) -> None:
+        """Best effort: what is published while the bus is down is dropped (never queued, so never stale)."""
+        if self.up:
+            task = asyncio.ensure_future(self._client.publish(subject, data))
+            task.add_done_callback(_swallow)
+
+    async def request(self, subject: str, data: bytes, timeout_s: float = REQUEST_TIMEOUT_S) -> bytes:
+        """One answer to one question; BusDown where none came."""
+        if not self.up:
+            raise BusDown("the bus (NATS) does not answer")
+        try:
+            return (await self._client.request(subject, data, timeout=timeout_s)).data
+        except FAULTS as error:
+            raise BusDown(f"no answer on {subject!r} within {timeout_s} s") from error
+
+    async def request_many(self, subject: str, data: bytes, enough: int, timeout_s: float) -> list[bytes]:
+        """Answers of several processes to one question: returns at ``enough`` answers or at the time limit."""
+        if not self.up:
+            raise BusDown("the bus (NATS) does not answer")
+        answers: list[bytes] = []
+        done = asyncio.Event()
+
+        async def take(message: Msg) -> None:
+            answers.append(message.data)
+            if len(answers) >= enough:
+                done.set()
+
+        inbox = self._client.new_inbox()
+        subscription = await self._client.subscribe(inbox, cb=take)
+        try:
+            await self._client.publish(subject, data, reply=inbox)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(done.wait(), timeout_s)
+        finally:
+            with contextlib.suppress(*FAULTS):
+                await subscription.unsubscribe()
+        return answers
+
+    def subscribe(self, subject: str, handler: Handler) -> None:
+        """Calls ``handler`` with each message, now or once the bus is up. (NATS renews it after a reconnect.)"""
+        self._subscriptions.append((subject, handler))
+        if self.up:
+            task = asyncio.ensure_future(self._client.subscribe(subject, cb=handler))
+            task.add_done_callback(_swallow)
+
+    def watch(self, bucket: str, key: str, callback: Watcher) -> None:
+        """Calls ``callback(revision, value)`` with the key's value now and at each change, across reconnects."""
+        self._watches.append((bucket, key, callback))
+        if self.up:
+            self._watching.append(asyncio.create_task(self._watch(bucket, key, callback)))
+
+    async def get(self, bucket: str, key: str) -> tuple[int, bytes] | None:
+        """The key's revision and value; None where it has none."""
+        try:
+            entry = await (await self.js.key_value(bucket)).get(key)
+        except nats.js.errors.NotFoundError:
+            return None
+        except FAULTS as error:
+            raise BusDown(f"cannot read {bucket}/{key}: {error}") from error
+        return entry.revision or 0, entry.value or b""
+
+    async def put(self, bucket: str, key: str, value: bytes, expected_revision: int) -> int:
+        """Compare-and-swap: writes if the key's revision is still the expected one (0: does not exist yet).
+
+        Returns the new revision; raises Conflict where somebody wrote meanwhile, BusDown where nobody answers.
+        """
+        try:
+            store = await self.js.key_value(bucket)
+            return await store.update(key, value, last=expected_revision)
+        except KeyWrongLastSequenceError as error:
+            raise Conflict(f"{bucket}/{key} is no longer at revision {expected_revision}") from error
+        except FAULTS as error:
+            raise BusDown(f"cannot write {bucket}/{key}: {error}") from error
+
+    async def create_stores(self) -> None:
+        """Creates buckets and streams where they are missing (the controller does, at start and reconnect)."""
+        js = self.js
+        for bucket, history in ((KV_CONFIG, 16), (KV_MAP, 16), (KV_LEASE, 1)):
+            await js.create_key_value(
+                KeyValueConfig(bucket=bucket, history=history, storage=StorageType.FILE, max_bytes=KV_BYTES_MAX)
+            )
+        await js.add_stream(
+            StreamConfig(
+                name=HITS_STREAM,
+                subjects=[f"{HITS_SUBJECT}.*"],
+                retention=RetentionPolicy.WORK_QUEUE,
+                storage=StorageType.FILE,
+                discard=DiscardPolicy.NEW,
+                max_bytes=HITS_BYTES_MAX,
+                duplicate_window=120,
+            )
+        )
+
+    async def _connect(self) -> None:
+        while True:
+            try:
+                await self._client.connect(
+                    self.url,
+                    name=self.name,
+                    token=self.token or None,
+                    connect_timeout=1,
+                    max_reconnect_attempts=-1,
+                    # nats-py types whole seconds, but sleeps for what it is given.
+                    reconnect_time_wait=RECONNECT_PAUSE_S,  # type: ignore[arg-type]
+                    ping_interval=5,
+                    error_cb=self._error,
+                    disconnected_cb=self._lost,
+                    reconnected_cb=self._back,
+                )
+            except FAULTS:
+                await asyncio.sleep(RECONNECT_PAUSE_S)
+                continue
+            self._js = self._client.jetstream(timeout=REQUEST_TIMEOUT_S)
+            for subject, handler in self._subscriptions:
+                await self._client.subscribe(subject, cb=handler)
+            await self._back()
+            return
+
+    async def _back(self) -> None:
+        log.info("bus up")
+        for task in self._watching:
+            task.cancel()
+        self._watching = [asyncio.create_task(self._watch(*watch)) for watch in self._watches]
+        for callback in self.on_up:
+            callback()
+
+    async def _lost(self) -> None:
+        if not self._client.is_closed:
+            log.warning("bus down")
+        for callback in self.on_down:
+            callback()
+
+    async def _error(self, error: Exception) -> None:
+        log.debug("bus: %r", error)
+
+    async def _watch(self, bucket: str, key: str, callback: Watcher) -> None:
+        seen = 0
+        while True:
+            try:
+                store = await self.js.key_value(bucket)
+                watcher = await store.watch(key)
+                while True:
+                    try:
+                        entry = await watcher.updates(timeout=WATCH_RECHECK_S)  # type: ignore[no-untyped-call]
+                    except (TimeoutError, NatsError):
+                        entry = await store.get(key)
+                    revision = entry.revision or 0 if entry is not None else 0
+                    if entry is not None and entry.value is not None and revision != seen:
+                        seen = revision
+                        callback(revision, entry.value)
+            except (*FAULTS, BusDown) as error:
+                log.debug("watch %s/%s: %r", bucket, key, error)
+                await asyncio.sleep(RECONNECT_PAUSE_S)
+
+
+def _swallow(task: asyncio.Future[Any]) -> None:
+    """A lost best-effort message is no fault; anything else is."""
+    if not task.cancelled() and task.exception() is not None and not isinstance(task.exception(), FAULTS):
+        log.error("bus: %r", task.exception())

@@ -1,0 +1,156 @@
+"""What every process of the network does alike: configuration, map, bus, heartbeats, last known good, a clean end.
+
+A role is a coroutine ``run(runtime)`` in the module of its name. It sets itself up, says ``runtime.ready = True``,
+waits for ``runtime.stopping`` and tidies up.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Protocol, TypeVar, cast
+
+import msgspec
+import uvloop
+
+from nearmile.config.layout import Config, Process
+from nearmile.fleet.beat import SUBJECT, Beat
+from nearmile.mapping.map import Map
+from nearmile.services import state
+from nearmile.services.bus import KV_CONFIG, KV_CURRENT, KV_MAP, Bus
+
+log = logging.getLogger("nearmile")
+T = TypeVar("T")
+
+
+class RoleModule(Protocol):
+    """The module ``nearmile.services.<role>``."""
+
+    run: Callable[["Runtime"], Awaitable[None]]
+
+
+class Runtime:
+    """One process: who it is, what it knows, whom it can talk to."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.root = root
+        self.folder = state.process_folder(root, name)
+        initial = state.read_config(root)
+        kept = _last_good(self.folder / "config.json", Config)
+        self.config = kept if kept is not None and kept.version >= initial.version else initial
+        self.me: Process = self.config.process(name)
+        self.map = _last_good(self.folder / "map.json", Map)
+        self.bus = Bus(state.bus_url(self.config), state.read_token(root), name)
+        self.stopping = asyncio.Event()
+        self.ready = False
+        self.requests = 0
+        """Requests answered since the start; the role counts, the heartbeat tells the rate."""
+        self.detail: dict[str, float] = {}
+        self.epoch = int(time.time() * 1000)
+        self._on_config: list[Callable[[Config], None]] = []
+        self._on_map: list[Callable[[Map], None]] = []
+
+    def on_config(self, callback: Callable[[Config], None]) -> None:
+        """Calls back with the configuration now and with every later one."""
+        self._on_config.append(callback)
+        callback(self.config)
+
+    def on_map(self, callback: Callable[[Map], None]) -> None:
+        """Calls back with the map now, if one is known, and with every later one."""
+        self._on_map.append(callback)
+        if self.map is not None:
+            callback(self.map)
+
+    async def live(self, role: RoleModule) -> None:
+        """The whole life of the process."""
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self.stopping.set)
+        self.bus.watch(KV_CONFIG, KV_CURRENT, self._take_config)
+        self.bus.watch(KV_MAP, KV_CURRENT, self._take_map)
+        self.bus.start()
+        beating = asyncio.create_task(self._beat())
+        try:
+            await role.run(self)
+        finally:
+            self.ready = False
+            beating.cancel()
+            await self.bus.close()
+
+    def _take_config(self, _revision: int, value: bytes) -> None:
+        new = _decode(value, Config)
+        if new is not None and new.version > self.config.version:
+            state.write_atomically(self.folder / "config.json", value)
+            self.config = new
+            for callback in self._on_config:
+                callback(new)
+
+    def _take_map(self, _revision: int, value: bytes) -> None:
+        new = _decode(value, Map)
+        if new is not None and (self.map is None or (new.term, new.version) > (self.map.term, self.map.version)):
+            state.write_atomically(self.folder / "map.json", value)
+            self.map = new
+            for callback in self._on_map:
+                callback(new)
+
+    async def _beat(self) -> None:
+        seq, requests, cpu_s, at_s = 0, 0, time.process_time(), time.monotonic()
+        while True:
+            await asyncio.sleep(self.config.network.health.beat_ms / 1000)
+            seq += 1
+            now_s, now_cpu_s = time.monotonic(), time.process_time()
+            elapsed_s = max(now_s - at_s, 1e-3)
+            beat = Beat(
+                name=self.me.name,
+                role=self.me.role,
+                epoch=self.epoch,
+                seq=seq,
+                ready=self.ready and not self.stopping.is_set(),
+                requests_per_s=(self.requests - requests) / elapsed_s,
+                cpu=(now_cpu_s - cpu_s) / elapsed_s,
+                config_version=self.config.version,
+                map_version=self.map.version if self.map is not None else 0,
+                detail=self.detail,
+            )
+            requests, cpu_s, at_s = self.requests, now_cpu_s, now_s
+            self.bus.publish(f"{SUBJECT}.{self.me.name}", msgspec.msgpack.encode(beat))
+
+
+def _decode(data: bytes, kind: type[T]) -> T | None:
+    """None where the bytes are not what they should be: a bad message never replaces what works."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        log.error("a %s that cannot be read is ignored: %s", kind.__name__, error)
+        return None
+
+
+def _last_good(path: Path, kind: type[T]) -> T | None:
+    with contextlib.suppress(FileNotFoundError):
+        return _decode(path.read_bytes(), kind)
+    return None
+
+
+def main() -> None:
+    """``python -m nearmile.services.runtime STATE NAME``: how the agent starts a process."""
+    root, name = Path(sys.argv[1]), sys.argv[2]
+    logging.basicConfig(
+        level=os.environ.get("NEARMILE_LOG", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+    async def live() -> None:
+        runtime = Runtime(root, name)
+        module = importlib.import_module(f"nearmile.services.{runtime.me.role}")
+        await runtime.live(cast(RoleModule, module))
+
+    uvloop.run(live())
+
+
+if __name__ == "__main__":
+    main()

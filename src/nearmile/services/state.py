@@ -1,0 +1,65 @@
+"""The state folder: what a network keeps on a machine's disk, and where.
+
+``config.json`` the configuration as checked at `up`; ``token`` the bus's credential (0600); ``status.json``
+what the agent sees; ``nats/`` the bus's own data; ``processes/NAME/`` each process's; ``log/NAME.log`` its words.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+import msgspec
+import platformdirs
+
+from nearmile.base.errors import NearmileError
+from nearmile.config.layout import Config
+
+
+def default_root() -> Path:
+    """Where state lives unless somebody says otherwise: $NEARMILE_STATE, else the platform's state folder."""
+    return Path(os.environ.get("NEARMILE_STATE") or platformdirs.user_state_dir("nearmile"))
+
+
+def process_folder(root: Path, name: str) -> Path:
+    """A process's own folder, made if need be."""
+    folder = root / "processes" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replaces the file whole: a reader, or a restart, sees the old bytes or the new ones."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), mode)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read_config(root: Path) -> Config:
+    """The configuration that `up` checked; NearmileError where the folder holds no network."""
+    path = root / "config.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Config)
+    except FileNotFoundError:
+        raise NearmileError(f"{root} holds no network; start one with `nearmile up DIR`") from None
+    except msgspec.DecodeError as error:
+        raise NearmileError(f"{path} cannot be read ({error}); `nearmile up DIR` writes it anew") from None
+
+
+def bus_url(config: Config) -> str:
+    """Where the bus is: the document's cluster, or the server that the agent starts."""
+    if config.network.nats is not None:
+        return config.network.nats
+    bus = config.process("nats")
+    return f"nats://{bus.address}:{bus.port}"
+
+
+def read_token(root: Path) -> str:
+    """The credential that only this network's processes know."""
+    path = root / "token"
+    return path.read_text().strip() if path.exists() else ""
