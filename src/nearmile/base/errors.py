@@ -2,4 +2,21 @@
 
 
 class NearmileError(Exception):
-    """An error that a person caused or can mend; its text is shown without a traceback."""
+    """An error that a person caused or can mend; its text is shown without a traceback.
+
+    ``exit_code`` is what the command ends with.
+    """
+
+    exit_code = 1
+
+
+class WrongInput(NearmileError):
+    """Arguments or documents that are not what they should be."""
+
+    exit_code = 2
+
+
+class NotRunning(NearmileError):
+    """No network runs where one was expected."""
+
+    exit_code = 3

@@ -48,6 +48,8 @@ class Config(Struct, frozen=True, kw_only=True):
     network: Network
     sites: tuple[NamedSite, ...]
     processes: tuple[Process, ...]
+    loopback: str
+    """The block that the addresses come from."""
 
     def process(self, name: str) -> Process:
         """The process of that name; KeyError where there is none."""
@@ -97,7 +99,9 @@ def lay_out(
         named.append(NamedSite(name=name, serial=serial_of(name, site), origin=origin.rstrip("/"), document=site))
     processes += _nameservers(network, points, block)
     processes += _edges(network, points, block)
-    return Config(version=version, network=network, sites=tuple(named), processes=tuple(processes))
+    return Config(
+        version=version, network=network, sites=tuple(named), processes=tuple(processes), loopback=str(block)
+    )
 
 
 def _address(block: IPv4Network, net: int, host: int) -> str:

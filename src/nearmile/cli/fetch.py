@@ -1,0 +1,224 @@
+"""``nearmile fetch``: what a user in some place gets, and every step on the way there."""
+
+import argparse
+import http.client
+import time
+from contextlib import closing
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+import uvloop
+from rich.console import Console
+
+from nearmile.base.errors import NearmileError, WrongInput
+from nearmile.base.gazetteer import find_city, near_misses
+from nearmile.base.geography import distance_km, expected_rtt_ms
+from nearmile.cli import status
+from nearmile.config.layout import Config
+from nearmile.mapping.map import Map, unit_of
+from nearmile.mapping.places import Places
+from nearmile.services import state
+from nearmile.services.resolver import Resolution, Resolver
+
+TIMEOUT_S = 10.0
+CANDIDATES_SHOWN = 3
+CHUNK_BYTES = 65536
+
+
+class Fetched(msgspec.Struct, kw_only=True):
+    """One response and how it was reached."""
+
+    status: int
+    server: str
+    cache: str
+    bytes: int
+    connect_ms: float
+    first_byte_ms: float
+    body_ms: float
+    headers: list[tuple[str, str]]
+    attempts: list[str]
+
+
+def fetch(args: argparse.Namespace) -> int:
+    """Prints the steps, or JSON; exit code 1 where the response is an error (400 and above)."""
+    url = urlsplit(args.url)
+    if url.scheme != "http" or not url.hostname:
+        raise WrongInput(f"{args.url!r} is not a URL such as http://www.example.test/")
+    status.read(args.state)
+    config = state.read_config(args.state)
+    client = client_address(args.where) if args.where else None
+    started_s = time.perf_counter()
+    resolution = uvloop.run(resolve(config, url.hostname, client))
+    fetched = get(config, url, resolution.addresses, client, args.output)
+    total_ms = (time.perf_counter() - started_s) * 1000
+    region = next((p.region for p in config.processes if p.name == fetched.server), "")
+    if args.json:
+        print(msgspec.json.encode(_result(fetched, resolution, region, total_ms)).decode())
+    else:
+        console = Console(highlight=False)
+        _show_choice(args, config, client, resolution, region, console)
+        _show_response(url, fetched, region, total_ms, console)
+    return 0 if fetched.status < 400 else 1
+
+
+def client_address(where: str) -> str:
+    """The address of a user at a place: the address itself, or one of a network in that city."""
+    try:
+        return str(ip_address(where))
+    except ValueError:
+        city = find_city(where)
+    if city is None:
+        hints = near_misses(where)
+        raise WrongInput(
+            f"{where!r} is neither an address nor a city we know"
+            + (f"; did you mean {' or '.join(hints)}?" if hints else "")
+        )
+    return city.address
+
+
+async def resolve(config: Config, hostname: str, client: str | None) -> Resolution:
+    """Asks the network's own name servers, from the top."""
+    servers = config.of_role("nameserver")
+    tops = [(one.address, one.port) for one in servers if one.tier == "top"]
+    with closing(Resolver(tops, config.network.dns.port, client)) as resolver:
+        return await resolver.resolve(hostname)
+
+
+def get(
+    config: Config, url: SplitResult, addresses: tuple[str, ...], client: str | None, output: Path | None
+) -> Fetched:
+    """Fetches from the first address that answers."""
+    port = url.port or config.network.edge.http_port
+    attempts: list[str] = []
+    for address in addresses:
+        try:
+            return _get_one(url, address, port, client, output, attempts)
+        except (OSError, http.client.HTTPException) as error:
+            attempts.append(f"{address}: {error or type(error).__name__}")
+    raise NearmileError(f"no server answered for {url.geturl()}: {'; '.join(attempts)}")
+
+
+def _get_one(
+    url: SplitResult, address: str, port: int, client: str | None, output: Path | None, attempts: list[str]
+) -> Fetched:
+    started_s = time.perf_counter()
+    connection = http.client.HTTPConnection(address, port, timeout=TIMEOUT_S)
+    with closing(connection):
+        connection.connect()
+        connected_s = time.perf_counter()
+        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        headers = {"Host": url.netloc, "User-Agent": "nearmile-fetch", "Accept": "*/*"}
+        if client is not None:
+            headers["X-Forwarded-For"] = client
+        connection.request("GET", target, headers=headers)
+        response = connection.getresponse()
+        first_s = time.perf_counter()
+        body_bytes = 0
+        with open(output or "/dev/null", "wb") as file:
+            while chunk := response.read(CHUNK_BYTES):
+                body_bytes += len(chunk)
+                file.write(chunk)
+        ended_s = time.perf_counter()
+    server, cache = read_cache_status(response.getheader("Cache-Status", ""))
+    return Fetched(
+        status=response.status,
+        server=server,
+        cache=cache,
+        bytes=body_bytes,
+        connect_ms=(connected_s - started_s) * 1000,
+        first_byte_ms=(first_s - connected_s) * 1000,
+        body_ms=(ended_s - first_s) * 1000,
+        headers=response.getheaders(),
+        attempts=attempts,
+    )
+
+
+def read_cache_status(value: str) -> tuple[str, str]:
+    """Server and outcome from Cache-Status (RFC 9211): the last member is of the cache nearest to the user."""
+    server, _, parameters = value.split(",")[-1].strip().partition(";")
+    given = dict(p.strip().partition("=")[::2] for p in parameters.split(";"))
+    if "hit" in given:
+        return server, "hit"
+    words = {"uri-miss": "miss", "vary-miss": "miss", "miss": "miss", "stale": "revalidated"}
+    if given.get("fwd") == "stale" and given.get("fwd-status") != "304":
+        return server, "miss"
+    return server, words.get(given.get("fwd", ""), given.get("fwd", "") or "none")
+
+
+def _result(fetched: Fetched, resolution: Resolution, region: str, total_ms: float) -> dict[str, Any]:
+    return {
+        "status": fetched.status,
+        "region": region,
+        "server": fetched.server,
+        "cache": fetched.cache,
+        "dns": [
+            {"tier": step.tier, "server": step.server, "answers": step.answers, "ttl_s": step.ttl_s}
+            for step in resolution.steps
+        ],
+        "bytes": fetched.bytes,
+        "total_ms": round(total_ms, 2),
+    }
+
+
+def _show_choice(
+    args: argparse.Namespace,
+    config: Config,
+    client: str | None,
+    resolution: Resolution,
+    region: str,
+    console: Console,
+) -> None:
+    for step in resolution.steps:
+        console.print(
+            f"[bold]dns {step.tier:4}[/bold] {step.server}  {step.question}  "
+            f"TTL {step.ttl_s} s  {step.elapsed_ms:.1f} ms"
+        )
+        for answer in step.answers:
+            console.print(f"           {answer}")
+    if client is None:
+        console.print("[bold]place   [/bold] nobody said where the user is; the network's fallback order is used")
+        return
+    place = Places.open(config.network).lookup(client)
+    where = ", ".join(part for part in (place.city, place.state, place.country) if part) or "nowhere known"
+    console.print(f"[bold]place   [/bold] {client} is in {where}; mapping unit {unit_of(place) or '(fallback)'}")
+    current = newest_map(args.state, config)
+    if current is None or place.point is None:
+        return
+    ranked = current.units.get(unit_of(place)) or current.units.get(place.country) or current.fallback
+    for index in ranked[:CANDIDATES_SHOWN]:
+        candidate = current.regions[index]
+        km = distance_km(place.point, candidate.point)
+        chosen = "  <- chosen" if candidate.name == region else ""
+        console.print(
+            f"[bold]region  [/bold] {candidate.name}: {km:,.0f} km, about {expected_rtt_ms(km):.0f} ms, "
+            f"{len(candidate.servers)} live servers{chosen}"
+        )
+
+
+def newest_map(root: Path, config: Config) -> Map | None:
+    """The newest map that a name server of this machine keeps on its disk."""
+    maps = []
+    for server in config.of_role("nameserver"):
+        path = root / "processes" / server.name / "map.json"
+        if path.exists():
+            maps.append(msgspec.json.decode(path.read_bytes(), type=Map))
+    return max(maps, key=lambda each: (each.term, each.version), default=None)
+
+
+def _show_response(url: SplitResult, fetched: Fetched, region: str, total_ms: float, console: Console) -> None:
+    for attempt in fetched.attempts:
+        console.print(f"[bold]failed  [/bold] {attempt}")
+    colour = "green" if fetched.status < 400 else "red"
+    console.print(f"[bold]server  [/bold] {fetched.server or '?'} in {region or '?'}; cache: {fetched.cache}")
+    console.print(
+        f"[bold]response[/bold] [{colour}]{fetched.status}[/{colour}], {fetched.bytes:,} bytes: {url.geturl()}"
+    )
+    for name, value in fetched.headers:
+        console.print(f"           {name}: {value}", markup=False)
+    console.print(
+        f"[bold]time    [/bold] connect {fetched.connect_ms:.1f} ms, first byte {fetched.first_byte_ms:.1f} ms, "
+        f"body {fetched.body_ms:.1f} ms; {total_ms:.1f} ms in all"
+    )

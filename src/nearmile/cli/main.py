@@ -1,0 +1,118 @@
+"""The ``nearmile`` command: reads the arguments, calls the rooms, shows what they say."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nearmile.base.errors import NearmileError
+from nearmile.cli import fetch, purge, report, run, status
+from nearmile.services.state import default_root
+
+EXIT_CODES = """exit codes:
+  0  it worked
+  1  it did not (the fetch failed, not every server confirmed the purge, the network is not ready...)
+  2  the arguments or the documents are wrong
+  3  no network runs on this state folder"""
+DEFAULT_WINDOW_S = 60
+
+
+def seconds(text: str) -> int:
+    """`60`, `60s`, `5m`, `2h` or `1d` in seconds; `all` is 0, everything kept."""
+    if text == "all":
+        return 0
+    scale = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(text[-1:], 0)
+    digits = text[:-1] if scale else text
+    if not digits.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time span: write 60s, 5m, 2h, 1d or all")
+    return int(digits) * (scale or 1)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's grammar."""
+    top = argparse.ArgumentParser(
+        prog="nearmile",
+        description="A content delivery network: run it, look at it, use it.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, action: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
+        sub.formatter_class = argparse.RawDescriptionHelpFormatter
+        sub.set_defaults(action=action)
+        return sub
+
+    def with_state(sub: argparse.ArgumentParser) -> None:
+        text = "where the network keeps its state (default: $NEARMILE_STATE, else %(default)s)"
+        sub.add_argument("--state", type=Path, default=default_root(), metavar="DIR", help=text)
+
+    def with_json(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--json", action="store_true", help="print JSON for programs")
+
+    up = command("up", run.up, "Run the whole network of a folder of documents on this machine.")
+    up.add_argument("folder", type=Path, metavar="DIR", help="folder with network.toml and sites/*.toml")
+    up.add_argument("--detach", action="store_true", help="return when it is ready; stop it with `nearmile down`")
+    with_state(up)
+    with_state(command("down", run.down, "Stop the network that runs on a state folder."))
+    check = command("check", run.check, "Check documents: all errors at once, nothing is started.")
+    check.add_argument("folder", type=Path, metavar="DIR", help="folder with network.toml and sites/*.toml")
+
+    sub = command("status", status.status, "Show what runs, how it is, and its load.")
+    with_state(sub)
+    with_json(sub)
+
+    sub = command("fetch", fetch.fetch, "Fetch a URL as a user somewhere would, showing every step.")
+    sub.add_argument("url", metavar="URL", help="http://HOST[:PORT]/PATH; the port defaults to the network's own")
+    sub.add_argument(
+        "--from", dest="where", metavar="CITY|ADDRESS", help="where the user is: a city, or an address"
+    )
+    sub.add_argument("--output", type=Path, metavar="FILE", help="keep the body in a file")
+    with_state(sub)
+    with_json(sub)
+
+    sub = command("report", report.report, "Show who was served what, up to a few seconds ago.")
+    sub.add_argument(
+        "--last",
+        type=seconds,
+        default=DEFAULT_WINDOW_S,
+        metavar="SPAN",
+        help="60s, 5m, 2h, 1d or all (default 60s)",
+    )
+    sub.add_argument(
+        "--by",
+        default="site,region",
+        metavar="KEYS",
+        help="comma-separated: site, region, server, country, state, status, cache (default %(default)s)",
+    )
+    with_state(sub)
+    with_json(sub)
+
+    sub = command("purge", purge.purge, "Remove a URL from every server's cache; returns when all have confirmed.")
+    sub.add_argument("url", metavar="URL", help="http://HOST/PATH")
+    with_state(sub)
+    with_json(sub)
+
+    sub = command("geography", run.geography, "Install the full address-to-place database (about 130 MB, by npm).")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command and exits with its code."""
+    args = parser().parse_args(arguments)
+    try:
+        code: int = args.action(args)
+    except NearmileError as error:
+        print(f"nearmile: {error}", file=sys.stderr)
+        code = getattr(error, "exit_code", 1)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone: nothing to say, and nobody to say it to
+        code = 1
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""``nearmile report``: hits and bytes, by whatever one asks."""
+
+import argparse
+from typing import Any
+
+import msgspec
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from nearmile.base.errors import NearmileError, WrongInput
+from nearmile.cli import status
+from nearmile.services import state
+from nearmile.services.bus import Bus
+
+CONNECT_PATIENCE_S = 3.0
+ANSWER_PATIENCE_S = 10.0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Prints the rows, most hits first."""
+    status.read(args.state)
+    by = [key.strip() for key in args.by.split(",") if key.strip()]
+    answer = uvloop.run(_ask(args, by))
+    if "error" in answer:
+        raise WrongInput(answer["error"])
+    if args.json:
+        print(msgspec.json.encode(answer).decode())
+    else:
+        _show(answer, by, Console())
+    return 0
+
+
+async def _ask(args: argparse.Namespace, by: list[str]) -> dict[str, Any]:
+    config = state.read_config(args.state)
+    bus = Bus(state.bus_url(config), state.read_token(args.state), "report")
+    bus.start()
+    try:
+        if not await bus.connected(CONNECT_PATIENCE_S):
+            raise NearmileError("the bus (NATS) does not answer; try again when `nearmile status` says it is up")
+        question = msgspec.json.encode({"last_s": args.last, "by": by})
+        answer: dict[str, Any] = msgspec.json.decode(await bus.request("report", question, ANSWER_PATIENCE_S))
+        return answer
+    finally:
+        await bus.close()
+
+
+def _show(answer: dict[str, Any], by: list[str], console: Console) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for key in by:
+        table.add_column(key)
+    table.add_column("hits", justify="right")
+    table.add_column("bytes", justify="right")
+    for row in answer["rows"]:
+        table.add_row(*(str(row[key]) or "-" for key in by), f"{row['hits']:,}", f"{row['bytes']:,}")
+    if answer["rows"]:
+        console.print(table)
+    window = f"the last {answer['window_s']} s" if answer["window_s"] else "all that is kept"
+    hits = sum(row["hits"] for row in answer["rows"])
+    console.print(f"{hits:,} hits in {window}" + (f"; {answer['lost']:,} lost" if answer.get("lost") else ""))

@@ -1,0 +1,180 @@
+"""``nearmile up``, ``down``, ``check`` and ``geography``."""
+
+import argparse
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import uvloop
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from nearmile.base.errors import NearmileError, NotRunning
+from nearmile.cli import status
+from nearmile.config.layout import Config, at_version
+from nearmile.config.read import read_config
+from nearmile.services import agent, children, state
+
+READY_PATIENCE_S = 60.0
+STOP_PATIENCE_S = 30.0
+POLL_S = 0.1
+LOOPBACK_NETS = range(20, 251)
+
+
+def check(args: argparse.Namespace) -> int:
+    """Reads the documents and says what they describe; errors come as WrongInput."""
+    config = read_config(args.folder, 1)
+    network, servers, nameservers = config.network, config.of_role("edge"), config.of_role("nameserver")
+    print(
+        f"{args.folder}: correct; network {network.name} has {len(network.regions)} regions with {len(servers)} "
+        f"servers, {len(nameservers)} name servers and {len(config.sites)} site(s)"
+    )
+    return 0
+
+
+def up(args: argparse.Namespace) -> int:
+    """Runs the network in the foreground until Ctrl-C or SIGTERM, or starts it in the background."""
+    console = Console()
+    if args.detach:
+        return _detached(args, console)
+    with agent.sole(args.state):
+        config = settle(args.folder, args.state)
+        uvloop.run(_foreground(args.state, config, console))
+    return 0
+
+
+def settle(folder: Path, root: Path) -> Config:
+    """Reads the documents, finds free addresses, and writes what `up` is to run to the state folder."""
+    previous = None
+    if (root / "config.json").exists():
+        previous = state.read_config(root)
+    config = read_config(folder, 1)
+    wanted = [config.network.loopback, *(f"127.{net}.0.0/16" for net in LOOPBACK_NETS)]
+    if previous is not None:
+        wanted.insert(0, previous.loopback)
+    busy = []
+    for loopback in wanted:
+        config = read_config(folder, 1, loopback)
+        busy = agent.taken(config)
+        if not busy:
+            break
+    else:
+        raise NearmileError(f"addresses are taken: {', '.join(busy[:4])}...; stop what listens there")
+    if previous is not None:
+        same = at_version(previous, 1) == config
+        config = at_version(config, previous.version + (0 if same else 1))
+    state.write_atomically(root / "config.json", msgspec.json.encode(config))
+    return config
+
+
+async def _foreground(root: Path, config: Config, console: Console) -> None:
+    loop = asyncio.get_running_loop()
+    network = agent.Agent(root, config, lambda line: console.print(f"[yellow]{escape(line)}[/yellow]"))
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(signum, network.stopping.set)
+    running = asyncio.create_task(network.run())
+    started_s = time.monotonic()
+    with _progress(console, config) as progress:
+        bar = progress.add_task("starting", total=len(config.processes))
+        while not (running.done() or network.stopping.is_set() or network.status().ready):
+            progress.update(bar, completed=_ready_count(network.status()))
+            await asyncio.sleep(POLL_S)
+        progress.update(bar, completed=_ready_count(network.status()))
+    if not running.done() and not network.stopping.is_set():
+        _welcome(root, config, network.status(), time.monotonic() - started_s, console)
+        console.print("Ctrl-C stops everything.")
+        await network.stopping.wait()
+    console.print("stopping...")
+    await running
+
+
+def _detached(args: argparse.Namespace, console: Console) -> int:
+    """Starts `nearmile up` in the background and waits until it is ready."""
+    read_config(args.folder, 1)
+    if agent.running(args.state):
+        raise NearmileError(f"a network already runs on {args.state}; stop it with `nearmile down`")
+    log = args.state / "log" / "agent.log"
+    command = [sys.executable, "-m", "nearmile.cli.main", "up", str(args.folder), "--state", str(args.state)]
+    started_s = time.monotonic()
+    with children.open_log(log) as out:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    now: agent.Status | None = None
+    while time.monotonic() - started_s < READY_PATIENCE_S:
+        if process.poll() is not None:
+            raise NearmileError(f"it ended at once; {log} says:\n{_tail(log)}")
+        try:
+            now = status.read(args.state)
+        except NotRunning:
+            now = None
+        if now is not None and now.ready and now.agent_pid == process.pid:
+            _welcome(args.state, state.read_config(args.state), now, time.monotonic() - started_s, console)
+            console.print("Stop it with `nearmile down`.")
+            return 0
+        time.sleep(POLL_S)
+    if now is not None:
+        status.show(now, console)
+    raise NearmileError(f"it is not ready after {READY_PATIENCE_S:.0f} s, and goes on trying; see {log.parent}")
+
+
+def down(args: argparse.Namespace) -> int:
+    """Stops the network and waits until all its processes have ended."""
+    now = status.read(args.state)
+    os.kill(now.agent_pid, signal.SIGTERM)
+    deadline_s = time.monotonic() + STOP_PATIENCE_S
+    while agent.running(args.state):
+        if time.monotonic() > deadline_s:
+            raise NearmileError(f"the agent (process {now.agent_pid}) has not stopped in {STOP_PATIENCE_S:.0f} s")
+        time.sleep(POLL_S)
+    print(f"network {now.network} has stopped")
+    return 0
+
+
+def geography(_args: argparse.Namespace) -> int:
+    """Installs the full address-to-place database for all networks of this user."""
+    from nearmile.services.geography import install_full
+
+    print(f"installed in {install_full()}")
+    return 0
+
+
+def _progress(console: Console, config: Config) -> Progress:
+    return Progress(
+        TextColumn(f"network {config.network.name}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("processes ready"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _ready_count(now: agent.Status) -> int:
+    return sum(one.state == "ready" for one in now.processes)
+
+
+def _welcome(root: Path, config: Config, now: agent.Status, elapsed_s: float, console: Console) -> None:
+    status.show(now, console)
+    site, port = config.sites[0], config.network.edge.http_port
+    program = sys.argv[0] if sys.argv[0].endswith("nearmile") else "nearmile"
+    where = "" if root == state.default_root() else f" --state {root}"
+    console.print(f"ready after {elapsed_s:.1f} s; try\n", highlight=False)
+    for words in (
+        f"fetch http://{site.document.hostnames[0]}:{port}/ --from Tokyo",
+        "report --by country,state,region",
+        "status",
+    ):
+        console.print(f"  {program} {words}{where}", highlight=False, soft_wrap=True)
+    console.print()
+
+
+def _tail(path: Path, lines: int = 12) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

@@ -1,0 +1,62 @@
+"""``nearmile status``: what runs and how it is."""
+
+import argparse
+import contextlib
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from nearmile.base.errors import NotRunning
+from nearmile.services import agent
+
+STATE_STYLES = {"ready": "green", "starting": "yellow", "waiting": "red", "silent": "red", "stopped": "dim"}
+
+
+def read(root: Path) -> agent.Status:
+    """The running network's status; NotRunning where no agent holds the folder."""
+    if agent.running(root):
+        with contextlib.suppress(FileNotFoundError):
+            return msgspec.json.decode((root / "status.json").read_bytes(), type=agent.Status)
+    raise NotRunning(f"no network runs on {root}; start one with `nearmile up DIR --state {root}`")
+
+
+def status(args: argparse.Namespace) -> int:
+    """Prints the status; exit code 1 where something is not ready."""
+    now = read(args.state)
+    if args.json:
+        print(msgspec.json.encode(now).decode())
+    else:
+        show(now, Console())
+    return 0 if now.ready else 1
+
+
+def show(now: agent.Status, console: Console) -> None:
+    """The status as a table."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("name", "role", "city", "address", "state"):
+        table.add_column(column)
+    for column in ("requests/s", "cpu", "map", "pid", "restarts"):
+        table.add_column(column, justify="right")
+    for one in now.processes:
+        style = STATE_STYLES[one.state]
+        table.add_row(
+            one.name,
+            one.role,
+            one.city,
+            one.address,
+            f"[{style}]{one.state}[/{style}]",
+            f"{one.requests_per_s:.0f}" if one.requests_per_s else "",
+            f"{one.cpu:.0%}" if one.cpu else "",
+            str(one.map_version or ""),
+            str(one.pid or ""),
+            str(one.restarts or ""),
+        )
+    console.print(table)
+    word = "[green]ready[/green]" if now.ready else "[yellow]not ready[/yellow]"
+    ready = sum(one.state == "ready" for one in now.processes)
+    console.print(
+        f"\nnetwork {now.network}: {word}, {ready} of {len(now.processes)} processes; "
+        f"configuration {now.config_version}, map {now.map_version}"
+    )

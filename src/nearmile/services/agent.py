@@ -1,0 +1,248 @@
+"""The agent: one per machine. Starts, watches and restarts the machine's processes, and says how they are.
+
+Everything it knows is in ``status.json`` of the state folder, so that asking needs neither the bus nor the agent.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from nats.aio.msg import Msg
+
+from nearmile.base.errors import NearmileError
+from nearmile.config.layout import Config, Process
+from nearmile.fleet.beat import SUBJECT, Beat
+from nearmile.fleet.restart import RestartPolicy
+from nearmile.services import children, natsserver, state
+from nearmile.services.bus import Bus
+
+log = logging.getLogger("nearmile.agent")
+
+STATUS_EVERY_S = 0.25
+# A process whose beats stay away for so long (while the bus is up) is shown as silent.
+SILENT_AFTER_S = 2.0
+BUS_PATIENCE_S = 10.0
+
+State = Literal["starting", "ready", "silent", "waiting", "stopped"]
+
+
+class ProcessStatus(msgspec.Struct, kw_only=True):
+    """How one process is.
+
+    ``state``: starting, ready, silent (its heartbeats stay away), waiting (to be started again), stopped.
+    """
+
+    name: str
+    role: str
+    region: str
+    city: str
+    address: str
+    pid: int = 0
+    state: State = "stopped"
+    restarts: int = 0
+    requests_per_s: float = 0.0
+    cpu: float = 0.0
+    config_version: int = 0
+    map_version: int = 0
+    detail: dict[str, float] = {}
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """How the network on this machine is; ``ready`` when every process is."""
+
+    ready: bool
+    network: str
+    agent_pid: int
+    at_s: float
+    bus: bool
+    config_version: int
+    map_version: int
+    processes: list[ProcessStatus]
+
+
+class Agent:
+    """Supervises the processes of one network document on this machine."""
+
+    def __init__(self, root: Path, config: Config, tell: Callable[[str], None]) -> None:
+        self.root, self.config, self._tell = root, config, tell
+        self._commands = {p.name: children.command(root, p) for p in config.processes if p.role != "nats"}
+        if config.network.nats is None:
+            self._commands["nats"] = natsserver.prepare(root, config)
+        self._bus = Bus(state.bus_url(config), state.read_token(root), "agent")
+        self._status = {p.name: _status_of(p) for p in config.processes}
+        self._beats: dict[str, tuple[float, Beat]] = {}
+        self._children: dict[str, children.Child] = {}
+        self._supervisors: list[asyncio.Task[None]] = []
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Starts everything, keeps it running until ``stopping``, then stops everything."""
+        self._bus.subscribe(f"{SUBJECT}.*", self._take_beat)
+        watcher = asyncio.create_task(self._write_status())
+        try:
+            self._supervise("nats")
+            self._bus.start()
+            await self._until_stopping(self._bus.connected(BUS_PATIENCE_S))
+            for name in self._commands:
+                if name != "nats" and not self.stopping.is_set():
+                    self._supervise(name)
+            await self.stopping.wait()
+        finally:
+            await self._stop_all()
+            watcher.cancel()
+            self._save()
+
+    def status(self) -> Status:
+        """How everything is now."""
+        now_s = time.monotonic()
+        for name, one in self._status.items():
+            at_s, beat = self._beats.get(name, (0.0, None))
+            if name not in self._children:
+                continue
+            if name == "nats":
+                one.state = "ready" if self._bus.up else "starting"
+            elif beat is not None and self._bus.up and now_s - at_s > SILENT_AFTER_S:
+                one.state = "silent"
+            elif beat is not None:
+                one.state = "ready" if beat.ready else "starting"
+        return Status(
+            ready=all(one.state == "ready" for one in self._status.values()),
+            network=self.config.network.name,
+            agent_pid=os.getpid(),
+            at_s=time.time(),
+            bus=self._bus.up,
+            config_version=self.config.version,
+            map_version=max(one.map_version for one in self._status.values()),
+            processes=list(self._status.values()),
+        )
+
+    def _supervise(self, name: str) -> None:
+        if name in self._commands:
+            self._supervisors.append(asyncio.create_task(self._keep(name)))
+
+    async def _keep(self, name: str) -> None:
+        """Runs one process for as long as the agent lives, with the restart policy's pauses in between."""
+        policy, one = RestartPolicy(), self._status[name]
+        while not self.stopping.is_set():
+            policy.started(time.monotonic())
+            try:
+                reason = await self._run_once(name)
+            except OSError as error:
+                reason = str(error)
+            one.pid, one.state, one.requests_per_s, one.cpu = 0, "waiting", 0.0, 0.0
+            if self.stopping.is_set():
+                break
+            self._bus.publish(f"exit.{name}", name.encode())
+            now_s = time.monotonic()
+            pause_s = policy.exited(now_s) - now_s
+            one.restarts += 1
+            self._tell(f"{name} ended ({reason}); starts again in {max(0.0, pause_s):.1f} s")
+            await self._until_stopping(asyncio.sleep(pause_s))
+        one.state = "stopped"
+
+    async def _run_once(self, name: str) -> str:
+        """Starts a process and waits for its end; returns the reason."""
+        child = await children.start(self._commands[name], self.root / "log" / f"{name}.log")
+        self._beats.pop(name, None)
+        self._children[name] = child
+        self._status[name].pid, self._status[name].state = child.pid, "starting"
+        code = await child.wait()
+        del self._children[name]
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+    async def _until_stopping(self, wait: Awaitable[object]) -> None:
+        """Waits for something, but no longer than until the agent is told to stop."""
+        task = asyncio.ensure_future(wait)
+        stopping = asyncio.create_task(self.stopping.wait())
+        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+        for each in (task, stopping):
+            each.cancel()
+
+    async def _stop_all(self) -> None:
+        """Roles first, all at once; the bus last, since they say their last words on it."""
+        self.stopping.set()
+        roles = [child for name, child in self._children.items() if name != "nats"]
+        await asyncio.gather(*(child.stop() for child in roles))
+        await self._bus.close()
+        await asyncio.gather(*(child.stop() for child in list(self._children.values())))
+        await asyncio.gather(*self._supervisors, return_exceptions=True)
+
+    async def _take_beat(self, message: Msg) -> None:
+        try:
+            beat = msgspec.msgpack.decode(message.data, type=Beat)
+        except msgspec.DecodeError:
+            return
+        one = self._status.get(beat.name)
+        if one is not None and beat.name in self._children:
+            self._beats[beat.name] = (time.monotonic(), beat)
+            one.requests_per_s, one.cpu = beat.requests_per_s, beat.cpu
+            one.config_version, one.map_version, one.detail = beat.config_version, beat.map_version, beat.detail
+
+    async def _write_status(self) -> None:
+        while True:
+            self._save()
+            await asyncio.sleep(STATUS_EVERY_S)
+
+    def _save(self) -> None:
+        try:
+            state.write_atomically(self.root / "status.json", msgspec.json.encode(self.status()))
+        except OSError as error:  # a full disk must not end the network
+            log.error("cannot write status.json: %s", error)
+
+
+def _status_of(process: Process) -> ProcessStatus:
+    address = f"{process.address}:{process.port}" if process.port else ""
+    return ProcessStatus(
+        name=process.name, role=process.role, region=process.region, city=process.city, address=address
+    )
+
+
+@contextlib.contextmanager
+def sole(root: Path) -> Iterator[None]:
+    """Holds the state folder for one agent; NearmileError where another one has it."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "agent.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NearmileError(
+                f"a network already runs on {root}; stop it with `nearmile down`, or choose another --state"
+            ) from None
+        yield
+
+
+def running(root: Path) -> bool:
+    """Whether an agent holds the state folder."""
+    path = root / "agent.lock"
+    if not path.exists():
+        return False
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def taken(config: Config) -> list[str]:
+    """The addresses of the layout that somebody already listens on (`127.20.0.2:4222`)."""
+    busy = []
+    for process in config.processes:
+        kinds = [socket.SOCK_STREAM] + [socket.SOCK_DGRAM] * (process.role == "nameserver")
+        for kind in kinds if process.port else []:
+            with socket.socket(socket.AF_INET, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
+                try:
+                    probe.bind((process.address, process.port))
+                except OSError:
+                    busy.append(f"{process.address}:{process.port}")
+    return busy

@@ -1,0 +1,83 @@
+"""Starting, watching and ending the operating system's processes, for the agent."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from nearmile.config.layout import Process
+
+PR_SET_PDEATHSIG = 1
+# What processes said is kept from the last start on; a log beyond this is moved aside (one generation).
+LOG_BYTES_MAX = 8 << 20
+# Edges finish what they are sending and save their caches; then there is no more waiting.
+STOP_PATIENCE_S = 8.0
+
+
+def command(root: Path, process: Process) -> list[str]:
+    """How a process of any role but ``nats`` is started."""
+    return [sys.executable, "-m", "nearmile.services.runtime", str(root), process.name]
+
+
+class Child:
+    """One running process."""
+
+    def __init__(self, running: asyncio.subprocess.Process) -> None:
+        self._running = running
+        self.pid = running.pid
+
+    async def wait(self) -> int:
+        """The exit code (negative: the signal that ended it)."""
+        return await self._running.wait()
+
+    def signal(self, signum: int) -> None:
+        """Sends a signal, if it still runs."""
+        with contextlib.suppress(ProcessLookupError):
+            self._running.send_signal(signum)
+
+    async def stop(self) -> None:
+        """Asks it to end; ends it when it does not."""
+        self.signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self._running.wait(), STOP_PATIENCE_S)
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            await self._running.wait()
+
+
+def open_log(path: Path) -> BinaryIO:
+    """The log to append to, the old one moved aside when it has grown too large."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+        path.replace(path.with_suffix(".log.1"))
+    return path.open("ab")
+
+
+async def start(arguments: list[str], log: Path) -> Child:
+    """Starts a process in a session of its own, what it says going to ``log``.
+
+    It gets SIGTERM should the agent die without saying so: none is ever left behind.
+    """
+    agent = os.getpid()
+    libc = ctypes.CDLL(None)
+
+    def tie_to_agent() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != agent:  # the agent died in between
+            os._exit(1)
+
+    with open_log(log) as out:
+        running = await asyncio.create_subprocess_exec(
+            *arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            preexec_fn=tie_to_agent,
+        )
+    return Child(running)
