@@ -1,7 +1,7 @@
 """When a process that died may start again: soon at first, ever later while it keeps dying young.
 
-A process that lived for a while starts anew with the shortest pause, whatever killed it; one that dies young again
-and again is first slowed down and then put to sleep for long, so that it neither fills the logs nor starves others.
+A process that lived for a while starts anew with the shortest pause, whatever killed it; one that dies young
+again and again is first slowed down and then put to sleep for long: it neither fills the logs nor starves others.
 """
 
 from collections import deque
