@@ -1,0 +1,285 @@
+"""The edge's journal of hits: a write into mapped memory for each, sealed segments for the collector.
+
+Hits go into ``<epoch>-<seq>.open``, a file of records mapped into memory: what was written there outlives the
+process, however it ends. ``roll`` closes that file to further hits, ``seal`` turns closed files into sealed ones
+(``.seg``, see segment.py), which stay until the collector's stream has them. At the start, whatever an earlier
+epoch left open is closed under its old name. So a hit that was recorded is lost only with the disk, or counted in
+``lost`` when the disk is full or the unsent segments reach their bound.
+"""
+
+import contextlib
+import logging
+import mmap
+import os
+from collections import deque
+from itertools import islice
+from pathlib import Path
+from struct import Struct
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from nearmile.reports.hit import PACKER, RECORD_BYTES, written
+from nearmile.reports.segment import (
+    COUNTRY_BYTES_MAX,
+    PLACES_MAX,
+    SEGMENT_RECORDS_MAX,
+    STATE_BYTES_MAX,
+    Damaged,
+    decode,
+    encode,
+)
+
+log = logging.getLogger("nearmile.journal")
+
+# Tens of millions of hits: hours of a bus that is down. Beyond it the oldest segments go, and are counted.
+UNSENT_BYTES_MAX = 1 << 30
+# Closed files that could not be sealed (a full disk); beyond it hits are refused, and counted.
+ROLLED_MAX = 1024
+# A disk that refused a new file is not asked again for so long: the question costs more than a hit.
+REFUSED_PAUSE_MS = 1000
+OPEN_BYTES = SEGMENT_RECORDS_MAX * RECORD_BYTES
+BLOCK_BYTES = 4096  # what the smallest file takes on disk
+
+
+class SegmentId(NamedTuple):
+    """A segment of this server; orders by age."""
+
+    epoch: int
+    seq: int
+
+
+class Journal:
+    """One edge process's hits, between being served and being in the stream.
+
+    ``seal`` does the slow work and may run in one other thread; all else belongs to the event loop's thread.
+    """
+
+    def __init__(
+        self, folder: Path, server: str, region: str, epoch: int, unsent_bytes_max: int = UNSENT_BYTES_MAX
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.server, self.region = server, region
+        self._folder, self._unsent_bytes_max = folder, unsent_bytes_max
+        self._account = _Account(folder / "account")
+        self.epoch = self._account.begin(epoch)
+        self._places = _Places(folder / "places")
+        self.place_id = self._places.place_id
+        self._seq = 0
+        self._at = self._end = 0
+        self._memory: mmap.mmap | bytearray = bytearray()
+        self._pack = PACKER.pack_into
+        self._refused_until_ms = 0
+        self._spare: mmap.mmap | None = None
+        self._rolled, self._sealed = _recover(folder)
+
+    @property
+    def lost(self) -> int:
+        """Hits lost that no sealed segment has told of yet."""
+        return self._account.lost
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Disk taken by sealed segments."""
+        return sum(self._sealed.values())
+
+    def record(
+        self, now_ms: int, serial: int, place: int, status: int, cache: int, sent_bytes: int, complete: bool
+    ) -> None:
+        """Counts one response, for ever: when this returns, killing the process does not lose it."""
+        at = self._at
+        if at == self._end:
+            if not self._open_next(now_ms):
+                self._account.refused()
+                return
+            at = 0
+        self._pack(self._memory, at, sent_bytes, serial, place, status, cache, complete, now_ms)
+        self._at = at + RECORD_BYTES
+
+    def roll(self) -> None:
+        """Closes the current file, if it holds hits; the next hit opens another."""
+        if self._at:
+            self._rolled.append(SegmentId(self.epoch, self._seq))
+            self._seq += 1
+            self._at = self._end = 0
+
+    def seal(self) -> None:
+        """Writes closed files as sealed segments, prepares the next file. OSError: nothing is lost, try again."""
+        while self._rolled:
+            self._seal(self._rolled[0])
+            self._rolled.popleft()
+        if self._spare is None:
+            self._spare = _map_file(self._folder / "spare")
+
+    def pending(self, limit: int) -> list[SegmentId]:
+        """The sealed segments that the stream has not acknowledged, oldest first."""
+        return list(islice(self._sealed, limit))
+
+    def message_id(self, segment: SegmentId) -> str:
+        """What the stream knows a repeated segment by."""
+        return f"{self.server}-{segment.epoch}-{segment.seq}"
+
+    def read(self, segment: SegmentId) -> bytes:
+        """A sealed segment's bytes."""
+        return self._path(segment, "seg").read_bytes()
+
+    def forget(self, segment: SegmentId) -> None:
+        """The stream has it: its file goes."""
+        self._path(segment, "seg").unlink(missing_ok=True)
+        self._sealed.pop(segment, None)
+
+    def _path(self, segment: SegmentId, kind: str) -> Path:
+        return self._folder / f"{segment.epoch}-{segment.seq}.{kind}"
+
+    def _open_next(self, now_ms: int) -> bool:
+        """Makes room for the next hit: the prepared file or, if hits come faster than that, one made now."""
+        if self._end:
+            self.roll()
+        if now_ms < self._refused_until_ms or len(self._rolled) >= ROLLED_MAX:
+            return False
+        path = self._path(SegmentId(self.epoch, self._seq), "open")
+        try:
+            if self._spare is not None:
+                os.rename(self._folder / "spare", path)
+                self._memory, self._spare = self._spare, None
+            else:
+                self._memory = _map_file(path)
+        except OSError as error:
+            log.error("no room for hits in %s (%s): they are counted as lost", self._folder, error)
+            self._refused_until_ms = now_ms + REFUSED_PAUSE_MS
+            return False
+        self._end = OPEN_BYTES
+        return True
+
+    def _seal(self, segment: SegmentId) -> None:
+        opened, sealed = self._path(segment, "open"), self._path(segment, "seg")
+        records = written(opened.read_bytes())
+        if len(records) and segment not in self._sealed:
+            dropped, dropped_hits = self._too_old(records.nbytes)
+            lost = self._account.lost + dropped_hits
+            data = encode(records, self.server, self.region, *segment, lost, self._places.names)
+            temporary = self._path(segment, "tmp")
+            temporary.write_bytes(data)
+            temporary.rename(sealed)
+            self._account.told(lost - dropped_hits)
+            self._sealed[segment] = max(len(data), BLOCK_BYTES)
+            for old in dropped:
+                self.forget(old)
+        opened.unlink()
+
+    def _too_old(self, more_bytes: int) -> tuple[list[SegmentId], int]:
+        """The segments that must go for ``more_bytes`` to come, and the hits lost with them."""
+        excess = self.unsent_bytes + more_bytes - self._unsent_bytes_max
+        dropped, hits = [], 0
+        for segment, size in self._sealed.items():
+            if excess <= 0:
+                break
+            excess -= size
+            dropped.append(segment)
+            with contextlib.suppress(OSError):
+                content = decode(self.read(segment))
+                if not isinstance(content, Damaged):
+                    hits += content.header.hits + content.header.lost
+            log.error("unsent hits reached their bound: segment %s is dropped", self.message_id(segment))
+        return dropped, hits
+
+
+class _Account:
+    """Three numbers that outlive the process: the last epoch, hits refused, and how many of them were told.
+
+    Each has one writing thread. Epochs never repeat, even if the clock went back.
+    """
+
+    _FORMAT = Struct("<QQQ")
+
+    def __init__(self, path: Path) -> None:
+        with open(path, "a+b") as file:
+            os.posix_fallocate(file.fileno(), 0, self._FORMAT.size)
+            self._memory = mmap.mmap(file.fileno(), self._FORMAT.size)
+        self._values = np.frombuffer(self._memory, "<u8")
+
+    def begin(self, epoch: int) -> int:
+        self._values[0] = max(epoch, int(self._values[0]) + 1)
+        return int(self._values[0])
+
+    @property
+    def lost(self) -> int:
+        return int(self._values[1] - self._values[2])
+
+    def refused(self) -> None:
+        self._values[1] += 1
+
+    def told(self, hits: int) -> None:
+        self._values[2] += hits
+
+
+class _Places:
+    """The numbers of the places: a line of JSON each, on disk before the number is first used. 0 is unknown."""
+
+    def __init__(self, path: Path) -> None:
+        self.names: list[tuple[str, str]] = []
+        text = path.read_bytes() if path.exists() else b""
+        whole = text[: text.rfind(b"\n") + 1]
+        for line in whole.splitlines():
+            self.names.append(_decode_place(line))
+        self._ids = {place: number for number, place in enumerate(self.names)}
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (open for as long as the journal)
+        self._file.truncate(len(whole))
+        self.place_id("", "")
+
+    def place_id(self, country: str, state: str) -> int:
+        """The place's number in this journal; 0 once there are more places than the Earth has."""
+        number = self._ids.get((country, state))
+        return self._add(country, state) if number is None else number
+
+    def _add(self, country: str, state: str) -> int:
+        place = _cut(country, COUNTRY_BYTES_MAX), _cut(state, STATE_BYTES_MAX)
+        if place in self._ids or len(self.names) >= PLACES_MAX:
+            return self._ids.get(place, 0)
+        try:
+            self._file.write(msgspec.json.encode(place) + b"\n")
+        except OSError as error:
+            log.error("no room for the place %s (%s): counted as unknown", place, error)
+            return 0
+        self.names.append(place)
+        self._ids[place] = len(self.names) - 1
+        return self._ids[place]
+
+
+def _decode_place(line: bytes) -> tuple[str, str]:
+    try:
+        return msgspec.json.decode(line, type=tuple[str, str])
+    except msgspec.DecodeError:
+        return "", ""
+
+
+def _cut(name: str, limit_bytes: int) -> str:
+    return name.encode("utf-8", "ignore")[:limit_bytes].decode("utf-8", "ignore")
+
+
+def _map_file(path: Path) -> mmap.mmap:
+    """A file of unused records in memory. Its disk is taken now: a full disk must not fail at a hit's write."""
+    with open(path, "wb+") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, OPEN_BYTES)
+            return mmap.mmap(file.fileno(), OPEN_BYTES)
+        except OSError:
+            path.unlink()
+            raise
+
+
+def _recover(folder: Path) -> tuple[deque[SegmentId], dict[SegmentId, int]]:
+    """What earlier epochs left: files to seal, and sealed ones with their sizes; both oldest first."""
+    rolled, sealed = [], {}
+    for path in folder.iterdir():
+        with contextlib.suppress(ValueError):
+            epoch, _, seq = path.stem.partition("-")
+            segment = SegmentId(int(epoch), int(seq))
+            if path.suffix == ".open":
+                rolled.append(segment)
+            elif path.suffix == ".seg":
+                sealed[segment] = max(path.stat().st_size, BLOCK_BYTES)
+            else:
+                path.unlink()
+    return deque(sorted(rolled)), dict(sorted(sealed.items()))

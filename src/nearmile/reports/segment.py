@@ -1,0 +1,180 @@
+"""Segments: what an edge tells the collector, some thousand hits at a time, and how a stranger reads it.
+
+A segment holds its raw records and their rollup: one row per second, site, place, status and cache word.
+Layout, little-endian: magic, CRC-32 of all that follows, bytes of the header; the header (msgpack);
+the rollup; the records. ``decode`` believes nothing: a damaged or hostile segment is refused by a value.
+"""
+
+from struct import Struct as Packer
+from zlib import crc32
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from nearmile.reports.hit import COMPLETE, RECORD, RECORD_BYTES, Cache, Records
+
+SEGMENT_RECORDS_MAX = 8192
+PLACES_MAX = 8192  # about twice the first-level subdivisions that exist
+COUNTRY_BYTES_MAX, STATE_BYTES_MAX = 8, 40  # in UTF-8; longer names are cut
+# Worst case: 8192 records in as many rollup rows and places. NATS refuses messages above 1 MiB by default.
+SEGMENT_BYTES_MAX = 1_000_000
+TIME_MS_MAX = (1 << 32) * 1000 - 1  # its second fits 32 bits: the year 2106
+SENT_BYTES_MAX = 1 << 48  # so that the sums of a segment stay far inside 64 bits
+STATUS_MAX = 999
+
+_PREFIX = Packer("<4sII")
+_MAGIC = b"NMH1"
+ROLLUP = np.dtype(
+    [
+        ("second", "<u4"),
+        ("serial", "<u4"),
+        ("place", "<u4"),
+        ("status", "<u2"),
+        ("cache", "u1"),
+        ("pad", "u1"),
+        ("hits", "<u4"),
+        ("complete", "<u4"),
+        ("sent_bytes", "<u8"),
+    ]
+)
+Rollup = npt.NDArray[np.void]
+"""A one-dimensional array of ``ROLLUP``."""
+
+
+class Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose hits these are. (server, epoch, seq) is the segment's identity, for ever.
+
+    ``lost`` counts hits of this server that no segment will ever bring. ``places`` names the place numbers used
+    here: number -> (country, state).
+    """
+
+    server: str
+    region: str
+    epoch: int
+    seq: int
+    lost: int
+    rollup_rows: int
+    hits: int
+    places: dict[int, tuple[str, str]]
+
+
+class Segment(Struct, frozen=True):
+    """A segment that was checked."""
+
+    header: Header
+    rollup: Rollup
+    records: Records
+
+
+class Damaged(Struct, frozen=True):
+    """Why these bytes are no segment."""
+
+    reason: str
+
+
+def roll_up(records: Records) -> Rollup:
+    """The records' sums per second, serial, place, status and cache word; exact (64-bit integers)."""
+    key = records["serial"].astype(np.uint64) << np.uint64(32)
+    key |= records["place"].astype(np.uint64) << np.uint64(19)  # below PLACES_MAX: 13 bits
+    key |= records["status"].astype(np.uint64) << np.uint64(3)
+    key |= records["cache"].astype(np.uint64)
+    second = records["time_ms"] // np.uint64(1000)
+    # Two cheap sorts of integers: who, then who and when.
+    inverse = np.unique(key, return_inverse=True)[1]
+    both = inverse.astype(np.uint64) << np.uint64(32) | second
+    _, first, row_of = np.unique(both, return_index=True, return_inverse=True)
+    rows = np.zeros(len(first), ROLLUP)
+    for name in ("serial", "place", "status", "cache"):
+        rows[name] = records[name][first]
+    rows["second"] = second[first]
+    rows["hits"] = np.bincount(row_of, minlength=len(first))
+    rows["complete"] = np.bincount(row_of[records["flags"] & COMPLETE != 0], minlength=len(first))
+    sums = np.zeros(len(first), np.uint64)
+    np.add.at(sums, row_of, records["sent_bytes"])
+    rows["sent_bytes"] = sums
+    return rows
+
+
+def encode(
+    records: Records, server: str, region: str, epoch: int, seq: int, lost: int, places: list[tuple[str, str]]
+) -> bytes:
+    """A sealed segment. ``places`` is the whole table by place number; a number beyond it becomes 0 (unknown)."""
+    if (records["place"] >= len(places)).any():
+        records = records.copy()
+        records["place"][records["place"] >= len(places)] = 0
+    rollup = roll_up(records)
+    used = np.unique(rollup["place"]).tolist()
+    header = Header(
+        server=server,
+        region=region,
+        epoch=epoch,
+        seq=seq,
+        lost=lost,
+        rollup_rows=len(rollup),
+        hits=len(records),
+        places={number: places[number] for number in used},
+    )
+    packed = msgspec.msgpack.encode(header)
+    body = b"".join((packed, rollup.tobytes(), records.tobytes()))
+    return _PREFIX.pack(_MAGIC, crc32(body), len(packed)) + body
+
+
+def decode(data: bytes) -> Segment | Damaged:
+    """The segment, or what is wrong with it. Never raises."""
+    if not _PREFIX.size <= len(data) <= SEGMENT_BYTES_MAX:
+        return Damaged(f"{len(data)} bytes are no segment")
+    magic, checksum, header_bytes = _PREFIX.unpack_from(data)
+    if magic != _MAGIC:
+        return Damaged("not a segment, or of another version")
+    if crc32(memoryview(data)[_PREFIX.size :]) != checksum:
+        return Damaged("checksum differs")
+    start = _PREFIX.size + header_bytes
+    try:
+        header = _DECODER.decode(memoryview(data)[_PREFIX.size : start])
+    except (msgspec.MsgspecError, ValueError) as error:
+        return Damaged(f"header: {error}")
+    reason = _judge_header(header)
+    if reason:
+        return Damaged(reason)
+    if len(data) != start + header.rollup_rows * ROLLUP.itemsize + header.hits * RECORD_BYTES:
+        return Damaged("its length differs from what its header says")
+    rollup = np.frombuffer(data, ROLLUP, header.rollup_rows, start)
+    records = np.frombuffer(data, RECORD, header.hits, start + header.rollup_rows * ROLLUP.itemsize)
+    reason = _judge_rows(header, rollup, records)
+    return Damaged(reason) if reason else Segment(header, rollup, records)
+
+
+_DECODER = msgspec.msgpack.Decoder(Header)
+
+
+def _judge_header(header: Header) -> str:
+    if not 0 < header.hits <= SEGMENT_RECORDS_MAX or not 0 < header.rollup_rows <= header.hits:
+        return "impossible number of hits"
+    if not 0 <= header.epoch <= TIME_MS_MAX or not 0 <= header.seq < 1 << 62 or not 0 <= header.lost < 1 << 62:
+        return "impossible identity"
+    if not header.server or any(len(name) > 64 for name in (header.server, header.region)):
+        return "impossible name"
+    if any(
+        not 0 <= number < PLACES_MAX or len(country) > COUNTRY_BYTES_MAX or len(state) > STATE_BYTES_MAX
+        for number, (country, state) in header.places.items()
+    ):
+        return "impossible place"
+    return ""
+
+
+def _judge_rows(header: Header, rollup: Rollup, records: Records) -> str:
+    """Every value has to fit the report store, and the two tables must agree."""
+    times, sizes = records["time_ms"], records["sent_bytes"]
+    if times.min() == 0 or times.max() > TIME_MS_MAX or sizes.max() > SENT_BYTES_MAX:
+        return "impossible time or size"
+    known = list(header.places)
+    for rows in (rollup, records):
+        if rows["status"].max() > STATUS_MAX or rows["cache"].max() > max(Cache):
+            return "impossible status or cache word"
+        if not np.isin(rows["place"], known).all():
+            return "a place without a name"
+    if not np.array_equal(roll_up(records), rollup):
+        return "rollup and records differ"
+    return ""
