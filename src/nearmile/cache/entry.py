@@ -1,0 +1,80 @@
+"""A stored response, shaped so that a hit needs no work: a head to send, a body to send, a time until which to.
+
+The head is the status line and the stored fields as HTTP/1.1 bytes, without the empty line, so that a server
+appends Age and what else is new. The fields are not kept beside it (a tuple of small byte strings costs a few
+kilobytes); where they are needed, on validation, they are read back from it.
+"""
+
+from http import HTTPStatus
+from typing import final
+
+from nearmile.cache.directives import Fields
+from nearmile.cache.policy import Storable
+
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+# RFC 9110 section 15.4.5: the fields of a 304; the rest the client has.
+_NOT_MODIFIED_FIELDS = frozenset((b"cache-control", b"content-location", b"date", b"etag", b"expires", b"vary"))
+
+
+@final
+class Entry:
+    """One stored response. The store owns ``key`` to ``older``; everybody else only reads."""
+
+    __slots__ = (
+        "body",
+        "fresh_until_s",
+        "head",
+        "kept",
+        "key",
+        "newer",
+        "older",
+        "size_bytes",
+        "variant",
+        "visited",
+    )
+
+    def __init__(
+        self, key: bytes, variant: bytes, kept: Storable, head: bytes, body: bytes, size_bytes: int
+    ) -> None:
+        self.key = key
+        self.variant = variant
+        """Its second key, empty if the object has no variants."""
+        self.kept = kept
+        self.fresh_until_s = 0.0 if kept.no_cache else kept.fresh_until_s
+        """A request without Cache-Control may be served until then without asking anything else."""
+        self.head = head
+        self.body = body
+        self.size_bytes = size_bytes
+        self.visited = False
+        self.newer: Entry | None = None
+        self.older: Entry | None = None
+
+    def fields(self) -> Fields:
+        """The stored fields."""
+        return fields_of(self.head)
+
+
+def response_head(status: int, fields: Fields, body_bytes: int) -> bytes:
+    """The head of a stored response with the true Content-Length; each line ends with CR LF, no empty line."""
+    lines = [status_line(status)]
+    lines += [b"%b: %b\r\n" % field for field in fields if field[0] != b"content-length"]
+    if status != 204:
+        lines.append(b"content-length: %d\r\n" % body_bytes)
+    return b"".join(lines)
+
+
+def not_modified_head(head: bytes) -> bytes:
+    """The head of the 304 for a client that has it already (RFC 9110 section 15.4.5), no empty line either."""
+    kept = (b"%b: %b\r\n" % field for field in fields_of(head) if field[0] in _NOT_MODIFIED_FIELDS)
+    return b"".join((status_line(304), *kept))
+
+
+def fields_of(head: bytes) -> Fields:
+    """The fields that ``response_head`` was given, Content-Length last."""
+    lines = (line.partition(b": ") for line in head.split(b"\r\n")[1:-1])
+    return tuple((name, value) for name, _, value in lines)
+
+
+def status_line(status: int) -> bytes:
+    """Of HTTP/1.1, with the registered reason phrase."""
+    return b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b""))

@@ -1,0 +1,238 @@
+"""What a shared cache may store, and for how long: RFC 9111 sections 3, 4.2 and 5 as one pure decision.
+
+A response is turned into a ``Storable``: everything that later decisions about it need, as plain numbers and
+flags. Times are seconds since 1970. Deliberate choices where the RFC leaves some: contradictory or unreadable
+freshness counts as stale; a response with Set-Cookie is stored only when the origin itself names a freshness for
+it.
+"""
+
+from math import floor
+
+from msgspec import Struct
+
+from nearmile.cache.dates import format_date, parse_date
+from nearmile.cache.directives import (
+    Fields,
+    ResponseDirectives,
+    delta_seconds,
+    list_members,
+    request_directives,
+    response_directives,
+    values_of,
+)
+
+# RFC 9110 section 15.1, without 206, which only a cache that combines ranges may store.
+HEURISTIC_STATUSES = frozenset((200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501))
+# Never stored: interim and partial answers, and those that are about another response or connection.
+UNSTORABLE_STATUSES = frozenset((206, 304, 416))
+# For must-understand (RFC 9111 section 5.2.2.3): the final statuses of RFC 9110 section 15.
+UNDERSTOOD_STATUSES = frozenset(
+    (*range(200, 206), *range(300, 304), 305, 307, 308, *range(400, 418), 421, 422, 426, *range(500, 506))
+)
+# RFC 9111 section 4.2.2 suggests a tenth of the time since the last change; a day bounds the harm of a wrong
+# guess.
+HEURISTIC_FRACTION = 0.1
+HEURISTIC_MAX_S = 86_400
+# An unreachable origin is answered for with what is at hand (RFC 9111 section 4.2.4) for so long, unless told
+# otherwise.
+STALE_IF_ERROR_S = 86_400
+# A Vary of more fields than this fits no second request anyway.
+VARY_NAMES_MAX = 16
+
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+"""Fields of one connection, never stored or forwarded (RFC 9110 section 7.6.1, RFC 9111 section 3.1)."""
+
+
+class Storable(Struct, frozen=True, gc=False):
+    """The terms under which a response is kept."""
+
+    status: int
+    born_at_s: float
+    """When its age was 0 (the response time less the corrected initial age, RFC 9111 section 4.2.3)."""
+    fresh_until_s: float
+    stale_while_revalidate_s: int
+    stale_if_error_s: int
+    """How long after its freshness it may stand in for an origin that fails."""
+    no_cache: bool
+    """Never used without validation."""
+    must_revalidate: bool
+    """Never used stale, whatever client or origin fails (also proxy-revalidate and s-maxage)."""
+    vary: tuple[bytes, ...]
+    """The names of request fields that the response depends on: lower-case, sorted, each once."""
+    etag: bytes | None
+    last_modified: bytes | None
+    modified_at_s: int
+    """Last-Modified, else Date: what If-Modified-Since is compared with (RFC 9111 section 4.3.2)."""
+
+    @property
+    def validatable(self) -> bool:
+        """Whether the origin can be asked if it is still good."""
+        return self.etag is not None or self.last_modified is not None
+
+
+def decide_store(
+    method: bytes,
+    request_fields: Fields,
+    status: int,
+    response_fields: Fields,
+    default_ttl_s: int,
+    request_time_s: float,
+    response_time_s: float,
+) -> Storable | None:
+    """Whether and how a final response to a forwarded request may be stored; None if not.
+
+    ``default_ttl_s`` is the site's freshness for responses that name none; the two times are those when the
+    request was sent and the response's head arrived. Never raises, whatever the fields hold.
+    """
+    allowed = response_directives(response_fields)
+    if method != b"GET" or not _may_store(request_fields, status, response_fields, allowed):
+        return None
+    vary = vary_names(response_fields)
+    if vary is None:
+        return None
+    date_s = _date(response_fields, b"date", response_time_s)
+    if date_s is None:
+        date_s = floor(response_time_s)
+    modified_s = _date(response_fields, b"last-modified", response_time_s)
+    lifetime_s = _lifetime(status, response_fields, allowed, default_ttl_s, date_s, modified_s, response_time_s)
+    if lifetime_s is None:
+        return None
+    age_s = _initial_age(response_fields, date_s, request_time_s, response_time_s)
+    born_at_s = response_time_s - age_s
+    strict = allowed.must_revalidate or allowed.proxy_revalidate or allowed.s_maxage_s is not None
+    storable = Storable(
+        status=status,
+        born_at_s=born_at_s,
+        fresh_until_s=born_at_s + lifetime_s,
+        stale_while_revalidate_s=0 if strict else allowed.stale_while_revalidate_s,
+        stale_if_error_s=_stale_if_error(allowed, strict),
+        no_cache=allowed.no_cache,
+        must_revalidate=strict,
+        vary=vary,
+        etag=_first(response_fields, b"etag"),
+        last_modified=None if modified_s is None else _first(response_fields, b"last-modified"),
+        modified_at_s=date_s if modified_s is None else modified_s,
+    )
+    return storable if storable.validatable or _usable_later(storable, response_time_s) else None
+
+
+def stored_fields(response_fields: Fields, response_time_s: float) -> Fields:
+    """The fields to keep with a response, in order (RFC 9111 section 3.1).
+
+    Left out: those of one connection, those that no-cache or private name, and Age, which is computed anew. A
+    missing or unreadable Date is set (RFC 9110 section 6.6.1).
+    """
+    dropped = connection_fields(response_fields) | response_directives(response_fields).withheld | {b"age"}
+    added: Fields = ()
+    if _date(response_fields, b"date", response_time_s) is None:
+        dropped |= {b"date"}
+        added = ((b"date", format_date(int(response_time_s))),)
+    return tuple(field for field in response_fields if field[0] not in dropped) + added
+
+
+def connection_fields(fields: Fields) -> frozenset[bytes]:
+    """The names that concern this connection only: the known ones and those that Connection lists."""
+    named = values_of(fields, b"connection")
+    return HOP_BY_HOP | {name.lower() for name in list_members(named)} if named else HOP_BY_HOP
+
+
+def vary_names(fields: Fields) -> tuple[bytes, ...] | None:
+    """The names in Vary, sorted; None if nothing can match (``*``, RFC 9111 section 4.1), or too many."""
+    values = values_of(fields, b"vary")
+    if not values:
+        return ()
+    names = {name.lower() for name in list_members(values)}
+    return None if b"*" in names or len(names) > VARY_NAMES_MAX else tuple(sorted(names))
+
+
+def _may_store(request_fields: Fields, status: int, response_fields: Fields, allowed: ResponseDirectives) -> bool:
+    """The refusals of RFC 9111 section 3 that do not depend on time."""
+    if not 200 <= status <= 599 or status in UNSTORABLE_STATUSES or allowed.private:
+        return False
+    if allowed.must_understand and status not in UNDERSTOOD_STATUSES:
+        return False
+    if allowed.no_store and not allowed.must_understand:
+        return False
+    if request_directives(request_fields).no_store:
+        return False
+    if values_of(request_fields, b"authorization"):
+        # RFC 9111 section 3.5.
+        return allowed.public or allowed.must_revalidate or allowed.s_maxage_s is not None
+    return True
+
+
+def _lifetime(
+    status: int,
+    fields: Fields,
+    allowed: ResponseDirectives,
+    default_ttl_s: int,
+    date_s: int,
+    modified_s: int | None,
+    now_s: float,
+) -> float | None:
+    """RFC 9111 section 4.2.1; None where nothing allows to store."""
+    if allowed.s_maxage_s is not None:
+        return allowed.s_maxage_s
+    if allowed.max_age_s is not None:
+        return allowed.max_age_s
+    if expires := values_of(fields, b"expires"):
+        # Unreadable, or several that differ: already expired (RFC 9111 section 5.3).
+        expires_s = parse_date(expires[0], now_s) if len(set(expires)) == 1 else None
+        return 0 if expires_s is None else max(0, expires_s - date_s)
+    if status not in HEURISTIC_STATUSES and not allowed.public:
+        return None
+    if allowed.no_cache:
+        return 0
+    if values_of(fields, b"set-cookie"):
+        return None
+    if modified_s is not None:
+        return min(HEURISTIC_MAX_S, max(0.0, date_s - modified_s) * HEURISTIC_FRACTION)
+    return default_ttl_s
+
+
+def _initial_age(fields: Fields, date_s: int, request_time_s: float, response_time_s: float) -> float:
+    """The corrected initial age (RFC 9111 section 4.2.3); Date's whole seconds are compared with whole seconds."""
+    apparent_age_s = max(0, floor(response_time_s) - date_s)
+    return max(apparent_age_s, _age(fields) + max(0.0, response_time_s - request_time_s))
+
+
+def _age(fields: Fields) -> int:
+    """The first member of Age, or 0 if it is no number (RFC 9111 section 5.1)."""
+    members = list_members(values_of(fields, b"age"))
+    return (delta_seconds(members[0]) or 0) if members else 0
+
+
+def _stale_if_error(allowed: ResponseDirectives, strict: bool) -> int:
+    if strict or allowed.no_cache:
+        return 0
+    return STALE_IF_ERROR_S if allowed.stale_if_error_s is None else allowed.stale_if_error_s
+
+
+def _usable_later(storable: Storable, now_s: float) -> bool:
+    """Without a validator, only a response that is fresh at some time is worth its room."""
+    return not storable.no_cache and now_s < storable.fresh_until_s + storable.stale_while_revalidate_s
+
+
+def _date(fields: Fields, name: bytes, now_s: float) -> int | None:
+    value = _first(fields, name)
+    return None if value is None else parse_date(value, now_s)
+
+
+def _first(fields: Fields, name: bytes) -> bytes | None:
+    for field, value in fields:
+        if field == name:
+            return value
+    return None

@@ -1,0 +1,150 @@
+"""What may be done with a stored response when a request comes: reuse, validation, update, invalidation.
+
+RFC 9111 sections 4, 4.3 and 4.4, RFC 9110 section 13, RFC 5861. Pure; times are seconds since 1970.
+"""
+
+import re
+from enum import Enum
+from urllib.parse import urljoin, urlsplit
+
+from nearmile.cache.dates import format_date, parse_date
+from nearmile.cache.directives import Fields, RequestDirectives, values_of
+from nearmile.cache.policy import Storable, connection_fields
+
+SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
+# Only the origin can answer these: preconditions on its own state (RFC 9111 section 4.3.2), ranges and upgrades.
+# A body makes the answer depend on more than the key.
+_FORWARDED = frozenset(
+    (
+        b"if-match",
+        b"if-unmodified-since",
+        b"if-range",
+        b"range",
+        b"upgrade",
+        b"content-length",
+        b"transfer-encoding",
+    )
+)
+CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
+"""Request fields that the cache evaluates itself, and replaces by its own ``validators`` when it asks the
+origin."""
+# What describes the stored body is not changed by a response without one (RFC 9111 section 3.2).
+_KEPT = frozenset((b"content-encoding", b"content-length", b"content-range"))
+_ENTITY_TAG = re.compile(rb'(?:W/)?"[^"]*"|[^\s,"]+')
+
+
+class Verdict(Enum):
+    """What to do with a stored response."""
+
+    FRESH = "serve it"
+    STALE_WHILE_REVALIDATE = "serve it, and ask the origin meanwhile (RFC 5861 section 3)"
+    VALIDATE = "ask the origin first"
+    UNAVAILABLE = "answer 504: the client wants nothing but what is stored (RFC 9111 section 5.2.1.7)"
+
+
+def reusable(method: bytes, fields: Fields) -> bool:
+    """Whether a request may be answered from the store at all; if not, it is forwarded and its response not
+    stored."""
+    if method != b"GET" and method != b"HEAD":
+        return False
+    return all(name not in _FORWARDED or (name == b"content-length" and value == b"0") for name, value in fields)
+
+
+def verdict(kept: Storable, asked: RequestDirectives, now_s: float) -> Verdict:
+    """RFC 9111 section 4.2 with what the client asks (section 5.2.1)."""
+    age_s = now_s - kept.born_at_s
+    refused = kept.no_cache or asked.no_cache or (asked.max_age_s is not None and age_s >= asked.max_age_s)
+    if not refused:
+        left_s = kept.fresh_until_s - now_s
+        if left_s > 0 and left_s >= asked.min_fresh_s:
+            return Verdict.FRESH
+        if left_s <= 0 and not kept.must_revalidate and not asked.min_fresh_s:
+            if -left_s < kept.stale_while_revalidate_s:
+                return Verdict.STALE_WHILE_REVALIDATE
+            if -left_s < asked.max_stale_s:
+                return Verdict.FRESH
+    return Verdict.UNAVAILABLE if asked.only_if_cached else Verdict.VALIDATE
+
+
+def usable_on_error(kept: Storable, now_s: float) -> bool:
+    """Whether it may stand in for an origin that cannot be reached or answers 5xx (RFC 9111 4.2.4, RFC 5861 4)."""
+    return not kept.no_cache and now_s < kept.fresh_until_s + kept.stale_if_error_s
+
+
+def age_s(kept: Storable, now_s: float) -> int:
+    """The Age field of a response served from the store (RFC 9111 section 5.1)."""
+    return max(0, int(now_s - kept.born_at_s))
+
+
+def not_modified(fields: Fields, kept: Storable, now_s: float) -> bool:
+    """Whether the client's copy is the stored one: answer 304 (RFC 9110 sections 13.1.2, 13.1.3 and 13.2.2).
+
+    If-None-Match compares weakly and makes If-Modified-Since mean nothing. Only a successful response can be
+    unmodified.
+    """
+    if not 200 <= kept.status <= 299:
+        return False
+    if tags := values_of(fields, b"if-none-match"):
+        joined = b",".join(tags)
+        if joined.strip() == b"*":
+            return True
+        mine = kept.etag
+        return mine is not None and any(_opaque(tag) == _opaque(mine) for tag in _ENTITY_TAG.findall(joined))
+    since = values_of(fields, b"if-modified-since")
+    since_s = parse_date(since[0], now_s) if len(since) == 1 else None
+    return since_s is not None and kept.modified_at_s <= since_s
+
+
+def validators(kept: Storable) -> Fields:
+    """The conditions that ask the origin whether it is still good (RFC 9111 section 4.3.1)."""
+    etag = () if kept.etag is None else ((b"if-none-match", kept.etag),)
+    modified = () if kept.last_modified is None else ((b"if-modified-since", kept.last_modified),)
+    return etag + modified
+
+
+def updated_by_304(kept: Storable, stored: Fields, new: Fields, response_time_s: float) -> Fields | None:
+    """The stored fields with those of a 304 in their place (RFC 9111 section 3.2), to be decided on and stored
+    anew.
+
+    None if the 304 speaks of another representation (section 4.3.4): forget the stored one and ask again.
+    """
+    tag = next(iter(values_of(new, b"etag")), None)
+    if tag is not None and not tag.startswith(b"W/") and tag != kept.etag:
+        return None
+    skipped = connection_fields(new) | _KEPT
+    update = tuple((name, value) for name, value in new if name not in skipped)
+    if not values_of(update, b"date"):
+        update += ((b"date", format_date(int(response_time_s))),)
+    replaced = {name for name, _ in update}
+    return tuple(field for field in stored if field[0] not in replaced) + update
+
+
+def invalidated(method: bytes, status: int, fields: Fields, host: bytes, target: bytes) -> tuple[bytes, ...]:
+    """The targets to purge after a response to a request: of unsafe methods that did not fail (RFC 9111 section
+    4.4).
+
+    The request's own, and those that Location and Content-Location name on the same ``host`` (as the request had
+    it, with its port).
+    """
+    if method in SAFE_METHODS or not 200 <= status <= 399:
+        return ()
+    named = values_of(fields, b"location") + values_of(fields, b"content-location")
+    same = (_same_origin(reference, host, target) for reference in named)
+    return tuple(dict.fromkeys((target, *(found for found in same if found is not None))))
+
+
+def _same_origin(reference: bytes, host: bytes, target: bytes) -> bytes | None:
+    """The target that a reference names on this host, or None if it names another host or nothing."""
+    base = "//" + host.decode("latin-1") + target.decode("latin-1")
+    try:
+        parts = urlsplit(urljoin(base, reference.decode("latin-1")))
+    except ValueError:
+        return None
+    if parts.netloc.lower() != host.decode("latin-1").lower():
+        return None
+    query = "?" + parts.query if parts.query else ""
+    return ((parts.path or "/") + query).encode("latin-1")
+
+
+def _opaque(tag: bytes) -> bytes:
+    return tag.removeprefix(b"W/")
