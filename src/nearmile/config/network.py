@@ -147,7 +147,7 @@ class Site(Document, frozen=True, kw_only=True):
         str, Meta(min_length=1, description="`http://host:port`, or a folder (served by an origin process).")
     ]
     serial: Annotated[
-        int | None,
-        Meta(ge=1, le=16_777_215, description="Number that places it on servers; by default made from its name."),
+        Annotated[int, Meta(ge=1, le=16_777_215)] | None,
+        Meta(description="Number that places it on servers; by default made from its name."),
     ] = None
     cache: CacheRules = CacheRules()

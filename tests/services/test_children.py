@@ -1,0 +1,70 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nearmile.services import children
+
+SLEEPER = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); time.sleep(60)"
+)
+
+
+def test_a_child_says_why_it_ended(tmp_path: Path) -> None:
+    async def run() -> tuple[int, int]:
+        child = await children.start([sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "a.log")
+        killed = await children.start(SLEEPER, tmp_path / "b.log")
+        killed.signal(signal.SIGKILL)
+        return await child.wait(), await killed.wait()
+
+    assert asyncio.run(run()) == (3, -signal.SIGKILL)
+
+
+def test_stop_ends_also_what_does_not_want_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> int:
+        log = tmp_path / "a.log"
+        child = await children.start([sys.executable, "-c", STUBBORN], log)
+        while not log.read_text():
+            await asyncio.sleep(0.01)
+        await child.stop()
+        return await child.wait()
+
+    monkeypatch.setattr(children, "STOP_PATIENCE_S", 0.2)
+    assert asyncio.run(run()) == -signal.SIGKILL
+
+
+def test_a_child_does_not_outlive_its_agent(tmp_path: Path) -> None:
+    """The parent is killed where it cannot tidy up; the kernel tells the child."""
+    program = (
+        "import asyncio, os, signal, sys\nfrom pathlib import Path\nfrom nearmile.services import children\n"
+        "async def run():\n"
+        "    sleeper = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "    child = await children.start(sleeper, Path(sys.argv[1]))\n"
+        "    print(child.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(run())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.log")], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    pid = int(done.stdout)
+
+    async def gone() -> None:
+        async with asyncio.timeout(10):
+            while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
+                await asyncio.sleep(0.01)
+
+    asyncio.run(gone())
+
+
+def test_a_log_that_grew_too_large_is_moved_aside(tmp_path: Path) -> None:
+    log = tmp_path / "log" / "a.log"
+    with children.open_log(log) as out:
+        os.truncate(out.fileno(), children.LOG_BYTES_MAX + 1)
+    with children.open_log(log) as out:
+        assert out.tell() == 0
+    assert log.with_suffix(".log.1").stat().st_size > children.LOG_BYTES_MAX

@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import pytest
+
+from nearmile.base.errors import NearmileError
+from nearmile.services import state
+
+
+def test_a_file_is_replaced_whole_and_with_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    state.write_atomically(path, b"old", 0o600)
+    state.write_atomically(path, b"new", 0o600)
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_without_a_network_says_how_to_start_one(tmp_path: Path) -> None:
+    with pytest.raises(NearmileError, match="nearmile up"):
+        state.read_config(tmp_path)
+
+
+def test_a_damaged_configuration_says_where_and_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{]")
+    with pytest.raises(NearmileError, match=r"config\.json"):
+        state.read_config(tmp_path)
