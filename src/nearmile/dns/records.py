@@ -1,0 +1,93 @@
+"""Names and resource records: from the text of documents to compressed bytes (RFC 1035, section 4.1.4)."""
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from struct import Struct as Format
+
+from msgspec import Struct
+
+from nearmile.base.errors import NearmileError
+from nearmile.dns import wire
+
+_TYPE_TO_TTL = Format("!HHI")
+_LENGTH = Format("!H")
+_SOA_NUMBERS = Format("!IIIII")
+_POINTER = 0xC000
+_POINTER_MAX = 0x3FFF
+# Nobody transfers these zones, so refresh, retry and expire only have to look sane (RFC 1912, section 2.2).
+SOA_REFRESH_S, SOA_RETRY_S, SOA_EXPIRE_S = 3600, 600, 604_800
+
+
+class Record(Struct, frozen=True):
+    """A record of class IN; its data are names (compressed as the others) and then plain bytes."""
+
+    owner: bytes
+    rtype: int
+    ttl_s: int
+    names: tuple[bytes, ...] = ()
+    data: bytes = b""
+
+
+def to_wire(text: str) -> bytes:
+    """A host name as lower-case wire bytes; NearmileError where it is longer than DNS allows."""
+    labels = [label.encode() for label in text.lower().rstrip(".").split(".") if label]
+    name = b"".join(bytes((len(label),)) + label for label in labels if len(label) <= wire.LABEL_BYTES_MAX) + b"\0"
+    if len(name) > wire.NAME_BYTES_MAX or any(len(label) > wire.LABEL_BYTES_MAX for label in labels):
+        raise NearmileError(f"{text!r} is too long for DNS (63 bytes a label, 253 in all); use a shorter name")
+    return name
+
+
+def suffixes(name: bytes) -> Iterator[int]:
+    """The offsets at which the name's labels, and so its parents, begin; not the root's."""
+    offset = 0
+    while length := name[offset]:
+        yield offset
+        offset += length + 1
+
+
+def is_under(name: bytes, apex: bytes) -> bool:
+    """Whether the name is the apex or below it. The labels are walked, since a label may hold any bytes."""
+    return name.endswith(apex) and len(name) - len(apex) in suffixes(name)
+
+
+def address_record(owner: bytes, address: str, ttl_s: int) -> Record:
+    """A or AAAA, as the address is."""
+    packed = ip_address(address).packed
+    return Record(owner, wire.A if len(packed) == 4 else wire.AAAA, ttl_s, data=packed)
+
+
+def soa_record(apex: bytes, primary: bytes, mailbox: bytes, serial: int, ttl_s: int) -> Record:
+    """SOA; ``ttl_s`` is also how long a negative answer may be kept (RFC 2308)."""
+    numbers = _SOA_NUMBERS.pack(serial & 0xFFFF_FFFF, SOA_REFRESH_S, SOA_RETRY_S, SOA_EXPIRE_S, ttl_s)
+    return Record(apex, wire.SOA, ttl_s, (primary, mailbox), numbers)
+
+
+def encode(question_name: bytes, records: Iterable[Record]) -> bytes:
+    """The records as they follow a question of that name, each name written once and then pointed to."""
+    start = wire.HEADER_BYTES + len(question_name) + 4
+    seen = {question_name[offset:]: wire.HEADER_BYTES + offset for offset in suffixes(question_name)}
+    out = bytearray()
+    for record in records:
+        _write_name(out, record.owner, start, seen)
+        out += _TYPE_TO_TTL.pack(record.rtype, wire.IN, record.ttl_s)
+        length_at = len(out)
+        out += b"\0\0"
+        for name in record.names:
+            _write_name(out, name, start, seen)
+        out += record.data
+        _LENGTH.pack_into(out, length_at, len(out) - length_at - 2)
+    return bytes(out)
+
+
+def _write_name(out: bytearray, name: bytes, start: int, seen: dict[bytes, int]) -> None:
+    for offset in suffixes(name):
+        parent = name[offset:]
+        known = seen.get(parent)
+        if known is not None:
+            out += _LENGTH.pack(_POINTER | known)
+            return
+        position = start + len(out)
+        if position <= _POINTER_MAX:
+            seen[parent] = position
+        out += parent[: parent[0] + 1]
+    out += b"\0"

@@ -1,0 +1,209 @@
+"""A name server: answers over UDP and TCP from what it knows; nobody else is asked while it answers.
+
+A new configuration or map makes a new world, swapped whole. When the bus is gone the last world stays.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+
+from nearmile.base.errors import NearmileError
+from nearmile.config.layout import Config
+from nearmile.dns import wire
+from nearmile.dns.answer import LowWorld, TopWorld, World, answer
+from nearmile.dns.locate import Locator
+from nearmile.mapping.map import Map
+from nearmile.mapping.places import Places
+from nearmile.services.runtime import Runtime
+
+log = logging.getLogger("nearmile.nameserver")
+# Datagrams taken at one wakeup, before other work (TCP, maps, heartbeats) has its turn: below a millisecond.
+BURST = 64
+# About 10,000 waiting queries, some 100 ms of work: more would be answered when nobody waits any more.
+SOCKET_BUFFER_BYTES = 2 << 20
+# Resolvers come by TCP rarely, and each should get its answer at once (RFC 9210, section 4).
+CONNECTIONS_MAX, IDLE_S = 512, 10.0
+ACCEPT_BACKLOG = 256
+LENGTH_BYTES = 2
+ERROR_LOG_PAUSE_S = 10.0
+
+
+class Nameserver:
+    """The process's state: its world, and how it answers a packet whatever happens."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._world: World | None = None
+        self._locator: Locator | None = None
+        self._errors = 0
+        self._logged_at_s = float("-inf")
+        runtime.on_config(self._take_config)
+        runtime.on_map(self._take_map)
+
+    def answer(self, packet: bytes, resolver: str, over_tcp: bool) -> bytes | None:
+        """The response or None; never raises."""
+        self._runtime.requests += 1
+        try:
+            if self._world is not None:
+                return answer(packet, resolver, self._world, over_tcp)
+        except Exception as error:
+            self._note(error)
+        return wire.failure(packet)
+
+    def _take_config(self, config: Config) -> None:
+        try:
+            self._locator = Locator(Places.open(config.network).lookup, config.network.trusted)
+        except NearmileError as error:
+            if self._locator is None:
+                raise
+            log.error("places stay as they were: %s", error)
+        self._renew(config, self._runtime.map)
+
+    def _take_map(self, current: Map) -> None:
+        if self._runtime.me.tier == "low":
+            self._renew(self._runtime.config, current)
+
+    def _renew(self, config: Config, current: Map | None) -> None:
+        assert self._locator is not None
+        if self._runtime.me.tier == "low":
+            self._world = LowWorld(config, current, self._locator)
+            self._runtime.ready = current is not None
+        else:
+            self._world = TopWorld(config, self._locator)
+            self._runtime.ready = True
+
+    def _note(self, error: Exception) -> None:
+        """Whatever a stranger's packet provokes must not fill the disk."""
+        self._errors += 1
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._logged_at_s >= ERROR_LOG_PAUSE_S:
+            log.error("%d queries could not be answered; the last: %r", self._errors, error, exc_info=error)
+            self._logged_at_s, self._errors = now_s, 0
+
+
+def read_datagrams(server: Nameserver, sock: socket.socket) -> None:
+    """Answers what waits in the socket, up to a burst; a response that cannot leave at once is dropped."""
+    receive, send, respond = sock.recvfrom, sock.sendto, server.answer
+    for _ in range(BURST):
+        try:
+            packet, peer = receive(wire.TCP_BYTES_MAX)
+        except OSError:  # nothing waits, or an answer to somebody met a closed port
+            return
+        response = respond(packet, peer[0], False)
+        if response is not None:
+            with contextlib.suppress(OSError):
+                send(response, peer)
+
+
+class Connection(asyncio.Protocol):
+    """A TCP client: queries with their lengths, pipelined (RFC 7766), answered in their order."""
+
+    def __init__(self, server: Nameserver, connections: dict["Connection", None]) -> None:
+        self._server = server
+        self._connections = connections
+        self._buffer = bytearray()
+        self._transport: asyncio.Transport
+        self._resolver = ""
+        self._idle: asyncio.TimerHandle
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        peer = transport.get_extra_info("peername")
+        self._resolver = peer[0] if peer else ""  # it may be gone already
+        if len(self._connections) >= CONNECTIONS_MAX:
+            next(iter(self._connections)).close()  # the one whose last whole query is the oldest
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        responses = b"".join(self._responses())
+        if responses and not self._transport.is_closing():
+            self._transport.write(responses)
+            self._idle.cancel()
+            del self._connections[self]
+            self._wait()
+
+    def _responses(self) -> Iterator[bytes]:
+        start = 0
+        while len(self._buffer) >= start + LENGTH_BYTES:
+            packet_at = start + LENGTH_BYTES
+            end = packet_at + int.from_bytes(self._buffer[start:packet_at], "big")
+            if end - packet_at > wire.QUERY_BYTES_MAX:
+                self.close()
+                return
+            if len(self._buffer) < end:
+                break
+            response = self._server.answer(bytes(self._buffer[packet_at:end]), self._resolver, True)
+            if response is not None:
+                yield len(response).to_bytes(LENGTH_BYTES, "big") + response
+            start = end
+        del self._buffer[:start]
+
+    def pause_writing(self) -> None:
+        """Who does not read its answers is not read either."""
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._transport.resume_reading()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._idle.cancel()
+        self._connections.pop(self, None)
+
+    def close(self) -> None:
+        """Ends it at once, with what was not sent."""
+        self._connections.pop(self, None)
+        self._transport.abort()
+
+    def _wait(self) -> None:
+        self._connections[self] = None  # as the last: the others have waited longer
+        self._idle = asyncio.get_running_loop().call_later(IDLE_S, self.close)
+
+
+def bind_datagrams(address: str, port: int) -> socket.socket:
+    """The UDP socket; NearmileError where the address is taken or not ours."""
+    sock = socket.socket(_family(address), socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
+    with _bindable(address, port):
+        sock.bind((address, port))
+    return sock
+
+
+async def listen(server: Nameserver, address: str, port: int) -> asyncio.Server:
+    """The TCP listener; NearmileError as above."""
+    connections: dict[Connection, None] = {}
+    with _bindable(address, port):
+        return await asyncio.get_running_loop().create_server(
+            lambda: Connection(server, connections), address, port, backlog=ACCEPT_BACKLOG
+        )
+
+
+@contextlib.contextmanager
+def _bindable(address: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NearmileError(
+            f"cannot listen on {address} port {port} ({error.strerror}); free it or change dns.port"
+        ) from error
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+async def run(runtime: Runtime) -> None:
+    """Serves until the process shall stop."""
+    server, me, loop = Nameserver(runtime), runtime.me, asyncio.get_running_loop()
+    with bind_datagrams(me.address, me.port) as sock:
+        listener = await listen(server, me.address, me.port)
+        loop.add_reader(sock, read_datagrams, server, sock)
+        try:
+            await runtime.stopping.wait()
+        finally:
+            loop.remove_reader(sock)
+            listener.close()
