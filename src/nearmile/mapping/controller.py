@@ -1,0 +1,216 @@
+"""The controller's decisions: health and load in, leadership kept or sought, map versions out.
+
+Every controller listens to all servers; only the one that leads publishes. A map is made at once when somebody
+dies or returns (a few ms later, so that deaths that come together make one map), and now and then for load. It is
+written by compare-and-swap under the leader's term, so a leader of the past overwrites nothing.
+
+Pure: ``handle(event, now_s)`` and ``wake(now_s)`` return commands; the shell answers each write with its outcome.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct, structs
+
+from nearmile.config.layout import Config, Process
+from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported, Health, MembersChanged
+from nearmile.fleet.lease import Chance, Election, LeaseAnswer, LeaseForgotten, LeaseSeen, Outcome, PutLease
+from nearmile.mapping.make import make_map, same_answers, steady
+from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.score import Area, Distances
+
+# Deaths that arrive within this time make one map.
+COALESCE_S = 0.005
+# At most ten maps a second: a map goes to every nameserver and edge.
+MAP_GAP_S = 0.1
+# How often load alone may change the map.
+REFRESH_S = 10.0
+
+
+class RegionsChanged(Struct, frozen=True):
+    """The configuration's regions with all their servers, and the silence after which one is given up."""
+
+    regions: tuple[MapRegion, ...]
+    dead_after_s: float
+
+
+class MapSeen(Struct, frozen=True):
+    """The KV holds this at that revision; revision 0 and no map where it holds nothing."""
+
+    revision: int
+    map: Map | None
+
+
+class PutMap(Struct, frozen=True):
+    """Write this if the KV is still at that revision."""
+
+    map: Map
+    expected_revision: int
+
+
+class MapAnswer(Struct, frozen=True):
+    """What became of our write, and the KV's new revision where it was won."""
+
+    put: PutMap
+    outcome: Outcome
+    revision: int = 0
+
+
+Event = (
+    BeatArrived | ExitReported | BusLost | BusBack | RegionsChanged | LeaseSeen | LeaseAnswer | MapSeen | MapAnswer
+)
+# A Change is nothing to do, but to be told.
+Command = PutLease | PutMap | Change
+
+
+class Controller:
+    """One controller. ``last_good`` is the last map its own disk holds: versions go on from there."""
+
+    def __init__(self, me: str, areas: Sequence[Area], chance: Chance, last_good: Map | None = None) -> None:
+        self.health = Health()
+        self._election = Election(me, chance)
+        self._areas = areas
+        self._regions: tuple[MapRegion, ...] = ()
+        self._distances = Distances((), ())
+        self._loads: dict[str, float] = {}
+        self._latest_version = 0
+        self._kept: Map | None = None  # what the KV holds
+        self._revision: int | None = None
+        self._pending: PutMap | None = None
+        self._put_at_s = float("-inf")
+        self._look_at_s = 0.0
+        if last_good is not None:
+            self._learn(last_good)
+
+    def term(self, now_s: float) -> int:
+        """The term in which this controller leads at this moment; 0 where it does not."""
+        return self._election.term(now_s)
+
+    def next_deadline(self) -> float | None:
+        """When to call ``wake``; None while only an event can change anything."""
+        due = [self.health.next_deadline(), self._election.next_deadline()]
+        if self._revision is not None and self._pending is None:
+            due.append(self._look_at_s)
+        return min((at_s for at_s in due if at_s is not None), default=None)
+
+    def handle(self, event: Event, now_s: float) -> list[Command]:
+        """Takes what happened."""
+        changes: tuple[Change, ...] = ()
+        match event:
+            case BeatArrived() | ExitReported():
+                changes = self.health.handle(event, now_s)
+            case BusLost():
+                self.health.handle(event, now_s)
+                self._election.handle(LeaseForgotten(), now_s)
+                self._revision = self._pending = None
+            case BusBack():
+                self.health.handle(event, now_s)
+            case RegionsChanged(regions, dead_after_s):
+                self._configure(regions, dead_after_s, now_s)
+            case LeaseSeen() | LeaseAnswer():
+                led = self._election.term(now_s)
+                self._election.handle(event, now_s)
+                if self._election.term(now_s) != led:
+                    self._look_at_s = now_s
+            case MapSeen(revision, seen):
+                self._see(revision, seen, now_s)
+            case MapAnswer():
+                self._answered(event, now_s)
+        return self._step(changes, now_s)
+
+    def wake(self, now_s: float) -> list[Command]:
+        """Decides what is due."""
+        return self._step((), now_s)
+
+    def _step(self, changes: tuple[Change, ...], now_s: float) -> list[Command]:
+        deadline_s = self.health.next_deadline()
+        if deadline_s is not None and deadline_s <= now_s:
+            changes += self.health.wake(now_s)
+        commands: list[Command] = [*changes]
+        if changes:
+            self._look_at_s = min(self._look_at_s, now_s + COALESCE_S)
+        put_lease = self._election.wake(now_s)
+        if put_lease is not None:
+            commands.append(put_lease)
+        if self._revision is not None and self._pending is None and self._look_at_s <= now_s:
+            put_map = self._look(now_s)
+            if put_map is not None:
+                commands.append(put_map)
+        return commands
+
+    def _look(self, now_s: float) -> PutMap | None:
+        """Makes a map, and says to write it where it is due, ours to write, and says something new."""
+        if now_s < self._put_at_s + MAP_GAP_S:
+            self._look_at_s = self._put_at_s + MAP_GAP_S
+            return None
+        self._look_at_s = now_s + REFRESH_S
+        term = self._election.term(now_s)
+        if not term or not self.health.settled:
+            return None
+        made = self._make(term, now_s)
+        if not any(region.servers for region in made.regions):
+            return None  # a map without any server helps nobody: the last one stays
+        if self._kept is not None and self._kept.term == term and same_answers(self._kept, made):
+            return None
+        assert self._revision is not None
+        self._put_at_s = now_s
+        self._pending = PutMap(made, self._revision)
+        return self._pending
+
+    def _make(self, term: int, now_s: float) -> Map:
+        regions, loads = [], []
+        for region in self._regions:
+            live = tuple(server for server in region.servers if self.health.in_map(server.name))
+            measured = sum(self.health.load(server.name) for server in live) / len(live) if live else 0.0
+            load = steady(self._loads.get(region.name, 0.0), measured)
+            self._loads[region.name] = load
+            regions.append(structs.replace(region, servers=live))
+            loads.append(load)
+        return make_map(
+            self._distances, tuple(regions), loads, version=self._latest_version + 1, term=term, made_at_s=now_s
+        )
+
+    def _configure(self, regions: tuple[MapRegion, ...], dead_after_s: float, now_s: float) -> None:
+        if [region.point for region in regions] != [region.point for region in self._regions]:
+            self._distances = Distances(self._areas, [region.point for region in regions])
+        self._regions = regions
+        names = tuple(server.name for region in regions for server in region.servers)
+        self.health.handle(MembersChanged(names, dead_after_s), now_s)
+        self._look_at_s = now_s
+
+    def _see(self, revision: int, seen: Map | None, now_s: float) -> None:
+        if self._revision is not None and revision <= self._revision:
+            return
+        self._revision, self._kept = revision, seen
+        if seen is not None:
+            self._learn(seen)
+        if self._pending is None or seen is None or _stamp(seen) != _stamp(self._pending.map):
+            self._look_at_s = min(self._look_at_s, now_s + COALESCE_S)  # it is not what we wrote: is it right?
+
+    def _answered(self, answer: MapAnswer, now_s: float) -> None:
+        if answer.put != self._pending:
+            return  # of before the KV went away
+        if answer.outcome is Outcome.WON:
+            self._see(answer.revision, answer.put.map, now_s)
+        else:
+            self._look_at_s = min(self._look_at_s, now_s + MAP_GAP_S)
+        self._pending = None
+
+    def _learn(self, map_: Map) -> None:
+        self._latest_version = max(self._latest_version, map_.version)
+        self._election.abdicate(map_.term)
+
+
+def regions_of(config: Config) -> tuple[MapRegion, ...]:
+    """The configuration's regions in the document's order, each with all its servers."""
+    members: dict[str, list[Process]] = {name: [] for name in config.network.regions}
+    for process in config.of_role("edge"):
+        members[process.region].append(process)
+    return tuple(
+        MapRegion(name, processes[0].point, tuple(Server(p.name, p.address, p.port) for p in processes))
+        for name, processes in members.items()
+        if processes and processes[0].point is not None
+    )
+
+
+def _stamp(map_: Map) -> tuple[int, int]:
+    return map_.term, map_.version

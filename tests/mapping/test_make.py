@@ -1,0 +1,67 @@
+"""The map as made: everybody is served by the nearest that lives, and small changes of load move nobody."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from nearmile.base.geography import Point
+from nearmile.mapping.make import make_map, same_answers, steady
+from nearmile.mapping.map import MapRegion, Server
+from nearmile.mapping.score import RANKED_MAX, Distances
+
+
+class Area(Struct, frozen=True):
+    country: str
+    state: str
+    point: Point
+    population: int
+
+
+def regions_of(counts: list[int]) -> tuple[MapRegion, ...]:
+    return tuple(
+        MapRegion(f"r{i}", Point(0, 10.0 * i), tuple(Server(f"r{i}-{n}", "10.0.0.1", 80) for n in range(count)))
+        for i, count in enumerate(counts)
+    )
+
+
+AREAS = tuple(Area(f"C{lon}", "", Point(0, lon), 1000) for lon in range(0, 180, 7))
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=15))
+def test_every_unit_has_a_live_region_first(counts: list[int]) -> None:
+    regions = regions_of(counts)
+    distances = Distances(AREAS, [region.point for region in regions])
+    made = make_map(distances, regions, [0.0] * len(regions))
+    assert set(made.units) == {area.country for area in AREAS}
+    living = sum(map(bool, counts))
+    for ranked in [*made.units.values(), made.fallback]:
+        assert len(ranked) == len(set(ranked)) == min(RANKED_MAX, len(counts))
+        alive = [bool(regions[index].servers) for index in ranked]
+        assert alive == sorted(alive, reverse=True)
+        assert sum(alive) == min(living, RANKED_MAX)
+
+
+def test_only_neighbours_of_the_dead_move() -> None:
+    before, after = regions_of([2] * 6), regions_of([2, 2, 0, 2, 2, 2])
+    distances = Distances(AREAS, [region.point for region in before])
+    old, new = (make_map(distances, regions, [0.0] * 6) for regions in (before, after))
+    for unit, ranked in old.units.items():
+        assert new.units[unit][0] == (ranked[1] if ranked[0] == 2 else ranked[0])
+
+
+def test_small_changes_of_load_are_not_reckoned_with() -> None:
+    reckoned, seen = 0.0, []
+    for measured in (0.1, 0.14, 0.5, 0.6, 0.4, 0.36, 0.34):
+        reckoned = steady(reckoned, measured)
+        seen.append(reckoned)
+    assert seen == [0.0, 0.0, 0.5, 0.5, 0.5, 0.5, 0.34]
+
+
+def test_stamps_do_not_change_answers() -> None:
+    regions = regions_of([1, 1])
+    distances = Distances(AREAS, [region.point for region in regions])
+    made = make_map(distances, regions, [0.0, 0.0])
+    later = make_map(distances, regions, [0.0, 0.0], version=7, term=3, made_at_s=12.5)
+    assert (later.version, later.term, later.made_at_s) == (7, 3, 12.5)
+    assert same_answers(made, later)
+    assert not same_answers(made, make_map(distances, regions_of([1, 0]), [0.0, 0.0]))
