@@ -218,14 +218,11 @@ class _Places:
     """The numbers of the places: a line of JSON each, on disk before the number is first used. 0 is unknown."""
 
     def __init__(self, path: Path) -> None:
-        self.names: list[tuple[str, str]] = []
-        text = path.read_bytes() if path.exists() else b""
-        whole = text[: text.rfind(b"\n") + 1]
-        for line in whole.splitlines():
-            self.names.append(_decode_place(line))
+        path.touch()
+        text = path.read_bytes()
+        self._path, self._whole_bytes = path, text.rfind(b"\n") + 1
+        self.names = [_decode_place(line) for line in text[: self._whole_bytes].splitlines()]
         self._ids = {place: number for number, place in enumerate(self.names)}
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (open for as long as the journal)
-        self._file.truncate(len(whole))
         self.place_id("", "")
 
     def place_id(self, country: str, state: str) -> int:
@@ -237,11 +234,16 @@ class _Places:
         place = _cut(country, COUNTRY_BYTES_MAX), _cut(state, STATE_BYTES_MAX)
         if place in self._ids or len(self.names) >= PLACES_MAX:
             return self._ids.get(place, 0)
+        line = msgspec.json.encode(place) + b"\n"
         try:
-            self._file.write(msgspec.json.encode(place) + b"\n")
+            # What a write that failed or was cut short has left is no line.
+            os.truncate(self._path, self._whole_bytes)
+            with open(self._path, "ab") as file:
+                file.write(line)
         except OSError as error:
             log.error("no room for the place %s (%s): counted as unknown", place, error)
             return 0
+        self._whole_bytes += len(line)
         self.names.append(place)
         self._ids[place] = len(self.names) - 1
         return self._ids[place]

@@ -1,0 +1,220 @@
+"""The collector: takes segments of hits from the stream into the report store, and answers for them.
+
+A segment is acknowledged only after the transaction that counts it: killed at any moment, the collector gets it
+again, and the store knows whether it was counted. DuckDB works in one thread of its own.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+import duckdb
+import msgspec
+from msgspec import Meta, Struct
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig
+
+from nearmile.base.errors import NearmileError
+from nearmile.config.layout import Config
+from nearmile.reports.segment import Damaged, Segment, decode
+from nearmile.reports.store import Store, open_store
+from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, BusDown
+from nearmile.services.runtime import Runtime
+
+log = logging.getLogger("nearmile.collector")
+T = TypeVar("T")
+
+CONSUMER = "collector"
+SUBJECT = "report"
+# Segments of a transaction: a commit costs milliseconds, a segment up to 1 MB of memory.
+BATCH_MAX = 64
+BATCH_WAIT_S = 0.5
+# A segment not acknowledged comes again after so long; a batch takes a tenth of a second.
+ACK_WAIT_S = 5.0
+RETRY_S = 0.3
+# A predecessor that is being stopped may hold the file for a moment.
+OPEN_TIMEOUT_S = 10.0
+# Reports that wait their turn; more are told to come again.
+REPORTS_WAITING_MAX = 32
+RETENTION_PAUSE_S = 3600.0
+DAMAGED_KEPT_MAX = 64
+
+
+class ReportRequest(Struct, frozen=True):
+    """The question on the bus subject ``report``."""
+
+    last_s: Annotated[int, Meta(ge=0)] | None = None
+    by: tuple[str, ...] = ()
+
+
+async def run(runtime: Runtime) -> None:
+    """The whole life of the collector; duckdb.Error where the store fails (the agent starts it anew)."""
+    with ThreadPoolExecutor(1, "store") as thread:
+        collector = Collector(runtime, thread)
+        await collector.open()
+        try:
+            await collector.collect()
+        finally:
+            await collector.close()
+
+
+class Collector:
+    """The stream on one side, the store on the other."""
+
+    def __init__(self, runtime: Runtime, thread: ThreadPoolExecutor) -> None:
+        self._runtime, self._thread = runtime, thread
+        self._store: Store | None = None
+        self._reports_waiting = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Opens the store and begins to answer."""
+        reports = self._runtime.config.network.reports
+        path = self._runtime.folder / "hits.duckdb"
+        deadline_s = time.monotonic() + OPEN_TIMEOUT_S
+        while self._store is None:
+            try:
+                self._store = await self._in_thread(partial(open_store, path, reports, int(time.time() * 1000)))
+            except duckdb.Error as error:
+                if "lock" not in str(error) or time.monotonic() > deadline_s:
+                    raise
+                await asyncio.sleep(RETRY_S)
+        self._runtime.on_config(self._take_config)
+        self._runtime.bus.subscribe(SUBJECT, self._take_request)
+        self._spawn(self._retain())
+
+    async def close(self) -> None:
+        """Lets the file go."""
+        for task in self._tasks:
+            task.cancel()
+        if self._store is not None:
+            await self._in_thread(self._store.close)
+
+    async def collect(self) -> None:
+        """Segments into the store until the process is told to stop."""
+        stopping = asyncio.create_task(self._runtime.stopping.wait())
+        while not stopping.done():
+            consumer = None
+            try:
+                consumer = await self._attach()
+                self._runtime.ready = True
+                while not stopping.done():
+                    await self._take_batch(consumer, stopping)
+            except (*FAULTS, BusDown) as error:
+                log.info("waiting for the stream of hits: %r", error)
+                await asyncio.wait([stopping], timeout=RETRY_S)
+            finally:
+                if consumer is not None:
+                    with contextlib.suppress(*FAULTS):
+                        await consumer.unsubscribe()
+
+    async def _attach(self) -> JetStreamContext.PullSubscription:
+        config = ConsumerConfig(ack_wait=ACK_WAIT_S, max_ack_pending=2 * BATCH_MAX)
+        js = self._runtime.bus.js
+        return await js.pull_subscribe(f"{HITS_SUBJECT}.*", durable=CONSUMER, stream=HITS_STREAM, config=config)
+
+    async def _take_batch(self, consumer: JetStreamContext.PullSubscription, stopping: asyncio.Task[bool]) -> None:
+        fetch = asyncio.create_task(consumer.fetch(BATCH_MAX, BATCH_WAIT_S))
+        await asyncio.wait([fetch, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not fetch.done():
+            fetch.cancel()
+            return
+        try:
+            messages = fetch.result()
+        except TimeoutError:
+            if not self._runtime.bus.up:
+                raise
+            return
+        await self._apply(messages)
+
+    async def _apply(self, messages: list[Msg]) -> None:
+        """Counts a batch, then acknowledges it."""
+        store = self._store
+        assert store is not None
+        segments: list[Segment] = []
+        for message in messages:
+            content = decode(message.data)
+            if isinstance(content, Segment):
+                segments.append(content)
+            else:
+                self._set_aside(message, content)
+        new = await self._in_thread(partial(store.apply, segments))
+        detail = self._runtime.detail
+        detail["segments"] = detail.get("segments", 0) + len(new)
+        detail["hits"] = detail.get("hits", 0) + sum(header.hits for header in new)
+        for message in messages:
+            await message.ack()
+
+    def _set_aside(self, message: Msg, damaged: Damaged) -> None:
+        """Keeps a segment that cannot be counted for a person to look at."""
+        folder = self._runtime.folder / "damaged"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{message.subject}-{message.metadata.sequence.stream}.seg"
+        if sum(1 for _ in folder.iterdir()) < DAMAGED_KEPT_MAX:
+            path.write_bytes(message.data)
+        log.error("a segment from %s is not counted: %s; see %s", message.subject, damaged.reason, path)
+        self._runtime.detail["segments_damaged"] = self._runtime.detail.get("segments_damaged", 0) + 1
+
+    def _take_config(self, config: Config) -> None:
+        store = self._store
+        assert store is not None
+
+        def settle() -> None:
+            store.reports = config.network.reports
+            store.name_sites({site.serial: site.name for site in config.sites})
+
+        self._spawn(self._in_thread(settle))
+
+    async def _retain(self) -> None:
+        while True:
+            store = self._store
+            assert store is not None
+            await self._in_thread(partial(store.forget_old, int(time.time())))
+            await asyncio.sleep(RETENTION_PAUSE_S)
+
+    async def _take_request(self, message: Msg) -> None:
+        if self._reports_waiting >= REPORTS_WAITING_MAX:
+            await message.respond(_error("the collector is busy; ask again in a moment"))
+            return
+        self._reports_waiting += 1
+        self._spawn(self._answer(message))
+
+    async def _answer(self, message: Msg) -> None:
+        store = self._store
+        assert store is not None
+        try:
+            ask = msgspec.json.decode(message.data, type=ReportRequest)
+            report = await self._in_thread(partial(store.report, ask.last_s, ask.by, int(time.time())))
+            reply = msgspec.json.encode(report)
+        except (NearmileError, msgspec.DecodeError) as error:
+            reply = _error(str(error))
+        except duckdb.Error as error:
+            log.error("a report failed: %s", error)
+            reply = _error(f"the report store failed: {error}")
+        finally:
+            self._reports_waiting -= 1
+        with contextlib.suppress(*FAULTS):
+            await message.respond(reply)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("collector: %r", error)
+
+
+def _error(text: str) -> bytes:
+    return msgspec.json.encode({"error": text, "rows": []})

@@ -1,0 +1,84 @@
+"""Hits on their way from an edge's disk into the stream: sealed each second, sent in order, forgotten when stored.
+
+While the bus is down hits stay in the journal, in full segments; once it is up they go by themselves. A segment
+that was sent twice has the same message id, and the collector counts it once.
+"""
+
+import asyncio
+import contextlib
+import logging
+
+from nearmile.reports.disk import Journal, SegmentId
+from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, BusDown
+from nearmile.services.runtime import Runtime
+
+log = logging.getLogger("nearmile.shipper")
+
+SEAL_S = 1.0
+# Segments on the wire at once: each up to 1 MB, and an acknowledgement takes a few milliseconds.
+IN_FLIGHT_MAX = 8
+ACK_TIMEOUT_S = 5.0
+# The last hits of a process that ends: what cannot be sent by then waits on disk for the next start.
+FLUSH_S = 2.0
+MESSAGE_ID = "Nats-Msg-Id"
+
+
+class Shipper:
+    """Ships one journal."""
+
+    def __init__(self, runtime: Runtime, journal: Journal) -> None:
+        self._runtime, self._journal = runtime, journal
+        self._subject = f"{HITS_SUBJECT}.{runtime.me.name}"
+        self._turn = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Ships until the process is told to stop, and then what is left, for a bounded time."""
+        stopping = self._runtime.stopping
+        while not stopping.is_set():
+            await self.ship()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), SEAL_S)
+        await self.flush()
+
+    async def flush(self, limit_s: float = FLUSH_S) -> None:
+        """Seals and sends what there is now; returns after ``limit_s`` at the latest."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ship(), limit_s)
+
+    async def ship(self) -> None:
+        """One turn: close the current file, seal, send. Never raises; what failed is tried again the next turn."""
+        async with self._turn:
+            journal, bus = self._journal, self._runtime.bus
+            if bus.up:
+                journal.roll()
+            try:
+                await asyncio.to_thread(journal.seal)
+                while bus.up and (batch := journal.pending(IN_FLIGHT_MAX)):
+                    if not all(await asyncio.gather(*(self._send(segment) for segment in batch))):
+                        break
+                    journal.roll()
+                    await asyncio.to_thread(journal.seal)
+            except OSError as error:
+                log.error("hits wait: %s", error)
+            self._runtime.detail["hits_unsent_bytes"] = journal.unsent_bytes
+            self._runtime.detail["hits_lost"] = journal.lost
+
+    async def _send(self, segment: SegmentId) -> bool:
+        journal = self._journal
+        name = journal.message_id(segment)
+        try:
+            data = journal.read(segment)
+        except FileNotFoundError:
+            log.error("segment %s has gone from the disk: its hits are lost", name)
+            journal.forget(segment)
+            return True
+        try:
+            js = self._runtime.bus.js
+            await js.publish(
+                self._subject, data, timeout=ACK_TIMEOUT_S, stream=HITS_STREAM, headers={MESSAGE_ID: name}
+            )
+        except (*FAULTS, BusDown) as error:
+            log.warning("segment %s stays on disk: %r", name, error)
+            return False
+        journal.forget(segment)
+        return True
