@@ -1,12 +1,9 @@
 """Networks of real processes for the tests of this folder."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 from live_network import EXAMPLES, LiveNetwork
 

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from live_network import EXAMPLES, LiveNetwork, alive, eventually
 
 PAGE = "http://www.example.test/"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from live_network import EXAMPLES, LiveNetwork
 from load import Client, Tally
 from origin_folder import digests_of

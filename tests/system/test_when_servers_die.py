@@ -8,12 +8,12 @@ import dns.edns
 import dns.message
 import dns.query
 import pytest
+
 from live_network import EXAMPLES, LiveNetwork, eventually
 from load import Load, Tally
-from origin_folder import digests_of
-
 from nearmile.base.gazetteer import find_city
 from nearmile.config.layout import edge_hostname
+from origin_folder import digests_of
 
 HOST = "www.example.test"
 LEAVES_ANSWERS_S = 2.0

@@ -83,8 +83,7 @@ async def resolve(config: Config, hostname: str, client: str | None) -> Resoluti
     """Asks the network's own name servers, from the top."""
     servers = config.of_role("nameserver")
     tops = [(one.address, one.port) for one in servers if one.tier == "top"]
-    with closing(Resolver(tops, config.network.dns.port, client)) as resolver:
-        return await resolver.resolve(hostname)
+    return await Resolver(tops, config.network.dns.port, client).resolve(hostname)
 
 
 def get(
@@ -176,6 +175,8 @@ def _show_choice(
             f"[bold]dns {step.tier:4}[/bold] {step.server}  {step.question}  "
             f"TTL {step.ttl_s} s  {step.elapsed_ms:.1f} ms"
         )
+        for failure in step.failures:
+            console.print(f"           no answer from {failure}")
         for answer in step.answers:
             console.print(f"           {answer}")
     if client is None:

@@ -56,12 +56,16 @@ class Client:
     def __init__(self, config: Config, hostname: str, city: str, digests: dict[str, str], tally: Tally) -> None:
         found = find_city(city)
         assert found is not None
-        tops = [(p.address, p.port) for p in config.of_role("nameserver") if p.tier == "top"]
         self.config, self.hostname, self.address = config, hostname, found.address
         self.port = config.network.edge.http_port
-        self.resolver = Resolver(tops, config.network.dns.port, found.address)
+        self.resolver = self._new_resolver()
         self.digests, self.tally = digests, tally
         self._open: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
+
+    def _new_resolver(self) -> Resolver:
+        """One that knows nothing yet."""
+        tops = [(p.address, p.port) for p in self.config.of_role("nameserver") if p.tier == "top"]
+        return Resolver(tops, self.config.network.dns.port, self.address)
 
     async def fetch(self, path: str) -> None:
         """One request, from the first address that answers it in full."""
@@ -82,7 +86,7 @@ class Client:
                     return
             except Exception as error:  # a failure to resolve is a failure of the network, and is tallied
                 why = repr(error)
-            self.resolver.forget(self.hostname)
+            self.resolver = self._new_resolver()
             self.tally.asked_again += 1
             await asyncio.sleep(0.05)
         self.tally.failures.append(f"{path} from {self.address}: {why}")
@@ -121,7 +125,6 @@ class Client:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
-        self.resolver.close()
 
 
 async def _body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
