@@ -18,14 +18,13 @@ _DAY = rb"(?:mon|tue|wed|thu|fri|sat|sun)"
 _LONG_DAY = rb"(?:mon|tues|wednes|thurs|fri|satur|sun)day"
 _MONTH = b"(?P<month>" + b"|".join(_MONTH_NUMBER) + b")"
 _TIME = rb"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
-_FORMS = tuple(
-    re.compile(form, re.IGNORECASE)
-    for form in (
-        _DAY + rb", (?P<day>[0-9]{2}) " + _MONTH + rb" (?P<year>[0-9]{4}) " + _TIME + rb" GMT",
-        _LONG_DAY + rb", (?P<day>[0-9]{2})-" + _MONTH + rb"-(?P<year>[0-9]{2}) " + _TIME + rb" GMT",
-        _DAY + rb" " + _MONTH + rb" (?P<day>[ 0-9][0-9]) " + _TIME + rb" (?P<year>[0-9]{4})",
-    )
+_IMF_FIXDATE = re.compile(
+    _DAY + rb", (?P<day>[0-9]{2}) " + _MONTH + rb" (?P<year>[0-9]{4}) " + _TIME + rb" GMT", re.I
 )
+_RFC_850 = re.compile(
+    _LONG_DAY + rb", (?P<day>[0-9]{2})-" + _MONTH + rb"-(?P<year>[0-9]{2}) " + _TIME + rb" GMT", re.I
+)
+_ASCTIME = re.compile(_DAY + b" " + _MONTH + rb" (?P<day>[ 0-9][0-9]) " + _TIME + rb" (?P<year>[0-9]{4})", re.I)
 
 
 def parse_date(value: bytes, now_s: float) -> int | None:
@@ -33,12 +32,16 @@ def parse_date(value: bytes, now_s: float) -> int | None:
 
     ``now_s`` places the two-digit years of RFC 850: never more than 50 years ahead (RFC 9110 section 5.6.7).
     """
-    parts = _parse(value)
-    if parts is None or parts[0] >= 100:
-        return None if parts is None else _seconds(parts)
-    this_year = datetime.fromtimestamp(now_s, UTC).year
-    year = this_year - this_year % 100 + parts[0]
-    return _seconds((year - 100 if year > this_year + 50 else year, *parts[1:]))
+    found = _parse(value)
+    if found is None:
+        return None
+    form, year, *rest = found
+    if form is _RFC_850:
+        this_year = datetime.fromtimestamp(now_s, UTC).year
+        year += this_year - this_year % 100
+        if year > this_year + 50:
+            year -= 100
+    return _seconds(year, *rest)
 
 
 @lru_cache(MEMO_SIZE)
@@ -49,20 +52,16 @@ def format_date(seconds: int) -> bytes:
     return f"{day}, {at.day:02} {month} {at.year:04} {at.hour:02}:{at.minute:02}:{at.second:02} GMT".encode()
 
 
-_Parts = tuple[int, int, int, int, int, int]
-
-
 @lru_cache(MEMO_SIZE)
-def _parse(value: bytes) -> _Parts | None:
-    for form in _FORMS:
+def _parse(value: bytes) -> tuple[re.Pattern[bytes], int, int, int, int, int, int] | None:
+    for form in (_IMF_FIXDATE, _RFC_850, _ASCTIME):
         if found := form.fullmatch(value):
             year, day, hour, minute, second = map(int, found.group("year", "day", "hour", "minute", "second"))
-            return year, _MONTH_NUMBER[found["month"].lower()], day, hour, minute, second
+            return form, year, _MONTH_NUMBER[found["month"].lower()], day, hour, minute, second
     return None
 
 
-def _seconds(parts: _Parts) -> int | None:
-    year, month, day, hour, minute, second = parts
+def _seconds(year: int, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
     leap = second == 60
     try:
         at = datetime(year, month, day, hour, minute, second - leap, tzinfo=UTC)

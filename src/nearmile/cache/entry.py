@@ -18,7 +18,7 @@ _NOT_MODIFIED_FIELDS = frozenset((b"cache-control", b"content-location", b"date"
 
 @final
 class Entry:
-    """One stored response. The store owns ``key`` to ``older``; everybody else only reads."""
+    """One stored response. Everybody but the store and its eviction policy only reads."""
 
     __slots__ = (
         "body",
@@ -28,6 +28,7 @@ class Entry:
         "key",
         "newer",
         "older",
+        "settled",
         "size_bytes",
         "variant",
         "visited",
@@ -46,6 +47,9 @@ class Entry:
         self.body = body
         self.size_bytes = size_bytes
         self.visited = False
+        """Hit since the eviction policy last looked."""
+        self.settled = False
+        """In the policy's main queue."""
         self.newer: Entry | None = None
         self.older: Entry | None = None
 

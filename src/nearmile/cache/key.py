@@ -5,12 +5,15 @@ A site is one object space, whatever of its hostnames and schemes a client used;
 request fields that Vary names (RFC 9111 section 4.1).
 """
 
+from functools import lru_cache
 from hashlib import blake2b
 
-from nearmile.cache.directives import Fields
+from nearmile.cache.directives import Fields, values_of
 
 SERIAL_BYTES = 3
 VARIANT_BYTES = 16
+# Most requests for what varies come with one of a few values of Accept-Encoding.
+MEMO_SIZE = 512
 # Lists of tokens whose letters' case means nothing (RFC 9110 sections 12.5.2 to 12.5.4).
 _CASELESS = frozenset((b"accept-charset", b"accept-encoding", b"accept-language"))
 
@@ -26,9 +29,14 @@ def variant_key(names: tuple[bytes, ...], fields: Fields) -> bytes:
     An absent field differs from an empty one; lines are joined and white space around commas is dropped, unless
     the value has a quoted string, where white space counts.
     """
+    return _variant_key(names, tuple([field for field in fields if field[0] in names]))
+
+
+@lru_cache(MEMO_SIZE)
+def _variant_key(names: tuple[bytes, ...], fields: Fields) -> bytes:
     digest = blake2b(digest_size=VARIANT_BYTES)
     for name in names:
-        values = [value for field, value in fields if field == name]
+        values = values_of(fields, name)
         if not values:
             digest.update(b"\x00")
             continue

@@ -69,7 +69,7 @@ class Storable(Struct, frozen=True, gc=False):
     no_cache: bool
     """Never used without validation."""
     must_revalidate: bool
-    """Never used stale, whatever client or origin fails (also proxy-revalidate and s-maxage)."""
+    """Never used stale on a client's wish (must-revalidate, proxy-revalidate or s-maxage)."""
     vary: tuple[bytes, ...]
     """The names of request fields that the response depends on: lower-case, sorted, each once."""
     etag: bytes | None
@@ -107,12 +107,15 @@ def decide_store(
     if date_s is None:
         date_s = floor(response_time_s)
     modified_s = _date(response_fields, b"last-modified", response_time_s)
-    lifetime_s = _lifetime(status, response_fields, allowed, default_ttl_s, date_s, modified_s, response_time_s)
-    if lifetime_s is None:
+    lifetime_s: float | None = _explicit_lifetime(response_fields, allowed, date_s, response_time_s)
+    if b"set-cookie" not in allowed.withheld and values_of(response_fields, b"set-cookie") and not lifetime_s:
         return None
-    age_s = _initial_age(response_fields, date_s, request_time_s, response_time_s)
-    born_at_s = response_time_s - age_s
-    strict = allowed.must_revalidate or allowed.proxy_revalidate or allowed.s_maxage_s is not None
+    if lifetime_s is None:
+        if status not in HEURISTIC_STATUSES and not allowed.public:
+            return None
+        lifetime_s = _implied_lifetime(allowed, default_ttl_s, date_s, modified_s)
+    born_at_s = response_time_s - _initial_age(response_fields, date_s, request_time_s, response_time_s)
+    strict = allowed.must_revalidate or allowed.proxy_revalidate
     storable = Storable(
         status=status,
         born_at_s=born_at_s,
@@ -120,7 +123,7 @@ def decide_store(
         stale_while_revalidate_s=0 if strict else allowed.stale_while_revalidate_s,
         stale_if_error_s=_stale_if_error(allowed, strict),
         no_cache=allowed.no_cache,
-        must_revalidate=strict,
+        must_revalidate=strict or allowed.s_maxage_s is not None,
         vary=vary,
         etag=_first(response_fields, b"etag"),
         last_modified=None if modified_s is None else _first(response_fields, b"last-modified"),
@@ -174,32 +177,28 @@ def _may_store(request_fields: Fields, status: int, response_fields: Fields, all
     return True
 
 
-def _lifetime(
-    status: int,
-    fields: Fields,
-    allowed: ResponseDirectives,
-    default_ttl_s: int,
-    date_s: int,
-    modified_s: int | None,
-    now_s: float,
-) -> float | None:
-    """RFC 9111 section 4.2.1; None where nothing allows to store."""
+def _explicit_lifetime(fields: Fields, allowed: ResponseDirectives, date_s: int, now_s: float) -> int | None:
+    """What the origin says, for a shared cache (RFC 9111 section 4.2.1); None if it says nothing."""
     if allowed.s_maxage_s is not None:
         return allowed.s_maxage_s
     if allowed.max_age_s is not None:
         return allowed.max_age_s
-    if expires := values_of(fields, b"expires"):
-        # Unreadable, or several that differ: already expired (RFC 9111 section 5.3).
-        expires_s = parse_date(expires[0], now_s) if len(set(expires)) == 1 else None
-        return 0 if expires_s is None else max(0, expires_s - date_s)
-    if status not in HEURISTIC_STATUSES and not allowed.public:
+    expires = values_of(fields, b"expires")
+    if not expires:
         return None
+    # Unreadable, or several that differ: already expired (RFC 9111 section 5.3).
+    expires_s = parse_date(expires[0], now_s) if len(set(expires)) == 1 else None
+    return 0 if expires_s is None else max(0, expires_s - date_s)
+
+
+def _implied_lifetime(
+    allowed: ResponseDirectives, default_ttl_s: int, date_s: int, modified_s: int | None
+) -> float:
+    """A heuristic lifetime (RFC 9111 section 4.2.2), or the site's default."""
     if allowed.no_cache:
         return 0
-    if values_of(fields, b"set-cookie"):
-        return None
     if modified_s is not None:
-        return min(HEURISTIC_MAX_S, max(0.0, date_s - modified_s) * HEURISTIC_FRACTION)
+        return min(HEURISTIC_MAX_S, max(0, date_s - modified_s) * HEURISTIC_FRACTION)
     return default_ttl_s
 
 
@@ -218,7 +217,9 @@ def _age(fields: Fields) -> int:
 def _stale_if_error(allowed: ResponseDirectives, strict: bool) -> int:
     if strict or allowed.no_cache:
         return 0
-    return STALE_IF_ERROR_S if allowed.stale_if_error_s is None else allowed.stale_if_error_s
+    if allowed.stale_if_error_s is not None:
+        return allowed.stale_if_error_s
+    return 0 if allowed.s_maxage_s is not None else STALE_IF_ERROR_S
 
 
 def _usable_later(storable: Storable, now_s: float) -> bool:

@@ -36,7 +36,7 @@ _ENTITY_TAG = re.compile(rb'(?:W/)?"[^"]*"|[^\s,"]+')
 class Verdict(Enum):
     """What to do with a stored response."""
 
-    FRESH = "serve it"
+    FRESH = "serve it (it is fresh, or not staler than the client's max-stale)"
     STALE_WHILE_REVALIDATE = "serve it, and ask the origin meanwhile (RFC 5861 section 3)"
     VALIDATE = "ask the origin first"
     UNAVAILABLE = "answer 504: the client wants nothing but what is stored (RFC 9111 section 5.2.1.7)"
@@ -53,16 +53,17 @@ def reusable(method: bytes, fields: Fields) -> bool:
 def verdict(kept: Storable, asked: RequestDirectives, now_s: float) -> Verdict:
     """RFC 9111 section 4.2 with what the client asks (section 5.2.1)."""
     age_s = now_s - kept.born_at_s
-    refused = kept.no_cache or asked.no_cache or (asked.max_age_s is not None and age_s >= asked.max_age_s)
+    refused = kept.no_cache or asked.no_cache or (asked.max_age_s is not None and age_s > asked.max_age_s)
     if not refused:
-        left_s = kept.fresh_until_s - now_s
-        if left_s > 0 and left_s >= asked.min_fresh_s:
+        stale_s = now_s - kept.fresh_until_s
+        if stale_s < 0 and -stale_s >= asked.min_fresh_s:
             return Verdict.FRESH
-        if left_s <= 0 and not kept.must_revalidate and not asked.min_fresh_s:
-            if -left_s < kept.stale_while_revalidate_s:
-                return Verdict.STALE_WHILE_REVALIDATE
-            if -left_s < asked.max_stale_s:
-                return Verdict.FRESH
+        # A client that names what it accepts gets stale only within what it names.
+        takes_any = asked.max_age_s is None and not asked.min_fresh_s
+        if takes_any and 0 <= stale_s < kept.stale_while_revalidate_s:
+            return Verdict.STALE_WHILE_REVALIDATE
+        if 0 <= stale_s < asked.max_stale_s and not asked.min_fresh_s and not kept.must_revalidate:
+            return Verdict.FRESH
     return Verdict.UNAVAILABLE if asked.only_if_cached else Verdict.VALIDATE
 
 
@@ -109,8 +110,10 @@ def updated_by_304(kept: Storable, stored: Fields, new: Fields, response_time_s:
     None if the 304 speaks of another representation (section 4.3.4): forget the stored one and ask again.
     """
     tag = next(iter(values_of(new, b"etag")), None)
-    if tag is not None and not tag.startswith(b"W/") and tag != kept.etag:
-        return None
+    if tag is not None and kept.etag is not None:
+        weak = tag.startswith(b"W/")
+        if _opaque(tag) != _opaque(kept.etag) if weak else tag != kept.etag:
+            return None
     skipped = connection_fields(new) | _KEPT
     update = tuple((name, value) for name, value in new if name not in skipped)
     if not values_of(update, b"date"):

@@ -4,19 +4,21 @@ A purge raises the store's ``generation``. A fill notes the generation when it s
 object was purged meanwhile; so what was fetched before a purge is never served after it.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import final
 
 from nearmile.cache.directives import Fields
 from nearmile.cache.entry import Entry
-from nearmile.cache.eviction import Eviction, Sieve
+from nearmile.cache.eviction import Eviction, S3Fifo
 from nearmile.cache.key import variant_key
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable
 
-# Measured with tracemalloc over many entries (CPython 3.11, 64 bits): the entry, its terms, the headers of its
-# byte strings, its place in the dictionary; and what one more variant adds to that.
-OBJECT_OVERHEAD_BYTES = 600
-VARIANT_OVERHEAD_BYTES = 500
+# Measured with tracemalloc (CPython 3.11, 64 bits): 580 to 605 bytes for the entry, its terms and validators, the
+# headers of its byte strings and its place in the dictionary, and 90 for a ghost of the eviction policy; 390 more
+# for an object's first variant.
+OBJECT_OVERHEAD_BYTES = 700
+VARIANT_OVERHEAD_BYTES = 400
 # Enough for the encodings and languages of a page; a Vary on User-Agent must not make a list without end.
 VARIANTS_MAX = 64
 # Purges whose keys are remembered for fills under way; a fill older than the oldest of them is refused in any
@@ -44,8 +46,8 @@ class MemoryStore:
         self.generation = 0
         """Counts purges. A fill notes it at its start and hands it to ``put``."""
         self._objects: dict[bytes, Entry | _Variants] = {}
-        self._eviction = Sieve() if eviction is None else eviction
-        self._purged: dict[bytes, int] = {}
+        self._eviction = S3Fifo() if eviction is None else eviction
+        self._purged: OrderedDict[bytes, int] = OrderedDict()
         self._forgotten = 0
 
     def get(self, key: bytes, fields: Fields) -> Entry | None:
@@ -105,10 +107,10 @@ class MemoryStore:
     def purge(self, key: bytes) -> int:
         """Forgets an object with all its variants, and refuses fills of it that have started; returns how many."""
         self.generation += 1
-        self._purged.pop(key, None)
         self._purged[key] = self.generation
+        self._purged.move_to_end(key)
         if len(self._purged) > PURGES_REMEMBERED_MAX:
-            self._forgotten = self._purged.pop(next(iter(self._purged)))
+            self._forgotten = self._purged.popitem(last=False)[1]
         return self._drop(key)
 
     def __iter__(self) -> Iterator[Entry]:
