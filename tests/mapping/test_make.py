@@ -2,19 +2,12 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Struct
 
+from nearmile.base.gazetteer import Area
 from nearmile.base.geography import Point
 from nearmile.mapping.make import make_map, same_answers, steady
 from nearmile.mapping.map import MapRegion, Server
 from nearmile.mapping.score import RANKED_MAX, Distances
-
-
-class Area(Struct, frozen=True):
-    country: str
-    state: str
-    point: Point
-    population: int
 
 
 def regions_of(counts: list[int]) -> tuple[MapRegion, ...]:

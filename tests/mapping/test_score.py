@@ -3,18 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import Struct
 
+from nearmile.base.gazetteer import Area
 from nearmile.base.geography import Point, distance_km, expected_rtt_ms
 from nearmile.mapping.score import RANKED_MAX, Distances, penalty_ms
-
-
-class Area(Struct, frozen=True):
-    country: str
-    state: str
-    point: Point
-    population: int
-
 
 PARIS = Area("FR", "Ile-de-France", Point(48.86, 2.35), 12_000_000)
 FRANCE = Area("FR", "", Point(46.6, 2.5), 68_000_000)

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 from msgspec import Struct, structs
 
+from nearmile.base.gazetteer import Area
 from nearmile.config.layout import Config, Process
 from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported, Health, MembersChanged
 from nearmile.fleet.lease import Chance, Election, LeaseAnswer, LeaseForgotten, LeaseSeen, Outcome, PutLease
 from nearmile.mapping.make import make_map, same_answers, steady
 from nearmile.mapping.map import Map, MapRegion, Server
-from nearmile.mapping.score import Area, Distances
+from nearmile.mapping.score import Distances
 
 # Deaths that arrive within this time make one map.
 COALESCE_S = 0.005

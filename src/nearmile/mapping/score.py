@@ -5,11 +5,11 @@ map, load and life of the regions, is one number per region.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nearmile.base.gazetteer import Area
 from nearmile.base.geography import EARTH_RADIUS_KM, RTT_ACCESS_MS, RTT_MS_PER_KM, Place, Point
 from nearmile.mapping.map import unit_of
 
@@ -24,19 +24,6 @@ LOAD_MS = 250.0
 LOAD_PENALTY_MAX_MS = 50.0
 # Further than any distance on Earth: regions without live servers rank last.
 DEAD_MS = 10_000.0
-
-
-class Area(Protocol):
-    """A country or a state of one: where its people are, and how many."""
-
-    @property
-    def country(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def point(self) -> Point: ...
-    @property
-    def population(self) -> int: ...
 
 
 class Distances:

@@ -1,0 +1,191 @@
+"""Real controllers on a real NATS server: what dies leaves the map in time, whoever else dies meanwhile."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from nearmile.base.geography import Point
+from nearmile.config.layout import Config, at_version, lay_out
+from nearmile.config.network import Nameserver, Network, Region
+from nearmile.fleet.beat import SUBJECT, Beat
+from nearmile.mapping.map import Map
+from nearmile.services import children, natsserver
+from nearmile.services.bus import KV_CONFIG, KV_CURRENT, KV_MAP, Bus
+from nearmile.services.children import Child
+from nearmile.services.state import process_folder, write_atomically
+
+PARIS, TOKYO = Point(48.86, 2.35), Point(35.68, 139.69)
+EVERYBODY = {"paris-1", "paris-2", "tokyo-1", "tokyo-2"}
+
+
+def config_at(loopback: str) -> Config:
+    network = Network(
+        name="controller-test",
+        zone="controller.test",
+        controllers=2,
+        regions={"paris": Region(city="Paris", point=PARIS), "tokyo": Region(city="Tokyo", point=TOKYO)},
+        nameservers=(
+            Nameserver(tier="top", city="Paris", point=PARIS),
+            Nameserver(tier="low", city="Paris", point=PARIS),
+        ),
+    )
+    return lay_out(network, {}, {}, 1, loopback)
+
+
+class Stage:
+    """NATS and controllers as processes; the edges are beats sent from here."""
+
+    def __init__(self, root: Path, loopback: str) -> None:
+        self.root, self.config = root, config_at(loopback)
+        write_atomically(root / "config.json", msgspec.json.encode(self.config))
+        self._nats_command = natsserver.prepare(root, self.config)
+        me = self.config.process("nats")
+        self.bus = Bus(f"nats://{me.address}:{me.port}", (root / "token").read_text(), "test")
+        self.running: dict[str, Child] = {}
+        self.maps: list[Map] = []
+        self.config_version = 0
+        self.epoch = dict.fromkeys(EVERYBODY, 1)
+        self.silent: set[str] = set()
+        self.bus.watch(KV_MAP, KV_CURRENT, self._seen)
+        self.bus.watch(KV_CONFIG, KV_CURRENT, self._config_seen)
+
+    async def start(self, *names: str) -> None:
+        for name in names:
+            nats = name == "nats"
+            command = self._nats_command if nats else children.command(self.root, self.config.process(name))
+            self.running[name] = await children.start(command, self.root / f"{name}.log")
+
+    async def kill(self, *names: str) -> None:
+        for name in names:
+            child = self.running.pop(name)
+            child.signal(signal.SIGKILL)
+            await child.wait()
+
+    async def beat(self) -> None:
+        seq = 0
+        while True:
+            seq += 1
+            for name in EVERYBODY - self.silent:
+                beat = Beat(name=name, role="edge", epoch=self.epoch[name], seq=seq, ready=True)
+                self.bus.publish(f"{SUBJECT}.{name}", msgspec.msgpack.encode(beat))
+            await asyncio.sleep(self.config.network.health.beat_ms / 1000)
+
+    async def until_living(self, names: set[str], after: int = 0, timeout_s: float = 15.0) -> float:
+        """The seconds until a map later than the first ``after`` ones names just these."""
+        start_s = time.monotonic()
+        async with asyncio.timeout(timeout_s):
+            while len(self.maps) <= after or _living(self.maps[-1]) != names:
+                await asyncio.sleep(0.002)
+        return time.monotonic() - start_s
+
+    def _seen(self, _revision: int, value: bytes) -> None:
+        self.maps.append(msgspec.json.decode(value, type=Map))
+
+    def _config_seen(self, _revision: int, value: bytes) -> None:
+        self.config_version = msgspec.json.decode(value, type=Config).version
+
+
+def _living(map_: Map) -> set[str]:
+    return {server.name for region in map_.regions for server in region.servers}
+
+
+def on_stage(root: Path, loopback: str, act: Callable[[Stage], Awaitable[None]]) -> None:
+    async def run() -> None:
+        stage = Stage(root, loopback)
+        await stage.start("nats")
+        stage.bus.start()
+        beating = asyncio.create_task(stage.beat())
+        try:
+            assert await stage.bus.connected(10)
+            await act(stage)
+        finally:
+            beating.cancel()
+            await stage.bus.close()
+            await stage.kill(*stage.running)
+
+    asyncio.run(run())
+
+
+def test_whoever_dies_leaves_the_map_in_time(tmp_path: Path) -> None:
+    async def act(stage: Stage) -> None:
+        await stage.start("controller-1")
+        await stage.until_living(EVERYBODY)
+        assert stage.maps[-1].units["JP"] == (1, 0)
+        assert stage.maps[-1].units["FR"] == (0, 1)
+        assert stage.config_version == 1
+
+        stage.silent.add("tokyo-1")
+        stage.bus.publish("exit.tokyo-1", b"tokyo-1")
+        assert await stage.until_living(EVERYBODY - {"tokyo-1"}) < 1.0  # milliseconds, but for a busy machine
+        stage.silent.clear()
+        stage.epoch["tokyo-1"] = 2
+        assert await stage.until_living(EVERYBODY) < 1.5
+
+        stage.silent.add("paris-2")  # hangs: nobody reports it
+        assert await stage.until_living(EVERYBODY - {"paris-2"}) < 2.0
+        stage.silent.clear()
+        await stage.until_living(EVERYBODY)
+        versions = [map_.version for map_ in stage.maps]
+        assert versions == sorted(set(versions))
+
+    on_stage(tmp_path, "127.34.0.0/16", act)
+
+
+def test_the_next_controller_takes_over_and_counts_on(tmp_path: Path) -> None:
+    async def act(stage: Stage) -> None:
+        await stage.start("controller-1")
+        await stage.until_living(EVERYBODY)
+        await stage.start("controller-2")
+        led = stage.maps[-1]
+        await stage.kill("controller-1")
+        stage.silent.add("paris-1")
+        await stage.until_living(EVERYBODY - {"paris-1"}, len(stage.maps))
+        assert stage.maps[-1].term > led.term
+        assert stage.maps[-1].version > led.version
+
+    on_stage(tmp_path, "127.34.64.0/18", act)
+
+
+def test_nothing_is_lost_when_the_bus_loses_all(tmp_path: Path) -> None:
+    """NATS comes back without its data: versions go on from the controller's disk, and the configuration too."""
+
+    async def act(stage: Stage) -> None:
+        await stage.start("controller-1")
+        await stage.until_living(EVERYBODY)
+        led = stage.maps[-1]
+        async with asyncio.timeout(5):
+            while not (process_folder(stage.root, "controller-1") / "map.json").exists():
+                await asyncio.sleep(0.002)
+        await stage.kill("controller-1", "nats")
+        for path in sorted((stage.root / "nats").rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        newer = at_version(stage.config, 2)
+        write_atomically(stage.root / "config.json", msgspec.json.encode(newer))
+        await stage.start("nats", "controller-1")
+        await stage.until_living(EVERYBODY, len(stage.maps))
+        assert stage.maps[-1].term > led.term
+        assert stage.maps[-1].version > led.version
+        async with asyncio.timeout(10):
+            while stage.config_version != 2:
+                await asyncio.sleep(0.01)
+
+    on_stage(tmp_path, "127.34.128.0/18", act)
+
+
+def test_a_bus_that_goes_and_comes_moves_nobody(tmp_path: Path) -> None:
+    async def act(stage: Stage) -> None:
+        await stage.start("controller-1")
+        await stage.until_living(EVERYBODY)
+        seen = len(stage.maps)
+        await stage.kill("nats")
+        await asyncio.sleep(2 * stage.config.network.health.dead_after_ms / 1000)  # silence, but nobody's fault
+        await stage.start("nats")
+        stage.silent.add("tokyo-2")
+        await stage.until_living(EVERYBODY - {"tokyo-2"}, seen)
+        assert all(_living(map_) == EVERYBODY for map_ in stage.maps[:-1])
+
+    on_stage(tmp_path, "127.34.192.0/18", act)
