@@ -1,0 +1,251 @@
+"""A request that the hit path could not answer at once: misses, validation, pass-through, refusals.
+
+    refuse? -> not for the cache? pass -> stored and usable? serve -> wait for a fill, one for all -> stream it
+
+``Exchange.run`` is one coroutine for one request; it ends when the response has been handed over or given up.
+"""
+
+from collections.abc import AsyncIterator
+
+from nearmile.cache.directives import request_directives
+from nearmile.cache.entry import Entry, not_modified_head
+from nearmile.cache.key import object_key, variant_key
+from nearmile.cache.policy import Storable
+from nearmile.cache.reuse import Verdict as Use
+from nearmile.cache.reuse import age_s, invalidated, not_modified, reusable, usable_on_error, verdict
+from nearmile.edge import limits
+from nearmile.edge.fetch import Fetch
+from nearmile.edge.fill import Reader, Verdict
+from nearmile.edge.messages import (
+    CONTINUE,
+    forwarded_for,
+    forwarded_request,
+    forwarded_response,
+    request_head,
+    response_start,
+)
+from nearmile.edge.node import Node, ObjectFill
+from nearmile.edge.peer import UpstreamError
+from nearmile.edge.reply import CHUNKED, Client, Reply
+from nearmile.edge.sites import Site
+from nearmile.http.body import LAST_CHUNK, encode_chunk
+from nearmile.http.fields import BadMessage
+from nearmile.http.head import Request
+from nearmile.reports.hit import Cache
+
+REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS"))  # safe (RFC 9110 section 9.2.1)
+NO_MORE: frozenset[bytes] = frozenset()
+
+
+class Exchange:
+    """One request and its response."""
+
+    def __init__(self, node: Node, client: Client, request: Request) -> None:
+        self.node, self.client, self.request = node, client, request
+        self.pairs = request.fields.pairs
+        self.internal = node.visitors.internal(client.peer, self.pairs)
+        self.reply = Reply(node, client, request)
+        self.serial = 0
+        self.cache = Cache.ERROR
+        self.complete = False
+        self._fault: BadMessage | None = None
+
+    async def run(self) -> None:
+        """Answers. Afterwards ``complete`` says whether the connection can be relied on."""
+        try:
+            await self._answer()
+            self.complete = True
+        except UpstreamError as error:
+            fault = self._fault
+            await self._fail(*((error.status, str(error)) if fault is None else (fault.status, str(fault))))
+        finally:
+            self._record()
+
+    async def _answer(self) -> None:
+        request = self.request
+        site = self.node.sites.get(request.host)
+        if site is None:
+            await self.reply.page(421, "no site of that name is served here")
+            return
+        self.serial = site.serial
+        if (refusal := self._refusal()) is not None:
+            await self.reply.page(*refusal)
+        elif reusable(request.method, self.pairs):
+            await self._from_cache(site, object_key(site.serial, request.target))
+        else:
+            await self._pass(site, b"request" if request.method in (b"GET", b"HEAD") else b"method")
+
+    def _refusal(self) -> tuple[int, str] | None:
+        fields = self.request.fields
+        if b"upgrade" in fields.connection and fields.get(b"upgrade") is not None:
+            return 501, "protocol upgrades are not served here"
+        if fields.length is not None and fields.length > limits.REQUEST_BODY_BYTES_MAX:
+            return 413, "the body is too large"
+        if self.request.target == b"*" or self.request.method == b"TRACE":
+            return 501, "that is not served here"
+        via = fields.get(b"via")
+        if via is not None and b"1.1 " + self.node.name in [part.strip() for part in via.split(b",")]:
+            return 508, "the request has been here before: the origin leads back to this network"
+        return None
+
+    async def _from_cache(self, site: Site, key: bytes) -> None:
+        asked = request_directives(self.pairs)
+        entry = self.node.store.get(key, self.pairs)
+        if entry is not None:
+            now_s = self.node.now_s()
+            use = verdict(entry.kept, asked, now_s)
+            if use is Use.STALE_WHILE_REVALIDATE:
+                self._fill(site, key, entry)
+            if use is Use.FRESH or use is Use.STALE_WHILE_REVALIDATE:
+                await self._stored(entry, Cache.STALE if now_s >= entry.kept.fresh_until_s else Cache.HIT, b"hit")
+                return
+        if asked.only_if_cached:
+            await self.reply.page(504, "not stored here")
+        elif self.request.method == b"HEAD":
+            await self._pass(site, b"uri-miss")
+        elif asked.no_store or self.node.is_unstorable(key):
+            await self._pass(site, b"bypass")
+        else:
+            await self._shared(site, key, entry)
+
+    def _fill(self, site: Site, key: bytes, stale: Entry | None) -> tuple[ObjectFill | None, bool]:
+        """The fill of this object, and whether it was begun for this request; None where there are too many."""
+        node = self.node
+        fill_key = node.fill_key(key, self.pairs)
+        fill = node.fills.get(fill_key)
+        if fill is not None or len(node.fills) >= limits.FILLS_MAX:
+            return fill, False
+        return Fetch(node, fill_key, self.request, site, stale, self._forwarded_for(), self.internal).start(), True
+
+    async def _shared(self, site: Site, key: bytes, entry: Entry | None) -> None:
+        """Waits for the one fetch of an object, and serves what comes of it."""
+        why = b"stale" if entry is not None else b"vary-miss" if self.node.store.vary(key) else b"uri-miss"
+        fill, mine = self._fill(site, key, entry)
+        if fill is None:
+            await self._pass(site, why)
+            return
+        reader = fill.join()
+        try:
+            while fill.verdict is Verdict.PENDING:
+                await fill.news.wait()
+            head = fill.head
+            assert head is not None
+            if fill.verdict is Verdict.RENEWED:
+                assert head.entry is not None
+                await self._stored(head.entry, Cache.REVALIDATED, b"fwd=stale; fwd-status=304")
+                return
+            if fill.verdict is Verdict.FAILED:
+                await self._instead(entry, head.status, head.why)
+                return
+            if mine or (fill.verdict is Verdict.SHARED and self._same_variant(head.kept, head.asked)):
+                await self._stream(fill, reader, why + (b"" if mine else b"; collapsed"))
+                return
+        finally:
+            fill.leave(reader)
+        await self._pass(site, why)
+
+    def _same_variant(self, kept: Storable | None, asked: tuple[tuple[bytes, bytes], ...]) -> bool:
+        """Whether the response to a request with the fields ``asked`` is right for this one (RFC 9111 section 4.1)."""
+        if kept is None or not kept.vary:
+            return True
+        return variant_key(kept.vary, self.pairs) == variant_key(kept.vary, asked)
+
+    async def _stream(self, fill: ObjectFill, reader: Reader, why: bytes) -> None:
+        """A fill's response, as it comes."""
+        head, now_s = fill.head, self.node.now_s()
+        assert head is not None
+        kept = head.kept
+        self.cache = Cache.PASS if kept is None else Cache.MISS
+        how = b"fwd=" + why + (b"; stored" if fill.storing else b"")
+        age = None if kept is None else age_s(kept, now_s)
+        if kept is not None and not_modified(self.pairs, kept, now_s):
+            await self.reply.whole(304, not_modified_head(head.start), how, age, b"")
+            return
+        self.reply.begin(head.status, head.start, how, age, head.length)
+        while True:
+            if pieces := fill.read(reader):
+                await self.reply.send(pieces)
+            elif fill.broken:
+                raise UpstreamError("the origin broke off")
+            elif fill.complete:
+                break
+            else:
+                await fill.news.wait()
+        await self.reply.end()
+
+    async def _stored(self, entry: Entry, cache: Cache, how: bytes) -> None:
+        """A stored response."""
+        kept, now_s = entry.kept, self.node.now_s()
+        self.cache = cache
+        if cache is Cache.STALE:
+            how += b"; ttl=%d" % (kept.fresh_until_s - now_s)
+        if not_modified(self.pairs, kept, now_s):
+            await self.reply.whole(304, not_modified_head(entry.head), how, age_s(kept, now_s), b"")
+        else:
+            await self.reply.whole(kept.status, entry.head, how, age_s(kept, now_s), entry.body)
+
+    async def _instead(self, entry: Entry | None, status: int, why: str) -> None:
+        """The origin failed: what is stored where it may stand in, else a page that says so."""
+        if entry is not None and usable_on_error(entry.kept, self.node.now_s()):
+            await self._stored(entry, Cache.STALE, b"hit")
+        else:
+            await self.reply.page(status, why)
+
+    async def _pass(self, site: Site, why: bytes) -> None:
+        """Forwards the request and its response, both as they come."""
+        request, fields, node = self.request, self.request.fields, self.node
+        framing = CHUNKED if fields.chunked else b""
+        if fields.length is not None:
+            framing = b"content-length: %d\r\n" % fields.length
+        body = self._body() if fields.chunked or fields.length else None
+        pairs = forwarded_request(self.pairs, NO_MORE, self._forwarded_for(), node.name, hop=False)
+        head = request_head(request.method, site.base + request.target, request.host, pairs, framing)
+        repeatable = body is None and request.method in REPEATABLE
+        answer = await node.origins.fetch(site.origin, request.method, head, body, repeatable)
+        try:
+            host = fields.get(b"host") or request.host
+            for target in invalidated(request.method, answer.status, answer.fields.pairs, host, request.target):
+                node.purge_key(object_key(site.serial, target))
+            self.cache = Cache.PASS
+            start = response_start(answer.status, forwarded_response(answer.fields.pairs))
+            self.reply.begin(answer.status, start, b"fwd=" + why, None, answer.fields.length)
+            while pieces := await answer.pieces():
+                await self.reply.send(pieces)
+            await self.reply.end()
+        finally:
+            answer.close()
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        """The request's body, framed for the origin."""
+        fields = self.request.fields
+        try:
+            if self.request.minor == 1 and (fields.get(b"expect") or b"").lower() == b"100-continue":
+                await self.client.write((CONTINUE,))
+            async for pieces in self.client.body():
+                for piece in pieces:
+                    yield encode_chunk(piece) if fields.chunked else piece
+            if fields.chunked:
+                yield LAST_CHUNK
+        except BadMessage as error:
+            # The sending side ends the origin's connection; the answering side learns the reason here.
+            self._fault = error
+            raise
+
+    def _forwarded_for(self) -> bytes:
+        return forwarded_for(self.request.fields, self.client.peer, self.client.trusted, self.internal)
+
+    async def _fail(self, status: int, why: str) -> None:
+        """A page, where no response has begun; where one has, the connection must end short of it."""
+        if self.reply.status == 0:
+            self.cache = Cache.ERROR
+            await self.reply.page(status, why)
+            self.complete = True
+
+    def _record(self) -> None:
+        if self.internal or self.reply.status == 0:
+            return
+        node, client = self.node, self.client
+        place = node.visitors.place_id(node.visitors.client(client.trusted, client.peer, self.pairs))
+        now_ms = int(node.now_s() * 1000)
+        node.record(now_ms, self.serial, place, self.reply.status, self.cache, client.handed_bytes, self.complete)
+        node.counter.requests += 1

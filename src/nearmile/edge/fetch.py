@@ -1,0 +1,191 @@
+"""Filling: fetching one object, for everyone who waits for it and for the store.
+
+Runs as a task of its own, so that the client that caused it may go away.
+"""
+
+from nearmile.cache.entry import Entry, response_head
+from nearmile.cache.policy import Storable, decide_store, stored_fields
+from nearmile.cache.reuse import CONDITIONS, updated_by_304, usable_on_error, validators
+from nearmile.edge.client import Answer
+from nearmile.edge.fill import Verdict
+from nearmile.edge.messages import forwarded_request, forwarded_response, request_head, response_start
+from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
+from nearmile.edge.peer import Peer, UpstreamError
+from nearmile.edge.sites import Site
+from nearmile.http.fields import Pairs
+from nearmile.http.head import Request
+
+SERVER_ERRORS = frozenset((500, 502, 503, 504))  # RFC 5861 section 4
+
+
+class Fetch:
+    """The making of one fill. ``stale`` is what the store has, to be validated."""
+
+    def __init__(
+        self,
+        node: Node,
+        key: FillKey,
+        request: Request,
+        site: Site,
+        stale: Entry | None,
+        forwarded_for: bytes,
+        hop: bool,
+    ) -> None:
+        self.node, self.key, self.request, self.site = node, key, request, site
+        self.stale = stale
+        self.forwarded_for = forwarded_for
+        self.hop = hop
+        """The request is a neighbour's question: it goes no way but to the origin."""
+        self.fill = ObjectFill(node.loop.create_future)
+        # Noted before the origin is asked: a purge from here on makes the response unfit for the store.
+        self.generation = node.store.generation
+        self.sent_at_s = 0.0
+        self.stored_fields: Pairs = ()
+        self.filling_bytes = 0
+
+    def start(self) -> ObjectFill:
+        """Begins, and lets others join."""
+        self.node.fills[self.key] = self.fill
+        self.node.loop.create_task(self._run())
+        return self.fill
+
+    async def _run(self) -> None:
+        fill = self.fill
+        answer = None
+        try:
+            answer = await self._answer()
+            if answer is not None:
+                await self._take_body(answer)
+        except UpstreamError as error:
+            if fill.verdict is Verdict.PENDING:
+                fill.decide(Verdict.FAILED, FillHead(status=error.status, why=str(error)))
+        finally:
+            self._close()
+            self._release()
+            if not fill.over:
+                fill.finish(False)
+            if answer is not None:
+                answer.close()
+
+    async def _answer(self) -> Answer | None:
+        """Asks, and decides what the response is; None where its body is of no interest."""
+        answer = await self._ask(self.stale)
+        stale = self.stale
+        if stale is not None and answer.status == 304:
+            answer.close()
+            if self._renew(stale, answer.fields.pairs):
+                return None
+            # It is not what we have, or may no longer be kept: the whole, please.
+            answer = await self._ask(None)
+        now_s = self.node.now_s()
+        if stale is not None and answer.status in SERVER_ERRORS and usable_on_error(stale.kept, now_s):
+            answer.close()
+            raise UpstreamError("the origin fails", answer.status)
+        kept = decide_store(
+            b"GET", self.request.fields.pairs, answer.status, answer.fields.pairs, self.site.default_ttl_s,
+            self.sent_at_s, now_s,
+        )  # fmt: skip
+        self._decide(answer, kept, now_s)
+        return answer
+
+    async def _ask(self, stale: Entry | None) -> Answer:
+        """The owner in the region, if it is another; else, or if it does not answer, the origin."""
+        owner = None if self.hop else self.node.owner_of(self.key[0])
+        if owner is not None:
+            try:
+                return await self._send(owner, self._head(stale, b"", True))
+            except UpstreamError:
+                pass
+        return await self._send(self.site.origin, self._head(stale, self.site.base, False))
+
+    async def _send(self, peer: Peer, head: bytes) -> Answer:
+        self.sent_at_s = self.node.now_s()
+        return await self.node.origins.fetch(peer, b"GET", head, None, repeatable=True)
+
+    def _head(self, stale: Entry | None, base: bytes, hop: bool) -> bytes:
+        request = self.request
+        pairs = forwarded_request(request.fields.pairs, CONDITIONS, self.forwarded_for, self.node.name, hop)
+        if stale is not None:
+            pairs += validators(stale.kept)
+        return request_head(b"GET", base + request.target, request.host, pairs, b"")
+
+    def _renew(self, stale: Entry, new: Pairs) -> bool:
+        """A 304 came: whether what is stored can be served, and is stored anew under the new terms."""
+        node, pairs, now_s = self.node, self.request.fields.pairs, self.node.now_s()
+        fields = updated_by_304(stale.kept, stale.fields(), new, now_s)
+        if fields is None:
+            return False
+        kept = decide_store(
+            b"GET", pairs, stale.kept.status, fields, self.site.default_ttl_s, self.sent_at_s, now_s
+        )
+        if kept is None:
+            return False
+        head = response_head(stale.kept.status, stored_fields(fields, now_s), len(stale.body))
+        entry = node.store.put(self.key[0], pairs, kept, head, stale.body, self.generation)
+        if entry is None:
+            return False
+        self.fill.decide(Verdict.RENEWED, FillHead(status=kept.status, kept=kept, entry=entry))
+        self.fill.finish(True)
+        return True
+
+    def _decide(self, answer: Answer, kept: Storable | None, now_s: float) -> None:
+        pairs, length = answer.fields.pairs, answer.fields.length
+        if kept is None:
+            self._close()
+            if self.request.fields.get(b"authorization") is None:
+                self.node.found_unstorable(self.key[0])
+            head = FillHead(
+                status=answer.status, start=response_start(answer.status, forwarded_response(pairs)), length=length
+            )
+            self.fill.decide(Verdict.OWN, head)
+            return
+        self.stored_fields = tuple(pair for pair in stored_fields(pairs, now_s) if pair[0] != b"content-length")
+        start = response_start(answer.status, self.stored_fields)
+        head = FillHead(
+            status=answer.status, start=start, length=length, kept=kept, asked=self.request.fields.pairs
+        )
+        self.fill.decide(Verdict.SHARED, head, storing=self.node.may_store(length or 0))
+        if not self.fill.storing:
+            self._close()
+
+    async def _take_body(self, answer: Answer) -> None:
+        """Feeds the fill until the end; raises UpstreamError where the origin breaks off."""
+        fill, node = self.fill, self.node
+        while pieces := await answer.pieces():
+            for piece in pieces:
+                fill.feed(piece)
+            if fill.storing:
+                grown_bytes = sum(map(len, pieces))
+                self.filling_bytes += grown_bytes
+                node.filling_bytes += grown_bytes
+                if not node.may_store(fill.kept_bytes):
+                    self._stop_storing()
+            if not fill.storing:
+                if fill.read_by_nobody:
+                    return
+                while fill.lags():
+                    await fill.room.wait()
+        if fill.storing:
+            self._store()
+        fill.finish(True)
+
+    def _store(self) -> None:
+        head, request = self.fill.head, self.request
+        assert head is not None and head.kept is not None
+        body = self.fill.body()
+        stored = response_head(head.status, self.stored_fields, len(body))
+        self.node.store.put(self.key[0], request.fields.pairs, head.kept, stored, body, self.generation)
+
+    def _stop_storing(self) -> None:
+        self._close()
+        self._release()
+        self.fill.give_up_storing()
+
+    def _close(self) -> None:
+        """Nobody may join any more."""
+        if self.node.fills.get(self.key) is self.fill:
+            del self.node.fills[self.key]
+
+    def _release(self) -> None:
+        self.node.filling_bytes -= self.filling_bytes
+        self.filling_bytes = 0

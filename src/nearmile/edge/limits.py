@@ -1,0 +1,59 @@
+"""Every bound of an edge server that is not a setting, with its reason or its precedent."""
+
+# --- clients ---
+# Pending connections the kernel keeps for us; Linux caps it at net.core.somaxconn (4096 since 5.4).
+BACKLOG = 4096
+# The coarse sweep that ends what took too long; every time below is kept to within this.
+SWEEP_S = 1.0
+# From the first byte of a head to its last. nginx's client_header_timeout is 60 s, Apache's mod_reqtimeout 20-40 s.
+HEAD_TIMEOUT_S = 20.0
+# nginx's keepalive_timeout is 75 s; browsers drop idle connections after 60-300 s.
+IDLE_TIMEOUT_S = 60.0
+# A client that takes nothing of a waiting response, or sends nothing of a body, for so long. nginx: 60 s.
+STALLED_TIMEOUT_S = 30.0
+# Bytes of requests that wait behind one being answered, then reading pauses. A browser pipelines nothing; tools do.
+PIPELINE_BYTES_MAX = 64 << 10
+# The largest request body passed on: what the largest CDN plans allow by default (Cloudflare: 100 MB to 500 MB).
+REQUEST_BODY_BYTES_MAX = 512 << 20
+# Bytes of a request body that wait for the origin to take them.
+REQUEST_BUFFER_BYTES_MAX = 256 << 10
+# After a last response, a client that is still sending is heard out for so long, so that a reset does not reach it
+# before the response does. nginx's lingering_timeout is 5 s.
+LINGER_S = 2.0
+# At a stop, responses in flight get so long.
+DRAIN_S = 5.0
+
+# --- origins ---
+# Connections to one origin. Varnish: unlimited; nginx: unlimited; HAProxy advises hundreds. More would wait below.
+LINKS_PER_ORIGIN_MAX = 256
+# Requests waiting for one of them; more get 503 at once, since a queue longer than this outlives its clients.
+LINK_WAITERS_MAX = 1024
+# Origins with a pool at a time; the idle ones beyond that are forgotten.
+POOLS_MAX = 1024
+CONNECT_TIMEOUT_S = 3.5  # Varnish's connect_timeout
+# The owner of an object is a neighbour: milliseconds away, or dead and soon off the map.
+OWNER_CONNECT_TIMEOUT_S = 0.5
+FIRST_BYTE_TIMEOUT_S = 30.0  # between Varnish's 60 s, nginx's 60 s, and Cloudflare's complaint of origins (15 s)
+BETWEEN_BYTES_TIMEOUT_S = 30.0  # Varnish 60 s, nginx 60 s
+# Servers close idle connections after 5 s (Node, Apache) to 75 s (nginx); a retry covers those that were quicker.
+LINK_IDLE_S = 20.0
+# Bytes of a response that wait for its readers before the origin's connection is paused.
+LINK_BUFFER_BYTES_MAX = 256 << 10
+# 1xx responses before the final one; RFC 9110 section 15.2 sets no number, an origin that sends more is broken.
+INTERIM_MAX = 16
+
+# --- fills ---
+# Objects being fetched at a time; beyond it requests go their own way to the origin, without waiting for each other.
+FILLS_MAX = 4096
+# Of the cache's memory, the share that bodies still on their way to the store may take; beyond it they are not stored.
+FILLING_SHARE = 0.25
+# When a response is not being stored, how far the slowest reader may lag before the origin is paused. One client
+# could thus hold up the others, but no longer than STALLED_TIMEOUT_S.
+LAG_BYTES_MAX = 1 << 20
+# What turned out not to be storable is not waited for during this time (Varnish's hit-for-miss: 120 s; nginx: none).
+HIT_FOR_MISS_S = 10.0
+HIT_FOR_MISS_MAX = 16_384  # keys remembered so: 4 MB at worst
+
+# --- memos ---
+# Addresses with their places: about 200 bytes each.
+PLACES_MAX = 32_768

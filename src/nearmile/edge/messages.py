@@ -1,0 +1,58 @@
+"""The heads and small pages an edge server writes, and what it changes in those that pass through it."""
+
+from nearmile.cache.dates import format_date
+from nearmile.cache.entry import status_line
+from nearmile.cache.policy import connection_fields
+from nearmile.edge.visitors import HOP
+from nearmile.http.fields import Fields, Pairs
+from nearmile.http.head import write_fields
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Framing is the receiver's own; the rest is answered or rewritten here.
+_REQUEST_DROPPED = frozenset((b"content-length", b"host", b"expect", b"x-forwarded-for", HOP))
+_RESPONSE_DROPPED = frozenset((b"content-length",))
+
+
+def request_head(method: bytes, target: bytes, host: bytes, pairs: Pairs, framing: bytes) -> bytes:
+    """The head of a request to an origin; ``framing`` is the field line that tells of the body, or empty."""
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (method, target, host, write_fields(pairs), framing)
+
+
+def forwarded_request(
+    pairs: Pairs, dropped: frozenset[bytes], forwarded_for: bytes, name: bytes, hop: bool
+) -> Pairs:
+    """A client's fields as the next server gets them (RFC 9110 section 7.6).
+
+    ``dropped`` names more fields to leave out; ``hop`` marks the question to the owner of an object.
+    """
+    gone = connection_fields(pairs) | _REQUEST_DROPPED | dropped
+    kept = tuple(pair for pair in pairs if pair[0] not in gone)
+    ours = ((b"x-forwarded-for", forwarded_for), (b"via", b"1.1 " + name))
+    return (*kept, *ours, (HOP, b"1")) if hop else (*kept, *ours)
+
+
+def forwarded_response(pairs: Pairs) -> Pairs:
+    """An origin's fields as the client gets them, without framing (RFC 9110 section 7.6)."""
+    gone = connection_fields(pairs) | _RESPONSE_DROPPED
+    return tuple(pair for pair in pairs if pair[0] not in gone)
+
+
+def response_start(status: int, pairs: Pairs) -> bytes:
+    """Status line and fields, without the empty line."""
+    return status_line(status) + write_fields(pairs)
+
+
+def forwarded_for(fields: Fields, peer: str, trusted: bool, internal: bool) -> bytes:
+    """X-Forwarded-For for the next server: only what trusted peers said is kept before the peer's own address."""
+    said = fields.get(b"x-forwarded-for") if trusted or internal else None
+    if internal and said is not None:
+        return said
+    return peer.encode() if said is None else said + b", " + peer.encode()
+
+
+def page(status: int, text: str, now_s: float) -> tuple[bytes, bytes]:
+    """A small page of our own: the start of its head (no empty line), and its body."""
+    line = status_line(status)
+    body = b"%b\n%b\n" % (line[9:].strip(), text.encode())
+    head = b"%bdate: %b\r\ncontent-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\ncontent-length: %d\r\n"
+    return head % (line, format_date(int(now_s)), len(body)), body

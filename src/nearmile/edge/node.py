@@ -1,0 +1,158 @@
+"""An edge server put together: everything that its requests share, and how that changes."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from nearmile.cache.entry import Entry
+from nearmile.cache.key import object_key, variant_key
+from nearmile.cache.policy import Storable
+from nearmile.cache.store import MemoryStore
+from nearmile.config.layout import Config, Process
+from nearmile.edge import limits
+from nearmile.edge.client import Origins
+from nearmile.edge.fill import Fill
+from nearmile.edge.peer import Peer
+from nearmile.edge.sites import Sites, sites_of
+from nearmile.edge.visitors import Visitors
+from nearmile.edge.wake import Future
+from nearmile.http.fields import FieldsMemo, Pairs
+from nearmile.mapping.choose import owner
+from nearmile.mapping.map import Map, Server
+
+MB = 1 << 20
+Record = Callable[[int, int, int, int, int, int, bool], None]
+"""The journal's: time in ms, site's serial, place, status, cache code, bytes sent, complete."""
+FillKey = tuple[bytes, bytes]
+"""An object's key, and the variant's where the object is known to have several."""
+
+
+class Counter(Protocol):
+    """Where answered requests are counted for the heartbeat."""
+
+    requests: int
+
+
+class Loop(Protocol):
+    """What of the event loop the request phases need."""
+
+    def create_future(self) -> Future:
+        """A future of this loop."""
+        ...
+
+    def create_task(self, coro: Coroutine[Any, Any, None]) -> Any:
+        """Runs a coroutine."""
+        ...
+
+
+class FillHead(Struct, frozen=True, kw_only=True):
+    """What a fill's readers are told first."""
+
+    status: int
+    start: bytes = b""
+    """Status line and fields, without Age and framing."""
+    length: int | None = None
+    kept: Storable | None = None
+    asked: Pairs = ()
+    """The fields of the request that was made."""
+    entry: Entry | None = None
+    """Of a RENEWED fill: what is served."""
+    why: str = ""
+    """Of a FAILED fill: what to tell the client."""
+
+
+ObjectFill = Fill[FillHead]
+
+
+class Node:
+    """One edge server."""
+
+    def __init__(
+        self,
+        me: Process,
+        loop: Loop,
+        now_s: Callable[[], float],
+        store: MemoryStore,
+        origins: Origins,
+        visitors: Visitors,
+        record: Record,
+        counter: Counter,
+    ) -> None:
+        self.me = me
+        self.name = me.name.encode()
+        self.loop, self.now_s = loop, now_s
+        self.store, self.origins, self.visitors = store, origins, visitors
+        self.record, self.counter = record, counter
+        self.memo = FieldsMemo()
+        self.sites: Sites = {}
+        self.object_bytes_max = 0
+        self.connections_max = 0
+        self.via = b"via: 1.1 %b\r\n" % self.name
+        # What ends the head of every hit: one constant.
+        self.hit_end = b"%bcache-status: %b; hit\r\n\r\n" % (self.via, self.name)
+        self.fills: dict[FillKey, ObjectFill] = {}
+        self.filling_bytes = 0
+        self._neighbours: tuple[Server, ...] = ()
+        self._unstorable: dict[bytes, float] = {}
+
+    def take_config(self, config: Config) -> None:
+        """A new configuration: sites, limits and trust change at once, what is cached stays."""
+        edge = config.network.edge
+        self.object_bytes_max = edge.max_object_mb * MB
+        self.connections_max = edge.max_connections
+        self.visitors.configure(config.network.trusted, (p.address for p in config.of_role("edge")))
+        self.sites = sites_of(config)
+
+    def take_map(self, map_: Map) -> None:
+        """A new map: who lives in this server's region."""
+        here = (region.servers for region in map_.regions if region.name == self.me.region)
+        self._neighbours = next(here, ())
+
+    def owner_of(self, key: bytes) -> Peer | None:
+        """The neighbour to ask for an object before its origin; None where this server is the owner, or alone."""
+        if len(self._neighbours) < 2:
+            return None
+        server = owner(key, self._neighbours)
+        if server.name == self.me.name:
+            return None
+        return Peer(server.address, server.port, self.me.address, limits.OWNER_CONNECT_TIMEOUT_S)
+
+    def purge(self, host: str, path: str) -> int:
+        """Forgets an object, and lets nobody join a fill of it that has begun; returns how many responses went."""
+        site = self.sites.get(host.encode())
+        return 0 if site is None else self.purge_key(object_key(site.serial, path.encode()))
+
+    def purge_key(self, key: bytes) -> int:
+        """The same by key."""
+        for fill_key in [fill_key for fill_key in self.fills if fill_key[0] == key]:
+            del self.fills[fill_key]
+        return self.store.purge(key)
+
+    def fill_key(self, key: bytes, pairs: Pairs) -> FillKey:
+        """Under which name others may wait for the same fill."""
+        names = self.store.vary(key)
+        return key, variant_key(names, pairs) if names else b""
+
+    def found_unstorable(self, key: bytes) -> None:
+        """For some seconds, nobody waits for this object's response (hit-for-miss)."""
+        if len(self._unstorable) >= limits.HIT_FOR_MISS_MAX:
+            self._unstorable.clear()
+        self._unstorable[key] = self.now_s() + limits.HIT_FOR_MISS_S
+
+    def is_unstorable(self, key: bytes) -> bool:
+        """Whether that was found lately."""
+        until_s = self._unstorable.get(key)
+        if until_s is None:
+            return False
+        if self.now_s() < until_s:
+            return True
+        del self._unstorable[key]
+        return False
+
+    def may_store(self, body_bytes: int) -> bool:
+        """Whether a body on its way may (still) be kept for the store."""
+        return (
+            body_bytes <= self.object_bytes_max
+            and self.filling_bytes <= self.store.capacity_bytes * limits.FILLING_SHARE
+        )

@@ -1,0 +1,106 @@
+"""Writing one response to a client: the head with what every response of ours carries, the body in its framing."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from nearmile.edge.messages import page
+from nearmile.edge.node import Node
+from nearmile.http.body import LAST_CHUNK, encode_chunk
+from nearmile.http.head import Request
+
+CHUNKED = b"transfer-encoding: chunked\r\n"
+CLOSE = b"connection: close\r\n"
+BODILESS = frozenset((204, 304))
+STATED = -1
+
+
+class Client(Protocol):
+    """The connection a request came on. Whoever waits here is cancelled when it is lost."""
+
+    peer: str
+    trusted: bool
+    handed_bytes: int
+    """Bytes that the kernel has taken of what was written since this was last set to 0."""
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        """Sends, and returns when the kernel has taken it all."""
+        ...
+
+    def body(self) -> AsyncIterator[list[bytes]]:
+        """The request's body as it comes; raises BadMessage."""
+        ...
+
+    @property
+    def body_read(self) -> bool:
+        """Whether the request's body, if there is one, has been read to its end."""
+        ...
+
+
+class Reply:
+    """One response. ``keep_alive`` says whether the connection serves another request afterwards."""
+
+    def __init__(self, node: Node, client: Client, request: Request) -> None:
+        self.node, self.client = node, client
+        self.minor, self.bodiless = request.minor, request.method == b"HEAD"
+        self.keep_alive = request.keep_alive
+        self.status = 0
+        """0 until a head is made."""
+        self._head = b""
+        self._chunked = False
+
+    def begin(self, status: int, start: bytes, how: bytes, age_s: int | None, length: int | None) -> None:
+        """Makes the head, to go out with the first of the body.
+
+        ``start`` is status line and fields; ``how`` goes into Cache-Status (RFC 9211); ``length`` is the body's:
+        None where it is not known, ``STATED`` where ``start`` has it.
+        """
+        if not self.client.body_read:
+            # What is still to come of this request would be taken for the next one.
+            self.keep_alive = False
+        framing = b""
+        if length == STATED:
+            pass
+        elif status not in BODILESS and length is not None:
+            framing = b"content-length: %d\r\n" % length
+        elif status not in BODILESS and not self.bodiless:
+            # HTTP/1.0 knows no chunks: there the end of the connection ends the body.
+            self._chunked = self.minor == 1
+            self.keep_alive = self.keep_alive and self._chunked
+            framing = CHUNKED if self._chunked else b""
+        age = b"" if age_s is None else b"age: %d\r\n" % age_s
+        close = b"" if self.keep_alive else CLOSE
+        ours = b"%bcache-status: %b; %b\r\n" % (self.node.via, self.node.name, how)
+        self._head = b"".join((start, age, ours, framing, close, b"\r\n"))
+        self.bodiless = self.bodiless or status in BODILESS
+        self.status = status
+        self.client.handed_bytes = 0
+
+    async def send(self, pieces: Sequence[bytes]) -> None:
+        """The next parts of the body."""
+        if self.bodiless:
+            return
+        out = [encode_chunk(piece) for piece in pieces if piece] if self._chunked else list(pieces)
+        if self._head:
+            out.insert(0, self._head)
+            self._head = b""
+        await self.client.write(out)
+
+    async def end(self) -> None:
+        """The whole body has been sent."""
+        out = self._head
+        if self._chunked and not self.bodiless:
+            out += LAST_CHUNK
+        if out:
+            self._head = b""
+            await self.client.write((out,))
+
+    async def whole(self, status: int, start: bytes, how: bytes, age_s: int | None, body: bytes) -> None:
+        """A response with its body at hand, whose length ``start`` states."""
+        self.begin(status, start, how, age_s, STATED)
+        await self.send((body,))
+        await self.end()
+
+    async def page(self, status: int, text: str) -> None:
+        """A small page of our own."""
+        start, body = page(status, text, self.node.now_s())
+        await self.whole(status, start, b"fwd=bypass; detail=edge", None, body)

@@ -1,0 +1,347 @@
+"""The client's side of an edge server: connections, the hit path, and the sweep that ends what takes too long.
+
+``Connection._serve`` is the hit path: from bytes to the answer from memory in one function. What it cannot answer
+becomes an ``Exchange``, a coroutine, while further requests of the connection wait.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from typing import cast
+
+from nearmile.cache.entry import not_modified_head
+from nearmile.cache.reuse import not_modified
+from nearmile.edge import limits
+from nearmile.edge.exchange import Exchange
+from nearmile.edge.incoming import Incoming
+from nearmile.edge.messages import page
+from nearmile.edge.node import Node
+from nearmile.http.body import request_body
+from nearmile.http.fields import BadMessage, Fields
+from nearmile.http.head import parse_request
+from nearmile.http.limits import HEAD_BYTES_MAX
+from nearmile.reports.hit import Cache
+
+log = logging.getLogger("nearmile.edge")
+
+HIT, ERROR = int(Cache.HIT), int(Cache.ERROR)
+DRAIN_LOOK_S = 0.02
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection: hits answered at once, one exchange at a time, further requests waiting in order."""
+
+    def __init__(self, server: "EdgeServer") -> None:
+        self.server, self.node = server, server.node
+        self.peer, self.trusted = "", False
+        self.handed_bytes = 0
+        self._transport: asyncio.Transport
+        self._place = 0
+        self._ready = True
+        """The next request may be answered now."""
+        self._held = b""
+        self._quiet_sweeps = 0
+        self._lingering = False
+        self._reading = True
+        self._exchange: asyncio.Task[None] | None = None
+        self._body: Incoming | None = None
+        # The transport's high-water mark is 0: it says "pause" whenever the kernel did not take all.
+        self._full = False
+        self._unsent_bytes = 0
+        self._room: asyncio.Future[None] | None = None
+        self._unrecorded: tuple[int, int, int, int, int, int] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Of asyncio."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=0)
+        self.peer = transport.get_extra_info("peername")[0]
+        visitors = self.node.visitors
+        self.trusted = visitors.trusts(self.peer)
+        self._place = visitors.place_id(self.peer)
+        self.server.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Of asyncio."""
+        self._ready = False
+        self.server.closed(self)
+        if self._unrecorded is not None:
+            now_ms, serial, place, status, cache, size_bytes = self._unrecorded
+            self.node.record(now_ms, serial, place, status, cache, size_bytes - self._unsent_bytes, False)
+        if self._exchange is not None:
+            self._exchange.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Of asyncio."""
+        if self._ready:
+            self._serve(self._held + data if self._held else data)
+        elif self._body is not None and not self._body.done:
+            self._quiet_sweeps = 0
+            self._held += self._body.take(data)
+            self._mind_reading()
+        elif not self._lingering:
+            self._held += data
+            self._mind_reading()
+
+    def _serve(self, data: bytes) -> None:
+        """The hit path: answers requests from memory, in order, until one needs more than that."""
+        node = self.node
+        known, sites, store, write = node.memo.known, node.sites, node.store, self._transport.write
+        at = 0
+        while (head_end := data.find(b"\r\n\r\n", at)) >= 0:
+            line_end = data.find(b"\r\n", at)
+            block = data[line_end + 2 : head_end + 2]
+            fields = known.get(block) or self._parse(block)
+            if fields is None or not fields.plain or data[at : at + 5] != b"GET /":
+                break
+            site = sites.get(fields.host)
+            if site is None or data[line_end - 9 : line_end] != b" HTTP/1.1":
+                break
+            # The target needs no look at its characters: only what was checked before it was stored is a key.
+            entry = store.get(site.prefix + data[at + 4 : line_end - 9], fields.pairs)
+            now_s = node.now_s()
+            if entry is None or now_s >= entry.fresh_until_s:
+                break
+            kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
+            if fields.conditional and not_modified(fields.pairs, kept, now_s):
+                head, body, status = not_modified_head(head), b"", 304
+            out = b"%bage: %d\r\n%b%b" % (head, max(0, now_s - kept.born_at_s), node.hit_end, body)
+            write(out)
+            at = head_end + 4
+            place = node.visitors.place_of_trusted(self.peer, fields.pairs) if self.trusted else self._place
+            node.counter.requests += 1
+            if self._full:
+                self._unrecorded = (int(now_s * 1000), site.serial, place, status, HIT, len(out))
+                self._ready = False
+                break
+            node.record(int(now_s * 1000), site.serial, place, status, HIT, len(out), True)
+        if at:
+            self._quiet_sweeps = 0
+        if not self._ready or head_end < 0:
+            self._held = data[at:]
+            if len(self._held) > HEAD_BYTES_MAX and self._ready:
+                self._refuse(BadMessage("the head of the request is too large", 431))
+            return
+        self._begin(data[at:])
+
+    def _parse(self, block: bytes) -> Fields | None:
+        try:
+            return self.node.memo.parse(block)
+        except BadMessage:
+            return None
+
+    def _begin(self, data: bytes) -> None:
+        """Parses the request at the start of ``data`` strictly, and starts its exchange."""
+        # RFC 9112 section 2.2: one empty line before a request is forgiven.
+        data = data.removeprefix(b"\r\n")
+        head_end = data.find(b"\r\n\r\n") + 2
+        if head_end < 2:
+            self._held = data
+            return
+        self._ready, self._held = False, b""
+        try:
+            if head_end > HEAD_BYTES_MAX:
+                raise BadMessage("the head of the request is too large", 431)
+            line, _, block = data[:head_end].partition(b"\r\n")
+            request = parse_request(line, self.node.memo.parse(block))
+        except BadMessage as error:
+            self._refuse(error)
+            return
+        loop = self.server.loop
+        self._body = Incoming(request_body(request), loop.create_future, self._mind_reading)
+        rest = data[head_end + 2 :]
+        self._held = rest if self._body.done else self._body.take(rest)
+        self._mind_reading()
+        exchange = Exchange(self.node, self, request)
+        self._exchange = loop.create_task(exchange.run())
+        self._exchange.add_done_callback(partial(self._answered, exchange))
+
+    def _answered(self, exchange: Exchange, task: "asyncio.Task[None]") -> None:
+        """The exchange is over: on to the next request, or the end."""
+        self._exchange = None
+        self._quiet_sweeps = 0
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            log.error("a request failed unexpectedly", exc_info=error)
+        if error is not None or not exchange.complete:
+            # The client must not take what it got for a whole response.
+            self._transport.abort()
+        elif not exchange.reply.keep_alive or self.server.closing:
+            self._part()
+        else:
+            self._body = None
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The last response has been handed over: answers what came meanwhile."""
+        if self.server.closing:
+            self._part()
+            return
+        self._ready = True
+        if self._held:
+            held, self._held = self._held, b""
+            self._serve(held)
+        self._mind_reading()
+
+    def _refuse(self, error: BadMessage) -> None:
+        """Tells the client that its request is none, and parts: what follows cannot be trusted."""
+        now_s = self.node.now_s()
+        start, body = page(error.status, f"bad request: {error}", now_s)
+        out = start + self.node.via + b"connection: close\r\n\r\n" + body
+        self._transport.write(out)
+        self.node.record(int(now_s * 1000), 0, self._place, error.status, ERROR, len(out), not self._full)
+        self._part()
+
+    def _part(self) -> None:
+        """Ends our side. A client still sending would be reset, and lose the response, so it is heard out for a while
+        (RFC 9112 section 9.6)."""
+        self._ready, self._held = False, b""
+        if self._body is None or self._body.done:
+            self._transport.close()
+            return
+        self._lingering = True
+        self._transport.write_eof()
+        self._mind_reading()
+
+    def _mind_reading(self) -> None:
+        """Pauses reading while enough waits here, resumes it when not."""
+        body = self._body
+        enough = len(self._held) > limits.PIPELINE_BYTES_MAX or (body is not None and body.full)
+        wanted = self._lingering or self._ready or not enough
+        if wanted != self._reading and not self._transport.is_closing():
+            self._reading = wanted
+            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
+
+    # --- what an exchange needs of its client (edge.reply.Client)
+
+    async def write(self, pieces: Sequence[bytes]) -> None:
+        """See Client."""
+        size_bytes = sum(map(len, pieces))
+        self._transport.writelines(pieces)
+        self._quiet_sweeps = 0
+        if not self._full:
+            self.handed_bytes += size_bytes
+            return
+        unsent_bytes = self._unsent_bytes
+        self.handed_bytes += size_bytes - unsent_bytes
+        self._room = self.server.loop.create_future()
+        await self._room
+        self._room = None
+        self.handed_bytes += unsent_bytes
+
+    def body(self) -> AsyncIterator[list[bytes]]:
+        """See Client."""
+        assert self._body is not None
+        return self._body.read()
+
+    @property
+    def body_read(self) -> bool:
+        """See Client."""
+        return self._body is None or self._body.done
+
+    def pause_writing(self) -> None:
+        """Of asyncio."""
+        self._full = True
+        self._unsent_bytes = self._transport.get_write_buffer_size()
+
+    def resume_writing(self) -> None:
+        """Of asyncio."""
+        self._full, self._unsent_bytes = False, 0
+        if self._room is not None:
+            if not self._room.done():
+                self._room.set_result(None)
+        elif self._unrecorded is not None:
+            self.node.record(*self._unrecorded, True)
+            self._unrecorded = None
+            self._go_on()
+
+    def sweep(self) -> None:
+        """Called every SWEEP_S: ends what makes no progress."""
+        self._quiet_sweeps += 1
+        if self._full:
+            unsent_bytes = self._transport.get_write_buffer_size()
+            if unsent_bytes < self._unsent_bytes:
+                self._unsent_bytes, self._quiet_sweeps = unsent_bytes, 0
+            limit_s = limits.STALLED_TIMEOUT_S
+        elif self._lingering:
+            limit_s = limits.LINGER_S
+        elif self._exchange is not None:
+            if self.body_read or not self._reading:
+                # It waits for the origin, which has limits of its own.
+                self._quiet_sweeps = 0
+            limit_s = limits.STALLED_TIMEOUT_S
+        else:
+            limit_s = limits.HEAD_TIMEOUT_S if self._held else limits.IDLE_TIMEOUT_S
+        if self._quiet_sweeps * limits.SWEEP_S > limit_s:
+            self._transport.abort()
+
+    def turn_away(self) -> None:
+        """Ends the connection at once."""
+        self._transport.abort()
+
+    def stop(self) -> None:
+        """The server ends: an idle connection goes now, a busy one after its response."""
+        if self._ready:
+            self._transport.close()
+
+
+class EdgeServer:
+    """All clients' connections of an edge server."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.loop = asyncio.get_running_loop()
+        self.closing = False
+        self.refused = 0
+        """Connections beyond the limit."""
+        self._connections: set[Connection] = set()
+        self._listener: asyncio.Server | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def listen(self, address: str, port: int) -> None:
+        """Opens the door; OSError where it is taken."""
+        self._listener = await self.loop.create_server(
+            lambda: Connection(self), address, port, backlog=limits.BACKLOG, reuse_address=True
+        )
+        self._sweeping = self.loop.create_task(self._sweep())
+
+    @property
+    def connections(self) -> int:
+        """Clients connected now."""
+        return len(self._connections)
+
+    def opened(self, connection: Connection) -> None:
+        """Called by a new connection."""
+        self._connections.add(connection)
+        if len(self._connections) > self.node.connections_max:
+            self.refused += 1
+            connection.turn_away()
+
+    def closed(self, connection: Connection) -> None:
+        """Called by a connection that has ended."""
+        self._connections.discard(connection)
+
+    async def close(self) -> None:
+        """Takes no more clients, and gives responses in flight DRAIN_S to finish."""
+        self.closing = True
+        if self._listener is not None:
+            self._listener.close()
+        for connection in tuple(self._connections):
+            connection.stop()
+        deadline_s = self.loop.time() + limits.DRAIN_S
+        while self._connections and self.loop.time() < deadline_s:
+            await asyncio.sleep(DRAIN_LOOK_S)
+        for connection in tuple(self._connections):
+            connection.turn_away()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        self.node.origins.close()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(limits.SWEEP_S)
+            for connection in tuple(self._connections):
+                connection.sweep()
+            self.node.origins.sweep(self.loop.time())

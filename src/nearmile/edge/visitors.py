@@ -1,0 +1,60 @@
+"""Who a request comes from: a neighbour of the network, a trusted proxy, or a client; and where a client is."""
+
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from nearmile.edge.limits import PLACES_MAX
+from nearmile.http.fields import Pairs, field
+
+HOP = b"nearmile-hop"
+"""The field by which one server of the network asks another; believed from a server's address alone."""
+
+
+class Visitors:
+    """``place_id`` gives the number, in the journal, of an address's place."""
+
+    def __init__(self, place_id: Callable[[str], int]) -> None:
+        self._look_up = place_id
+        self._places: dict[str, int] = {}
+        self._trusted: list[IPv4Network | IPv6Network] = []
+        self._servers: frozenset[str] = frozenset()
+
+    def configure(self, trusted: Iterable[str], servers: Iterable[str]) -> None:
+        """Whom to believe: blocks of proxies, and the addresses of the network's own servers."""
+        self._trusted = [ip_network(block, strict=False) for block in trusted]
+        self._servers = frozenset(servers)
+        self._places.clear()
+
+    def trusts(self, peer: str) -> bool:
+        """Whether that peer's X-Forwarded-For is believed."""
+        if not self._trusted:
+            return False
+        address = ip_address(peer)
+        return any(address in block for block in self._trusted)
+
+    def internal(self, peer: str, pairs: Pairs) -> bool:
+        """Whether the request is another server's question to the owner of an object."""
+        return peer in self._servers and field(pairs, HOP) is not None
+
+    def client(self, trusted: bool, peer: str, pairs: Pairs) -> str:
+        """The client's address: the peer's, or what a trusted peer says (the last X-Forwarded-For address)."""
+        if trusted and (value := field(pairs, b"x-forwarded-for")) is not None:
+            last = value.rpartition(b",")[2].strip().decode("latin-1")
+            try:
+                return str(ip_address(last))
+            except ValueError:
+                return peer
+        return peer
+
+    def place_of_trusted(self, peer: str, pairs: Pairs) -> int:
+        """The place of the client behind a trusted peer."""
+        return self.place_id(self.client(True, peer, pairs))
+
+    def place_id(self, address: str) -> int:
+        """The place of an address, remembered."""
+        place = self._places.get(address)
+        if place is None:
+            if len(self._places) >= PLACES_MAX:
+                self._places.clear()
+            place = self._places[address] = self._look_up(address)
+        return place

@@ -1,0 +1,179 @@
+"""Header fields: a block of bytes parsed strictly into what the edge needs to know, and a memo of that.
+
+``parse_fields`` is pure, and a keep-alive client sends the same block with each request, so ``FieldsMemo`` remembers:
+a browser's block of 15 fields costs one dictionary look-up (hashing 700 bytes: 0.3 us) where parsing it costs 9 us
+(httptools with its callback for each field: 7 us, but then still unchecked for duplicates and framing).
+"""
+
+import re
+
+from msgspec import Struct
+
+from nearmile.http.limits import (
+    FIELDS_MAX,
+    LENGTH_DIGITS_MAX,
+    MEMO_BLOCK_BYTES_MAX,
+    MEMO_ENTRIES_MAX,
+)
+
+Pairs = tuple[tuple[bytes, bytes], ...]
+
+TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# RFC 9110 section 5.5: no control but HTAB in a value. A bare CR or LF is caught here too, since lines are
+# split at CRLF first (RFC 9112 section 2.2).
+_BAD_IN_LINE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# RFC 9110 section 7.2: uri-host [ ":" port ].
+_HOST = re.compile(rb"([A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
+_DIGITS = re.compile(rb"[0-9]+")
+
+
+class BadMessage(Exception):
+    """What a peer sent is not HTTP as RFC 9112 has it; ``status`` is what to answer a client with."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Fields(Struct, frozen=True, kw_only=True, gc=False):
+    """A header block understood. Names are lower-case; ``pairs`` keep the order of the message.
+
+    ``host`` is lower-case without port (empty: no Host field). ``length`` is None without Content-Length.
+    ``plain`` tells that nothing here bears on answering a GET from memory but, where it is ``conditional``,
+    If-None-Match and If-Modified-Since: no body, no Cache-Control, and the connection stays open.
+    """
+
+    pairs: Pairs
+    host: bytes = b""
+    hosts: int = 0
+    length: int | None = None
+    chunked: bool = False
+    close: bool = False
+    connection: frozenset[bytes] = frozenset()
+    plain: bool = True
+    conditional: bool = False
+
+    def get(self, name: bytes) -> bytes | None:
+        """The field's value, its lines joined by commas (RFC 9110 section 5.3); None where there is none."""
+        return field(self.pairs, name)
+
+
+_CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
+_NOT_PLAIN = frozenset(
+    (
+        b"cache-control", b"pragma", b"if-match", b"if-unmodified-since",
+        b"if-range", b"range", b"expect", b"upgrade", b"content-length", b"transfer-encoding", b"nearmile-hop",
+    )
+)  # fmt: skip
+
+
+def field(pairs: Pairs, name: bytes) -> bytes | None:
+    """The value of a field in a list of pairs; several lines are joined by commas."""
+    values = [value for key, value in pairs if key == name]
+    if not values:
+        return None
+    return values[0] if len(values) == 1 else b", ".join(values)
+
+
+def members(value: bytes) -> list[bytes]:
+    """A comma-separated list of tokens, lower-case, empty members dropped (RFC 9110 section 5.6.1)."""
+    return [part for part in (piece.strip(b" \t").lower() for piece in value.split(b",")) if part]
+
+
+def parse_pairs(block: bytes) -> Pairs:
+    """Field lines, each ended by CRLF, as pairs with lower-case names.
+
+    Raises BadMessage for whatever two parsers might read differently: obs-fold, bare CR or LF, white space before
+    the colon, an empty name, control characters (RFC 9112 section 5).
+    """
+    if not block:
+        return ()
+    lines = block[:-2].split(b"\r\n")
+    if len(lines) > FIELDS_MAX:
+        raise BadMessage(f"more than {FIELDS_MAX} fields", 431)
+    bad, token = _BAD_IN_LINE.search, TOKEN.fullmatch
+    pairs = []
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or token(name) is None or bad(value) is not None:
+            raise BadMessage("a malformed field line")
+        pairs.append((name.lower(), value.strip(b" \t")))
+    return tuple(pairs)
+
+
+def parse_fields(block: bytes) -> Fields:
+    """The field lines of a message, each with its CRLF; raises BadMessage for what RFC 9112 calls invalid."""
+    pairs = parse_pairs(block)
+    host, hosts, length, codings = b"", 0, None, b""
+    options: list[bytes] = []
+    for name, value in pairs:
+        if name == b"host":
+            host, hosts = parse_host(value), hosts + 1
+        elif name == b"content-length":
+            length = _same_length(value, length)
+        elif name == b"transfer-encoding":
+            codings = codings + b"," + value if codings else value or b","
+        elif name == b"connection":
+            options += members(value)
+    if hosts > 1:
+        raise BadMessage("more than one Host field")
+    chunked = _chunked(codings)
+    if chunked and length is not None:
+        # RFC 9112 section 6.1: "ought to be handled as an error"; the commonest shape of request smuggling.
+        raise BadMessage("Transfer-Encoding and Content-Length in one message")
+    return Fields(
+        pairs=pairs,
+        host=host,
+        hosts=hosts,
+        length=length,
+        chunked=chunked,
+        close=b"close" in options,
+        connection=frozenset(options),
+        conditional=any(name in _CONDITIONS for name, _ in pairs),
+        plain=hosts == 1 and b"close" not in options and not any(name in _NOT_PLAIN for name, _ in pairs),
+    )
+
+
+def parse_host(value: bytes) -> bytes:
+    """The host of a Host field or an authority, lower-case, without port or final dot."""
+    match = _HOST.fullmatch(value)
+    if match is None or (match[2] and int(match[2]) > 65_535):
+        raise BadMessage("a malformed Host")
+    return match[1].lower().removesuffix(b".")
+
+
+def _same_length(value: bytes, known: int | None) -> int:
+    """One Content-Length; RFC 9112 section 6.3 allows a list of equal values, but no honest sender makes one."""
+    if _DIGITS.fullmatch(value) is None or len(value) > LENGTH_DIGITS_MAX:
+        raise BadMessage("a malformed Content-Length")
+    if known is not None:
+        raise BadMessage("more than one Content-Length")
+    return int(value)
+
+
+def _chunked(codings: bytes) -> bool:
+    """Whether the body is chunked; any other transfer coding is refused (RFC 9112 section 6.1)."""
+    if not codings:
+        return False
+    if codings.lower() != b"chunked":
+        raise BadMessage("an unknown transfer coding", 501 if TOKEN.fullmatch(codings) else 400)
+    return True
+
+
+class FieldsMemo:
+    """``parse_fields`` with a memory of bounded size."""
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, Fields] = {}
+
+    def parse(self, block: bytes) -> Fields:
+        """The fields of a block, remembered for the next time it comes."""
+        fields = self.known.get(block)
+        if fields is None:
+            fields = parse_fields(block)
+            if len(block) <= MEMO_BLOCK_BYTES_MAX:
+                if len(self.known) >= MEMO_ENTRIES_MAX:
+                    # Forgetting all at once costs each client one parse; an order of use would cost every hit.
+                    self.known.clear()
+                self.known[block] = fields
+        return fields

@@ -1,0 +1,25 @@
+"""Every bound of the wire protocol in one place, each with its reason or its precedent."""
+
+# The request line and fields of a request together. nginx: 4 buffers of 8 KB; Apache: 8 KB a line; Node: 16 KB.
+HEAD_BYTES_MAX = 32 << 10
+# An origin may set many cookies and a long policy; nginx's proxy_buffer_size is 4-8 KB, Varnish 32 KB.
+RESPONSE_HEAD_BYTES_MAX = 64 << 10
+# Apache's LimitRequestFields is 100.
+FIELDS_MAX = 100
+# RFC 9110 section 4.1 asks for at least 8,000 octets of URI.
+TARGET_BYTES_MAX = 8_192
+# RFC 9110 section 9.1 registers no method longer than 17 octets (UPDATEREDIRECTREF); room for private ones.
+METHOD_BYTES_MAX = 32
+# A chunk-size line: 16 hex digits and an extension nobody uses. More than this is an attack on memory.
+CHUNK_LINE_BYTES_MAX = 256
+# A chunk size above 2^53 is no honest body, and unsafe in any peer that counts in doubles.
+CHUNK_SIZE_DIGITS_MAX = 13
+# 19 digits could overflow a 64-bit integer in a peer; 18 digits are 10^18 bytes.
+LENGTH_DIGITS_MAX = 18
+# Trailer fields are dropped; they may be no larger than a small head.
+TRAILER_BYTES_MAX = 8 << 10
+
+# Parsed header blocks are remembered: 2,048 blocks of at most 4 KB and about as much again once parsed: 16 MB at worst.
+# A keep-alive client repeats its block with each request, so one block for each active connection suffices.
+MEMO_ENTRIES_MAX = 2_048
+MEMO_BLOCK_BYTES_MAX = 4 << 10

@@ -1,0 +1,136 @@
+"""The edge role: one server of a region, composed of its cache, its journal, its sites and real sockets."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import resource
+import time
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from nats.aio.msg import Msg
+
+from nearmile.cache import disk
+from nearmile.cache.store import MemoryStore
+from nearmile.config.layout import Config
+from nearmile.edge.client import Origins
+from nearmile.edge.node import MB, Node
+from nearmile.edge.server import EdgeServer
+from nearmile.edge.visitors import Visitors
+from nearmile.mapping.places import Places
+from nearmile.reports.disk import Journal
+from nearmile.services.runtime import Runtime
+from nearmile.services.shipper import Shipper
+
+log = logging.getLogger("nearmile.edge")
+
+SNAPSHOT = "cache"
+PURGE_SUBJECT = "purge"
+DETAIL_S = 1.0
+
+
+class PurgeOrder(Struct, frozen=True):
+    """A request on the bus to forget one object."""
+
+    id: str
+    host: str
+    path: str
+
+
+class PurgeReply(Struct, frozen=True):
+    """What this server did."""
+
+    name: str
+    purged: int
+
+
+async def run(runtime: Runtime) -> None:
+    """The whole life of an edge server."""
+    _raise_file_limit()
+    me, loop = runtime.me, asyncio.get_running_loop()
+    places = Places.open(runtime.config.network)
+    journal = Journal(runtime.folder / "journal", me.name, me.region, runtime.epoch)
+
+    def place_id(address: str) -> int:
+        place = places.lookup(address)
+        return journal.place_id(place.country, place.state)
+
+    store = MemoryStore(runtime.config.network.edge.memory_mb * MB)
+    _load(store, runtime.folder / SNAPSHOT)
+    node = Node(me, loop, time.time, store, Origins(loop), Visitors(place_id), journal.record, runtime)
+
+    def take_config(config: Config) -> None:
+        nonlocal places
+        places = Places.open(config.network)
+        node.take_config(config)
+
+    runtime.on_config(take_config)
+    runtime.on_map(node.take_map)
+
+    async def purge(message: Msg) -> None:
+        await message.respond(_purge(node, message.data))
+
+    runtime.bus.subscribe(PURGE_SUBJECT, purge)
+    shipper = Shipper(runtime, journal)
+    shipping = asyncio.create_task(shipper.run())
+    server = EdgeServer(node)
+    _tune_collector()
+    await server.listen(me.address, me.port)
+    runtime.ready = True
+    log.info("%s serves %s:%d", me.name, me.address, me.port)
+    telling = asyncio.create_task(_tell(runtime, server))
+    await runtime.stopping.wait()
+    runtime.ready = False
+    telling.cancel()
+    await server.close()
+    await shipping
+    await shipper.flush()
+    with contextlib.suppress(OSError):
+        disk.save(store, runtime.folder / SNAPSHOT, time.time())
+
+
+def _purge(node: Node, data: bytes) -> bytes:
+    """Does what an order on the bus says; the answer to it."""
+    try:
+        order = msgspec.json.decode(data, type=PurgeOrder)
+        purged = node.purge(order.host, order.path)
+    except msgspec.DecodeError as error:
+        log.error("a purge that cannot be read is ignored: %s", error)
+        purged = 0
+    return msgspec.json.encode(PurgeReply(node.me.name, purged))
+
+
+def _load(store: MemoryStore, path: Path) -> None:
+    try:
+        count, damaged = disk.load(path, store)
+    except OSError as error:
+        log.error("the cache's snapshot cannot be read, starting empty: %s", error)
+        return
+    if count or damaged:
+        log.info("the cache starts with %d responses (%d damaged)", count, damaged)
+
+
+def _raise_file_limit() -> None:
+    """Each client takes a descriptor, each origin's connection another."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _tune_collector() -> None:
+    gc.collect()
+    gc.freeze()
+
+
+async def _tell(runtime: Runtime, server: EdgeServer) -> None:
+    """Keeps the heartbeat's details current."""
+    while True:
+        store = server.node.store
+        runtime.detail |= {
+            "connections": server.connections,
+            "connections_refused": server.refused,
+            "cache_bytes": store.used_bytes,
+            "fills": len(server.node.fills),
+        }
+        await asyncio.sleep(DETAIL_S)
