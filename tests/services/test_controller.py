@@ -74,12 +74,10 @@ class Stage:
                 self.bus.publish(f"{SUBJECT}.{name}", msgspec.msgpack.encode(beat))
             await asyncio.sleep(self.config.network.health.beat_ms / 1000)
 
-    async def until_living(self, names: set[str], after: int = 0, timeout_s: float = 15.0) -> float:
+    async def until_living(self, names: set[str], after: int = 0) -> float:
         """The seconds until a map later than the first ``after`` ones names just these."""
         start_s = time.monotonic()
-        async with asyncio.timeout(timeout_s):
-            while len(self.maps) <= after or _living(self.maps[-1]) != names:
-                await asyncio.sleep(0.002)
+        await until(lambda: len(self.maps) > after and _living(self.maps[-1]) == names)
         return time.monotonic() - start_s
 
     def _seen(self, _revision: int, value: bytes) -> None:
@@ -87,6 +85,12 @@ class Stage:
 
     def _config_seen(self, _revision: int, value: bytes) -> None:
         self.config_version = msgspec.json.decode(value, type=Config).version
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.002)
 
 
 def _living(map_: Map) -> set[str]:
@@ -116,7 +120,7 @@ def test_whoever_dies_leaves_the_map_in_time(tmp_path: Path) -> None:
         await stage.until_living(EVERYBODY)
         assert stage.maps[-1].units["JP"] == (1, 0)
         assert stage.maps[-1].units["FR"] == (0, 1)
-        assert stage.config_version == 1
+        await until(lambda: stage.config_version == 1)
 
         stage.silent.add("tokyo-1")
         stage.bus.publish("exit.tokyo-1", b"tokyo-1")
@@ -157,9 +161,7 @@ def test_nothing_is_lost_when_the_bus_loses_all(tmp_path: Path) -> None:
         await stage.start("controller-1")
         await stage.until_living(EVERYBODY)
         led = stage.maps[-1]
-        async with asyncio.timeout(5):
-            while not (process_folder(stage.root, "controller-1") / "map.json").exists():
-                await asyncio.sleep(0.002)
+        await until((process_folder(stage.root, "controller-1") / "map.json").exists)
         await stage.kill("controller-1", "nats")
         for path in sorted((stage.root / "nats").rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
@@ -169,9 +171,7 @@ def test_nothing_is_lost_when_the_bus_loses_all(tmp_path: Path) -> None:
         await stage.until_living(EVERYBODY, len(stage.maps))
         assert stage.maps[-1].term > led.term
         assert stage.maps[-1].version > led.version
-        async with asyncio.timeout(10):
-            while stage.config_version != 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: stage.config_version == 2)
 
     on_stage(tmp_path, "127.34.128.0/18", act)
 
