@@ -1,10 +1,11 @@
 """The edge's journal of hits: a write into mapped memory for each, sealed segments for the collector.
 
-Hits go into ``<epoch>-<seq>.open``, a file of records mapped into memory: what was written there outlives the
-process, however it ends. ``roll`` closes that file to further hits, ``seal`` turns closed files into sealed ones
-(``.seg``, see segment.py), which stay until the collector's stream has them. At the start, whatever an earlier
-epoch left open is closed under its old name. So a hit that was recorded is lost only with the disk, or counted in
-``lost`` when the disk is full or the unsent segments reach their bound.
+Hits go into slots: files of records mapped into memory and used again and again, so that the hit path never waits
+for the disk; what was written there outlives the process, however it ends. ``roll`` closes the current slot to
+further hits, ``seal`` turns closed slots into sealed segments (``<epoch>-<seq>.seg``, see segment.py), which stay
+until the collector's stream has them. At the start, whatever an earlier epoch left in a slot is closed under its
+old name. So a hit that was recorded is lost only with the disk, or counted in ``lost`` when the disk is full or
+the unsent segments reach their bound.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import logging
 import mmap
 import os
 from collections import deque
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
@@ -35,12 +36,16 @@ log = logging.getLogger("nearmile.journal")
 
 # Tens of millions of hits: hours of a bus that is down. Beyond it the oldest segments go, and are counted.
 UNSENT_BYTES_MAX = 1 << 30
-# Closed files that could not be sealed (a full disk); beyond it hits are refused, and counted.
-ROLLED_MAX = 1024
-# A disk that refused a new file is not asked again for so long: the question costs more than a hit.
+# A slot is free again once its segment is sealed, within a second or so; so many carry 65,536 hits in that time.
+# Where that is not enough, or the disk refuses segments, more slots are made: they hold half a million hits.
+# Beyond that hits are refused, and counted.
+SLOTS_MIN = 8
+SLOTS_MAX = 64
+# A disk that refused a new slot is not asked again for so long: the question costs more than a hit.
 REFUSED_PAUSE_MS = 1000
-OPEN_BYTES = SEGMENT_RECORDS_MAX * RECORD_BYTES
 BLOCK_BYTES = 4096  # what the smallest file takes on disk
+SLOT_BYTES = RECORD_BYTES * (1 + SEGMENT_RECORDS_MAX)
+_OWNER = Struct("<QQ")  # sequence number and, written last, epoch
 
 
 class SegmentId(NamedTuple):
@@ -71,8 +76,16 @@ class Journal:
         self._memory: mmap.mmap | bytearray = bytearray()
         self._pack = PACKER.pack_into
         self._refused_until_ms = 0
-        self._spare: mmap.mmap | None = None
-        self._rolled, self._sealed = _recover(folder)
+        self._sealed = _find_sealed(folder)
+        slots = [_Slot(path) for path in folder.glob("slot-*") if path.stat().st_size >= SLOT_BYTES]
+        self._slot_numbers = count(max((slot.number for slot in slots), default=-1) + 1)
+        self._slots_count = len(slots)
+        with contextlib.suppress(OSError):  # a full disk: the first hits will ask again
+            while self._slots_count < SLOTS_MIN:
+                slots.append(self._new_slot())
+        self._current: _Slot | None = None
+        self._rolled = deque(sorted((s for s in slots if s.owner.epoch), key=lambda slot: slot.owner))
+        self._free = deque(slot for slot in slots if not slot.owner.epoch)
 
     @property
     def lost(self) -> int:
@@ -93,24 +106,25 @@ class Journal:
             if not self._open_next(now_ms):
                 self._account.refused()
                 return
-            at = 0
+            at = self._at
         self._pack(self._memory, at, sent_bytes, serial, place, status, cache, complete, now_ms)
         self._at = at + RECORD_BYTES
 
     def roll(self) -> None:
-        """Closes the current file, if it holds hits; the next hit opens another."""
-        if self._at:
-            self._rolled.append(SegmentId(self.epoch, self._seq))
+        """Closes the current slot, if there is one; the next hit takes another."""
+        if self._current is not None:
+            self._rolled.append(self._current)
+            self._current = None
             self._seq += 1
             self._at = self._end = 0
 
     def seal(self) -> None:
-        """Writes closed files as sealed segments, prepares the next file. OSError: nothing is lost, try again."""
+        """Writes closed slots as sealed segments and frees them. OSError: nothing is lost, try again."""
         while self._rolled:
-            self._seal(self._rolled[0])
+            slot = self._rolled[0]
+            self._seal(slot)
             self._rolled.popleft()
-        if self._spare is None:
-            self._spare = _map_file(self._folder / "spare")
+            self._free.append(slot)
 
     def pending(self, limit: int) -> list[SegmentId]:
         """The sealed segments that the stream has not acknowledged, oldest first."""
@@ -133,40 +147,41 @@ class Journal:
         return self._folder / f"{segment.epoch}-{segment.seq}.{kind}"
 
     def _open_next(self, now_ms: int) -> bool:
-        """Makes room for the next hit: the prepared file or, if hits come faster than that, one made now."""
-        if self._end:
-            self.roll()
-        if now_ms < self._refused_until_ms or len(self._rolled) >= ROLLED_MAX:
+        """Makes room for the next hit: a free slot or, if hits come faster than slots are freed, a new one."""
+        self.roll()
+        if not self._free and (self._slots_count >= SLOTS_MAX or now_ms < self._refused_until_ms):
             return False
-        path = self._path(SegmentId(self.epoch, self._seq), "open")
         try:
-            if self._spare is not None:
-                os.rename(self._folder / "spare", path)
-                self._memory, self._spare = self._spare, None
-            else:
-                self._memory = _map_file(path)
+            slot = self._free.pop() if self._free else self._new_slot()
         except OSError as error:
             log.error("no room for hits in %s (%s): they are counted as lost", self._folder, error)
             self._refused_until_ms = now_ms + REFUSED_PAUSE_MS
             return False
-        self._end = OPEN_BYTES
+        slot.claim(SegmentId(self.epoch, self._seq))
+        self._current, self._memory = slot, slot.memory
+        self._at, self._end = RECORD_BYTES, SLOT_BYTES
         return True
 
-    def _seal(self, segment: SegmentId) -> None:
-        opened, sealed = self._path(segment, "open"), self._path(segment, "seg")
-        records = written(opened.read_bytes())
+    def _new_slot(self) -> "_Slot":
+        slot = _Slot(self._folder / f"slot-{next(self._slot_numbers)}")
+        self._slots_count += 1
+        return slot
+
+    def _seal(self, slot: "_Slot") -> None:
+        records, segment = written(slot.memory[RECORD_BYTES:]), slot.owner
+        # A process killed here before may have sealed the slot and not cleared it.
         if len(records) and segment not in self._sealed:
             dropped, dropped_hits = self._too_old(records.nbytes)
-            lost = self._account.lost + dropped_hits
-            data = encode(records, self.server, self.region, *segment, lost, self._places.names)
+            lost = self._account.lost
+            data = encode(records, self.server, self.region, *segment, lost + dropped_hits, self._places.names)
             temporary = self._path(segment, "tmp")
             temporary.write_bytes(data)
-            temporary.rename(sealed)
-            self._account.told(lost - dropped_hits)
+            temporary.rename(self._path(segment, "seg"))
+            self._account.told(lost)
             self._sealed[segment] = max(len(data), BLOCK_BYTES)
             for old in dropped:
                 self.forget(old)
-        opened.unlink()
+        slot.clear(RECORD_BYTES + records.nbytes)
 
     def _too_old(self, more_bytes: int) -> tuple[list[SegmentId], int]:
         """The segments that must go for ``more_bytes`` to come, and the hits lost with them."""
@@ -183,6 +198,38 @@ class Journal:
                     hits += content.header.hits + content.header.lost
             log.error("unsent hits reached their bound: segment %s is dropped", self.message_id(segment))
         return dropped, hits
+
+
+class _Slot:
+    """A file of records in memory. Its first 32 bytes say whose they are; an epoch of 0: nobody's.
+
+    Its disk is taken when it is made: a full disk must not fail at a hit's write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.number = int(path.name.partition("-")[2])
+        with open(path, "a+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, SLOT_BYTES)
+            except OSError:
+                path.unlink()
+                raise
+            self.memory = mmap.mmap(file.fileno(), SLOT_BYTES)
+        if not self.owner.epoch:  # a process killed in ``clear`` left some old records
+            self.clear(SLOT_BYTES)
+
+    @property
+    def owner(self) -> SegmentId:
+        seq, epoch = _OWNER.unpack_from(self.memory)
+        return SegmentId(epoch, seq)
+
+    def claim(self, segment: SegmentId) -> None:
+        _OWNER.pack_into(self.memory, 0, segment.seq, segment.epoch)
+
+    def clear(self, used_bytes: int) -> None:
+        """Makes it nobody's, and only then forgets the records."""
+        self.memory[:RECORD_BYTES] = bytes(RECORD_BYTES)
+        self.memory[:used_bytes] = bytes(used_bytes)
 
 
 class _Account:
@@ -260,28 +307,13 @@ def _cut(name: str, limit_bytes: int) -> str:
     return name.encode("utf-8", "ignore")[:limit_bytes].decode("utf-8", "ignore")
 
 
-def _map_file(path: Path) -> mmap.mmap:
-    """A file of unused records in memory. Its disk is taken now: a full disk must not fail at a hit's write."""
-    with open(path, "wb+") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, OPEN_BYTES)
-            return mmap.mmap(file.fileno(), OPEN_BYTES)
-        except OSError:
-            path.unlink()
-            raise
-
-
-def _recover(folder: Path) -> tuple[deque[SegmentId], dict[SegmentId, int]]:
-    """What earlier epochs left: files to seal, and sealed ones with their sizes; both oldest first."""
-    rolled, sealed = [], {}
-    for path in folder.iterdir():
+def _find_sealed(folder: Path) -> dict[SegmentId, int]:
+    """The sealed segments with their sizes, oldest first. Files that were being written are removed."""
+    sealed = {}
+    for path in folder.glob("*.tmp"):
+        path.unlink()
+    for path in folder.glob("*.seg"):
         with contextlib.suppress(ValueError):
             epoch, _, seq = path.stem.partition("-")
-            segment = SegmentId(int(epoch), int(seq))
-            if path.suffix == ".open":
-                rolled.append(segment)
-            elif path.suffix == ".seg":
-                sealed[segment] = max(path.stat().st_size, BLOCK_BYTES)
-            else:
-                path.unlink()
-    return deque(sorted(rolled)), dict(sorted(sealed.items()))
+            sealed[SegmentId(int(epoch), int(seq))] = max(path.stat().st_size, BLOCK_BYTES)
+    return dict(sorted(sealed.items()))

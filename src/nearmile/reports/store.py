@@ -35,7 +35,8 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": "false",
 }
 # Faults of the machine, which say nothing about the file.
-_NOT_DAMAGE = ("lock", "No space left", "Permission denied", "Too many open files", "Read-only")
+_HELD = "Could not set lock"
+_NOT_DAMAGE = ("No space left", "Permission denied", "Too many open files", "Read-only", "Cannot allocate")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS servers (id UINTEGER, name VARCHAR, region VARCHAR);
 CREATE TABLE IF NOT EXISTS places (id UINTEGER, country VARCHAR, state VARCHAR);
@@ -60,6 +61,10 @@ _COLUMNS = {
     "server": "servers.name",
 }
 Array = npt.NDArray[Any]
+
+
+class StoreHeld(NearmileError):
+    """Another process has the database open."""
 
 
 class Report(Struct, frozen=True):
@@ -230,13 +235,15 @@ class Store:
 def open_store(path: Path, reports: Reports, now_ms: int) -> Store:
     """Opens the store; a damaged file is set aside under a new name, and an empty one begun.
 
-    Raises duckdb.Error or OSError where the file is not damaged but cannot be had: another process holds it, say.
+    Raises StoreHeld where another process has it open, duckdb.Error or OSError where the machine is at fault.
     """
     if path.exists():
         path.open("r+b").close()
     try:
         return Store(path, reports)
     except duckdb.Error as error:
+        if _HELD in str(error):
+            raise StoreHeld(f"{path} is open in another process; end that one first") from error
         if any(fault in str(error) for fault in _NOT_DAMAGE):
             raise
         aside = path.with_name(f"{path.name}.damaged-{now_ms}")

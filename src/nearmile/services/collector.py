@@ -23,7 +23,7 @@ from nats.js.api import ConsumerConfig
 from nearmile.base.errors import NearmileError
 from nearmile.config.layout import Config
 from nearmile.reports.segment import Damaged, Segment, decode
-from nearmile.reports.store import Store, open_store
+from nearmile.reports.store import Store, StoreHeld, open_store
 from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, BusDown
 from nearmile.services.runtime import Runtime
 
@@ -81,8 +81,8 @@ class Collector:
         while self._store is None:
             try:
                 self._store = await self._in_thread(partial(open_store, path, reports, int(time.time() * 1000)))
-            except duckdb.Error as error:
-                if "lock" not in str(error) or time.monotonic() > deadline_s:
+            except StoreHeld:
+                if time.monotonic() > deadline_s:
                     raise
                 await asyncio.sleep(RETRY_S)
         self._runtime.on_config(self._take_config)
@@ -124,6 +124,7 @@ class Collector:
         await asyncio.wait([fetch, stopping], return_when=asyncio.FIRST_COMPLETED)
         if not fetch.done():
             fetch.cancel()
+            await asyncio.wait([fetch])
             return
         try:
             messages = fetch.result()
@@ -153,11 +154,11 @@ class Collector:
 
     def _set_aside(self, message: Msg, damaged: Damaged) -> None:
         """Keeps a segment that cannot be counted for a person to look at."""
-        folder = self._runtime.folder / "damaged"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{message.subject}-{message.metadata.sequence.stream}.seg"
-        if sum(1 for _ in folder.iterdir()) < DAMAGED_KEPT_MAX:
-            path.write_bytes(message.data)
+        path = self._runtime.folder / "damaged" / f"{message.subject}-{message.metadata.sequence.stream}.seg"
+        with contextlib.suppress(OSError):  # a full disk must not keep what cannot be counted in the stream
+            path.parent.mkdir(exist_ok=True)
+            if sum(1 for _ in path.parent.iterdir()) < DAMAGED_KEPT_MAX:
+                path.write_bytes(message.data)
         log.error("a segment from %s is not counted: %s; see %s", message.subject, damaged.reason, path)
         self._runtime.detail["segments_damaged"] = self._runtime.detail.get("segments_damaged", 0) + 1
 

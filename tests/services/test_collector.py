@@ -1,0 +1,212 @@
+"""Hits from journal to report through a real NATS server and a real collector process, both killed on the way."""
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+
+from nearmile.base.geography import Point
+from nearmile.config.layout import Config, lay_out
+from nearmile.config.network import Nameserver, Network, Region, Site
+from nearmile.reports.disk import Journal
+from nearmile.reports.hit import Cache
+from nearmile.services import children, natsserver
+from nearmile.services.bus import FAULTS, Bus, BusDown
+from nearmile.services.children import Child
+from nearmile.services.runtime import Runtime
+from nearmile.services.shipper import MESSAGE_ID, Shipper
+
+HERE = Point(0, 0)
+Totals = Counter[tuple[str, str]]
+
+
+def config_at(loopback: str) -> Config:
+    network = Network(
+        name="hits-test",
+        zone="hits.test",
+        regions={"a": Region(city="A", point=HERE), "b": Region(city="B", point=HERE)},
+        nameservers=(Nameserver(tier="top", city="A", point=HERE), Nameserver(tier="low", city="A", point=HERE)),
+    )
+    site = Site(hostnames=("www.shop.test",), origin="http://127.0.0.1:1", serial=7)
+    return lay_out(network, {"shop": site}, {}, 1, loopback)
+
+
+class Stage:
+    """NATS and the collector as processes, an edge's journal and shipper here."""
+
+    def __init__(self, root: Path, loopback: str) -> None:
+        self.root, self.config = root, config_at(loopback)
+        (root / "config.json").write_bytes(msgspec.json.encode(self.config))
+        self._nats_command = natsserver.prepare(root, self.config)
+        self.running: dict[str, Child] = {}
+        self.edge = Runtime(root, "a-1")
+        self.journal = Journal(root / "hits", "a-1", "a", self.edge.epoch)
+        self.shipper = Shipper(self.edge, self.journal)
+
+    @property
+    def bus(self) -> Bus:
+        return self.edge.bus
+
+    async def start(self, name: str) -> None:
+        command = self._nats_command if name == "nats" else children.command(self.root, self.config.process(name))
+        self.running[name] = await children.start(command, self.root / f"{name}.log")
+
+    async def kill(self, name: str, signum: int = signal.SIGKILL) -> None:
+        child = self.running.pop(name)
+        child.signal(signum)
+        await child.wait()
+
+    async def report(self, by: list[str], last_s: int | None = None) -> dict[str, Any]:
+        question = msgspec.json.encode({"last_s": last_s, "by": by})
+        reply: dict[str, Any] = msgspec.json.decode(await self.bus.request("report", question))
+        return reply
+
+    async def totals(self, by: list[str]) -> Totals:
+        """The report's hits, with its bytes under "bytes"; nothing while nobody answers."""
+        totals: Totals = Counter()
+        try:
+            reply = await self.report(by)
+        except BusDown:
+            return totals
+        assert "error" not in reply, reply
+        for row in reply["rows"]:
+            totals["hits", "/".join(str(row[name]) for name in by)] += row["hits"]
+            totals["bytes", "/".join(str(row[name]) for name in by)] += row["bytes"]
+        return totals
+
+    async def until_reported(self, by: list[str], expected: Totals, timeout_s: float = 20.0) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while (seen := await self.totals(by)) != expected:
+            assert time.monotonic() < deadline_s, (seen, expected)
+            await asyncio.sleep(0.02)
+
+
+def serve(journal: Journal, random: Random, count: int, expected: Totals) -> None:
+    """Records that many hits, as an edge would, and adds them to what is expected by country and cache."""
+    for _ in range(count):
+        country, cache = random.choice(("DE", "US", "")), random.choice(tuple(Cache))
+        sent_bytes = random.randrange(1 << 40)
+        place = journal.place_id(country, "")
+        journal.record(int(time.time() * 1000), 7, place, 200, cache, sent_bytes, random.random() < 0.9)
+        expected["hits", f"{country}/{cache.name.lower()}"] += 1
+        expected["bytes", f"{country}/{cache.name.lower()}"] += sent_bytes
+
+
+def on_stage(root: Path, loopback: str, act: Callable[[Stage], Awaitable[None]]) -> None:
+    async def run() -> None:
+        stage = Stage(root, loopback)
+        await stage.start("nats")
+        stage.bus.start()
+        try:
+            assert await stage.bus.connected(10)
+            await act(stage)
+        finally:
+            await stage.bus.close()
+            for name in list(stage.running):
+                await stage.kill(name)
+
+    asyncio.run(run())
+
+
+def test_a_hit_is_in_the_report_within_seconds(tmp_path: Path) -> None:
+    async def act(stage: Stage) -> None:
+        await stage.start("collector")
+        shipping = asyncio.create_task(stage.shipper.run())
+        # Nobody has made the stream yet: hits wait on the edge's disk, the collector for the stream.
+        stage.journal.record(int(time.time() * 1000), 7, stage.journal.place_id("JP", "Tokyo"), 200, 0, 10, True)
+        await until(lambda: bool(stage.journal.pending(1)))
+        await stage.bus.create_stores()
+        await stage.until_reported(["site", "country", "state"], Counter(_row("shop/JP/Tokyo", 1, 10)))
+        began_s = time.monotonic()
+        stage.journal.record(int(time.time() * 1000), 9, stage.journal.place_id("JP", "Tokyo"), 404, 1, 5, True)
+        rows = Counter(_row("shop/200/hit/a-1/a", 1, 10)) + Counter(_row("serial 9/404/miss/a-1/a", 1, 5))
+        await stage.until_reported(["site", "status", "cache", "server", "region"], rows)
+        assert time.monotonic() - began_s < 2.5
+        reply = await stage.report(["state"], 3600)
+        assert reply["rows"] == [{"state": "Tokyo", "hits": 2, "bytes": 15}]
+        assert (reply["window_s"], reply["lost"], reply["missing"]) == (3600, 0, {})
+        assert "did you mean 'country'?" in (await stage.report(["county"]))["error"]
+        assert "error" in msgspec.json.decode(await stage.bus.request("report", b"\xff{"))
+        stage.edge.stopping.set()
+        await shipping
+        await stage.kill("collector", signal.SIGTERM)
+        assert "Traceback" not in (stage.root / "collector.log").read_text()
+
+    on_stage(tmp_path, "127.35.0.0/16", act)
+
+
+def test_kills_duplicates_and_damage_change_no_sum(tmp_path: Path) -> None:
+    async def act(stage: Stage) -> None:
+        await stage.bus.create_stores()
+        random, expected = Random(35), Counter[tuple[str, str]]()
+        other = Journal(tmp_path / "other", "b-1", "b", 1)
+        await stage.start("collector")
+        shipping = asyncio.create_task(stage.shipper.run())
+        for victim in ("collector", "nats", "collector", "nats", "collector"):
+            for _ in range(random.randrange(5, 40)):
+                serve(stage.journal, random, random.randrange(600), expected)
+                await asyncio.sleep(random.random() * 0.05)
+            await stage.kill(victim)
+            serve(stage.journal, random, 100, expected)
+            await stage.start(victim)
+            serve(other, random, 100, expected)
+            await send_twice_and_damaged(stage, other, random)
+        await stage.until_reported(["country", "cache"], expected)
+        assert (await stage.report([]))["missing"] == {}
+        assert len(list((stage.root / "processes" / "collector" / "damaged").iterdir())) >= 10
+        stage.edge.stopping.set()
+        await shipping
+        assert stage.journal.pending(1) == []
+
+    on_stage(tmp_path, "127.35.0.0/16", act)
+
+
+async def send_twice_and_damaged(stage: Stage, journal: Journal, random: Random) -> None:
+    """Sends the journal's one segment under two message ids, between copies torn or with a bit changed."""
+    journal.roll()
+    journal.seal()
+    (segment,) = journal.pending(2)
+    data = journal.read(segment)
+    flipped = bytearray(data)
+    flipped[random.randrange(len(data))] ^= 0x40
+    for payload in (bytes(flipped), data, data[: len(data) // 2], data):
+        while True:
+            try:
+                await stage.bus.js.publish("hits.b-1", payload, headers={MESSAGE_ID: os.urandom(8).hex()})
+                break
+            except (*FAULTS, BusDown):
+                await asyncio.sleep(0.05)
+    journal.forget(segment)
+
+
+def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
+    folder = tmp_path / "processes" / "collector"
+    folder.mkdir(parents=True)
+    (folder / "hits.duckdb").write_bytes(b"not a database" * 1000)
+
+    async def act(stage: Stage) -> None:
+        await stage.bus.create_stores()
+        stage.journal.record(int(time.time() * 1000), 7, 0, 200, 0, 10, True)
+        await stage.shipper.flush()
+        await stage.start("collector")
+        await stage.until_reported(["site"], Counter(_row("shop", 1, 10)))
+        assert [path.read_bytes()[:14] for path in folder.glob("*.damaged-*")] == [b"not a database"]
+
+    on_stage(tmp_path, "127.35.0.0/16", act)
+
+
+def _row(name: str, hits: int, sent_bytes: int) -> dict[tuple[str, str], int]:
+    return {("hits", name): hits, ("bytes", name): sent_bytes}
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)
