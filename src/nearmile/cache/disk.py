@@ -38,21 +38,19 @@ def save(store: MemoryStore, path: Path, now_s: float) -> int:
     The file is as large as the store's heads and bodies, so the store's capacity bounds it. Raises OSError.
     """
     temporary = path.with_name(path.name + ".new")
-    encoder = msgspec.msgpack.Encoder()
     count = 0
-    with temporary.open("wb") as file:
-        for entry in store:
-            kept = entry.kept
-            if kept.validatable or now_s < kept.fresh_until_s or usable_on_error(kept, now_s):
-                names = store.vary(entry.key)
-                record = _Record(entry.key, names, entry.variant, kept, entry.head, entry.body)
-                payload = encoder.encode(record)
-                length = len(payload).to_bytes(LENGTH_BYTES, "big")
-                file.write(MARK + length + _digest(payload) + payload)
+    try:
+        with temporary.open("wb") as file:
+            for payload in _records(store, now_s):
+                file.write(MARK + len(payload).to_bytes(LENGTH_BYTES, "big") + _digest(payload))
+                file.write(payload)
                 count += 1
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     return count
 
 
@@ -80,6 +78,15 @@ def load(path: Path, store: MemoryStore) -> tuple[int, int]:
                 store.restore(*msgspec.structs.astuple(record))
                 count += 1
     return count, damaged
+
+
+def _records(store: MemoryStore, now_s: float) -> Iterator[bytes]:
+    encoder = msgspec.msgpack.Encoder()
+    for entry in store:
+        kept = entry.kept
+        if kept.validatable or now_s < kept.fresh_until_s or usable_on_error(kept, now_s):
+            names = store.vary(entry.key)
+            yield encoder.encode(_Record(entry.key, names, entry.variant, kept, entry.head, entry.body))
 
 
 def _payloads(data: mmap.mmap) -> Iterator[bytes | None]:

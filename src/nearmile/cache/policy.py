@@ -29,12 +29,10 @@ UNSTORABLE_STATUSES = frozenset((206, 304, 416))
 UNDERSTOOD_STATUSES = frozenset(
     (*range(200, 206), *range(300, 304), 305, 307, 308, *range(400, 418), 421, 422, 426, *range(500, 506))
 )
-# RFC 9111 section 4.2.2 suggests a tenth of the time since the last change; a day bounds the harm of a wrong
-# guess.
+# A tenth of the time since the last change (RFC 9111 section 4.2.2); a day bounds the harm of a wrong guess.
 HEURISTIC_FRACTION = 0.1
 HEURISTIC_MAX_S = 86_400
-# An unreachable origin is answered for with what is at hand (RFC 9111 section 4.2.4) for so long, unless told
-# otherwise.
+# How long what is at hand answers for an unreachable origin (RFC 9111 section 4.2.4), unless told otherwise.
 STALE_IF_ERROR_S = 86_400
 # A Vary of more fields than this fits no second request anyway.
 VARY_NAMES_MAX = 16
@@ -129,7 +127,7 @@ def decide_store(
         last_modified=None if modified_s is None else _first(response_fields, b"last-modified"),
         modified_at_s=date_s if modified_s is None else modified_s,
     )
-    return storable if storable.validatable or _usable_later(storable, response_time_s) else None
+    return storable if storable.validatable or _usable_later(storable, allowed, response_time_s) else None
 
 
 def stored_fields(response_fields: Fields, response_time_s: float) -> Fields:
@@ -222,9 +220,11 @@ def _stale_if_error(allowed: ResponseDirectives, strict: bool) -> int:
     return 0 if allowed.s_maxage_s is not None else STALE_IF_ERROR_S
 
 
-def _usable_later(storable: Storable, now_s: float) -> bool:
-    """Without a validator, only a response that is fresh at some time is worth its room."""
-    return not storable.no_cache and now_s < storable.fresh_until_s + storable.stale_while_revalidate_s
+def _usable_later(storable: Storable, allowed: ResponseDirectives, now_s: float) -> bool:
+    """Without a validator, only a response that somebody may get unasked is worth its room."""
+    stale_s = 0 if allowed.stale_if_error_s is None else storable.stale_if_error_s
+    usable_until_s = storable.fresh_until_s + max(stale_s, storable.stale_while_revalidate_s)
+    return not storable.no_cache and now_s < usable_until_s
 
 
 def _date(fields: Fields, name: bytes, now_s: float) -> int | None:

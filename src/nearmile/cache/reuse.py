@@ -26,8 +26,7 @@ _FORWARDED = frozenset(
     )
 )
 CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
-"""Request fields that the cache evaluates itself, and replaces by its own ``validators`` when it asks the
-origin."""
+"""Request fields that the cache evaluates itself, and replaces by its own ``validators`` towards the origin."""
 # What describes the stored body is not changed by a response without one (RFC 9111 section 3.2).
 _KEPT = frozenset((b"content-encoding", b"content-length", b"content-range"))
 _ENTITY_TAG = re.compile(rb'(?:W/)?"[^"]*"|[^\s,"]+')
@@ -43,8 +42,7 @@ class Verdict(Enum):
 
 
 def reusable(method: bytes, fields: Fields) -> bool:
-    """Whether a request may be answered from the store at all; if not, it is forwarded and its response not
-    stored."""
+    """Whether a request may be answered from the store; if not, it is forwarded and its response not stored."""
     if method != b"GET" and method != b"HEAD":
         return False
     return all(name not in _FORWARDED or (name == b"content-length" and value == b"0") for name, value in fields)
@@ -104,8 +102,7 @@ def validators(kept: Storable) -> Fields:
 
 
 def updated_by_304(kept: Storable, stored: Fields, new: Fields, response_time_s: float) -> Fields | None:
-    """The stored fields with those of a 304 in their place (RFC 9111 section 3.2), to be decided on and stored
-    anew.
+    """The stored fields updated by those of a 304 (RFC 9111 section 3.2), to be decided on and stored anew.
 
     None if the 304 speaks of another representation (section 4.3.4): forget the stored one and ask again.
     """
@@ -123,11 +120,10 @@ def updated_by_304(kept: Storable, stored: Fields, new: Fields, response_time_s:
 
 
 def invalidated(method: bytes, status: int, fields: Fields, host: bytes, target: bytes) -> tuple[bytes, ...]:
-    """The targets to purge after a response to a request: of unsafe methods that did not fail (RFC 9111 section
-    4.4).
+    """The targets to purge after a response to an unsafe method, unless it is an error (RFC 9111 section 4.4).
 
-    The request's own, and those that Location and Content-Location name on the same ``host`` (as the request had
-    it, with its port).
+    The request's own, and those that Location and Content-Location name on the same ``host``, given as in the
+    request's Host field.
     """
     if method in SAFE_METHODS or not 200 <= status <= 399:
         return ()

@@ -21,8 +21,7 @@ OBJECT_OVERHEAD_BYTES = 700
 VARIANT_OVERHEAD_BYTES = 400
 # Enough for the encodings and languages of a page; a Vary on User-Agent must not make a list without end.
 VARIANTS_MAX = 64
-# Purges whose keys are remembered for fills under way; a fill older than the oldest of them is refused in any
-# case.
+# Purges whose keys are remembered for fills under way; a fill older than the oldest of them is always refused.
 PURGES_REMEMBERED_MAX = 10_000
 
 
@@ -65,8 +64,7 @@ class MemoryStore:
     ) -> Entry | None:
         """Stores a response in place of the one for the same object and request ``fields``, evicting others.
 
-        None if it was purged since ``started_generation``, or is larger than the store: then nothing is stored
-        for it.
+        None if it was purged since ``started_generation``, or is larger than the store: nothing is stored then.
         """
         if max(self._purged.get(key, 0), self._forgotten) > started_generation:
             return None
@@ -127,8 +125,7 @@ class MemoryStore:
         return found.names if type(found) is _Variants else ()
 
     def _names(self, key: bytes, vary: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """The names for an object's second keys: all that its responses have named, so that no variant hides
-        another.
+        """The names for an object's second keys: all that its responses named, so that none hides another.
 
         When they change, the old variants can be found no more, and ``restore`` drops them.
         """
