@@ -14,8 +14,9 @@ from msgspec import Struct
 from nearmile.base.geography import Point
 
 NEAR_MISSES_MAX = 3
-# How alike two names must be for one to be a likely misspelling of the other (difflib's ratio, its own default).
-LIKENESS_MIN = 0.6
+# How alike two names must be for one to be a likely misspelling of the other (difflib's ratio).
+LIKENESS_MIN = 0.7
+LENGTH_DIFFERENCE_MAX = 2
 
 
 class City(Struct, frozen=True):
@@ -60,7 +61,8 @@ def near_misses(name: str) -> list[str]:
     wanted = _fold(name.partition(",")[0])
     if wanted in known:  # the name is right, the area is not
         return [f"{city.name}, {city.country}" for city in known[wanted][:NEAR_MISSES_MAX]]
-    close = difflib.get_close_matches(wanted, known, NEAR_MISSES_MAX, LIKENESS_MIN)
+    alike = [other for other in known if abs(len(other) - len(wanted)) <= LENGTH_DIFFERENCE_MAX]
+    close = difflib.get_close_matches(wanted, alike, NEAR_MISSES_MAX, LIKENESS_MIN)
     return list(dict.fromkeys(known[match][0].name for match in close))
 
 

@@ -65,7 +65,12 @@ class Config(Struct, frozen=True, kw_only=True):
 
 def serial_of(name: str, site: Site) -> int:
     """The site's serial: as written, else made from its name (so that it stays when other sites come)."""
-    return site.serial or crc32(name.encode()) % SERIAL_MAX + 1
+    return site.serial or serial_of_name(name)
+
+
+def serial_of_name(name: str) -> int:
+    """The serial of a site that writes none."""
+    return crc32(name.encode()) % SERIAL_MAX + 1
 
 
 def edge_hostname(serial: int, zone: str) -> str:

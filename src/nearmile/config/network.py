@@ -9,9 +9,41 @@ from msgspec import Meta, Struct
 
 from nearmile.base.geography import Point
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$")]
-HostName = Annotated[str, Meta(pattern=r"^(?=.{1,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}$")]
+# ``title`` and ``titles`` name one such value and several; ``format`` is a further check, see config/check.py.
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z",
+        title="a name of 1 to 32 of the characters a-z, 0-9 and (inside) -",
+    ),
+]
+HostName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9][a-z0-9-]{0,61}[a-z0-9]\Z",
+        title="a host name in lower case, such as `www.example.com`",
+        extra_json_schema={"titles": "host names in lower case"},
+    ),
+]
+Address = Annotated[
+    str,
+    Meta(
+        title="an IPv4 or IPv6 address",
+        extra_json_schema={"titles": "IPv4 or IPv6 addresses", "format": "address"},
+    ),
+]
+Block = Annotated[
+    str,
+    Meta(
+        title="an address block, such as `10.20.0.0/16`",
+        extra_json_schema={"titles": "address blocks, such as `10.20.0.0/16`", "format": "block"},
+    ),
+]
+City = Annotated[str, Meta(title="a city, such as `Frankfurt` or `San Jose, US`")]
+Coordinates = Annotated[Point, Meta(title="a table `{lat = DEGREES, lon = DEGREES}`")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
+# A region's servers have the last byte of an address of ``loopback``, regions the one before it.
+SERVERS_MAX, REGIONS_MAX, NAMESERVERS_MAX = 254, 255, 64
 
 
 class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,13 +53,13 @@ class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Region(Document, frozen=True, kw_only=True):
     """A place with servers: a few machines in one data centre or exchange."""
 
-    city: Annotated[str, Meta(description="The city it is in (its coordinates are looked up).")]
+    city: Annotated[City, Meta(description="The city it is in (its coordinates are looked up).")]
     servers: Annotated[
-        int | tuple[str, ...],
+        Annotated[int, Meta(ge=1, le=SERVERS_MAX)] | Annotated[tuple[Address, ...], Meta(min_length=1)],
         Meta(description="How many servers, each given an address of `loopback`; or their addresses."),
     ] = 2
     point: Annotated[
-        Point | None, Meta(description="Coordinates {lat, lon}, where the city is not in the gazetteer.")
+        Coordinates | None, Meta(description="Where exactly; needed where the city is not known by name.")
     ] = None
 
 
@@ -38,16 +70,18 @@ class Nameserver(Document, frozen=True, kw_only=True):
         Literal["top", "low"],
         Meta(description="`top` delegates with long TTLs to nearby `low` servers, which name edge servers."),
     ]
-    city: Annotated[str, Meta(description="Where it is.")]
-    address: Annotated[str | None, Meta(description="Its address; by default one of `loopback`.")] = None
-    point: Annotated[Point | None, Meta(description="Coordinates, where the city is not known.")] = None
+    city: Annotated[City, Meta(description="Where it is.")]
+    address: Annotated[Address | None, Meta(description="Its address; by default one of `loopback`.")] = None
+    point: Annotated[
+        Coordinates | None, Meta(description="Where exactly; needed where the city is not known by name.")
+    ] = None
 
 
 class PlaceEntry(Document, frozen=True, kw_only=True):
     """An address block whose place the operator knows better than the database."""
 
-    block: Annotated[str, Meta(description="An IPv4 or IPv6 block, such as `10.20.0.0/16`.")]
-    city: Annotated[str, Meta(description="The city its users are in.")]
+    block: Annotated[Block, Meta(description="An IPv4 or IPv6 block.")]
+    city: Annotated[City, Meta(description="The city its users are in.")]
 
 
 class Dns(Document, frozen=True, kw_only=True):
@@ -100,12 +134,14 @@ class Network(Document, frozen=True, kw_only=True):
     loopback: Annotated[
         str,
         Meta(
-            pattern=r"^127\.\d{1,3}\.0\.0/16$",
+            pattern=r"\A127\.[0-9]{1,3}\.0\.0/16\Z",
+            title="a block `127.x.0.0/16`",
+            extra_json_schema={"format": "block"},
             description="Block that gives processes their addresses; the next free one if it is taken.",
         ),
     ] = "127.20.0.0/16"
     trusted: Annotated[
-        tuple[str, ...],
+        tuple[Block, ...],
         Meta(
             description="Address blocks of front proxies and resolvers whose word on where a client is "
             "(X-Forwarded-For, DNS client subnet) is believed in full."
@@ -119,8 +155,17 @@ class Network(Document, frozen=True, kw_only=True):
     nats: Annotated[
         str | None, Meta(description="URL of an existing NATS cluster; by default `up` starts a server.")
     ] = None
-    regions: Annotated[dict[Name, Region], Meta(min_length=1, description="The regions by name.")]
-    nameservers: Annotated[tuple[Nameserver, ...], Meta(min_length=2, description="The name servers.")]
+    regions: Annotated[
+        dict[Name, Region], Meta(min_length=1, max_length=REGIONS_MAX, description="The regions by name.")
+    ]
+    nameservers: Annotated[
+        tuple[Nameserver, ...],
+        Meta(
+            min_length=2,
+            max_length=NAMESERVERS_MAX,
+            description="The name servers, in the order of their numbers; at least one of each tier.",
+        ),
+    ]
     places: Annotated[tuple[PlaceEntry, ...], Meta(description="Address blocks with known places.")] = ()
     dns: Dns = Dns()
     edge: Edge = Edge()

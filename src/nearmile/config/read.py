@@ -1,0 +1,148 @@
+"""Reads a network's folder: ``network.toml`` and ``sites/NAME.toml``, checked whole.
+
+This is the only place where documents are read. All that is wrong is reported at once, as ``DocumentErrors``.
+"""
+
+import errno
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, inspect, structs
+
+from nearmile.base.gazetteer import find_city
+from nearmile.base.geography import Point
+from nearmile.config.check import Found, check
+from nearmile.config.describe import allowed
+from nearmile.config.layout import Config, lay_out
+from nearmile.config.lines import KeyPath, line_of, lines_of
+from nearmile.config.network import Name, Nameserver, Network, PlaceEntry, Region, Site
+from nearmile.config.problems import DocumentErrors, Problem, key_text
+from nearmile.config.rules import between_sites, network_rules, site_rules
+
+NETWORK_FILE, SITES_FOLDER = "network.toml", "sites"
+# Far above any document a person writes; a wrong file must not fill the memory.
+DOCUMENT_BYTES_MAX = 8 << 20
+T = TypeVar("T")
+
+
+class Documents(Struct, frozen=True):
+    """A network's documents, checked; folders in them are absolute paths. ``points`` has every city they name."""
+
+    network: Network
+    sites: dict[str, Site]
+    points: dict[str, Point]
+
+
+class _File:
+    """One document as parsed, and what is wrong with it."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.problems: list[Problem] = []
+        self.lines: dict[KeyPath, int] = {}
+        self.values: dict[str, Any] | None = None
+        try:
+            text = _read_text(path)
+            self.values = tomllib.loads(text)
+            self.lines = lines_of(text)
+        except FileNotFoundError:
+            self.add((), "there is no such file; a network's folder has one")
+        except OSError as error:
+            self.add((), f"cannot be read: {error.strerror}")
+        except UnicodeDecodeError as error:
+            self.add((), f"is not UTF-8 text (byte {error.start})")
+        except RecursionError:
+            self.add((), "is nested too deeply")
+        except ValueError as error:  # tomllib.TOMLDecodeError is one; its text names line and column
+            self.add((), f"is not valid TOML: {error}")
+
+    def add(self, path: KeyPath, what: str) -> None:
+        self.problems.append(Problem(self.name, line_of(self.lines, path), key_text(path), what))
+
+    def examine(self, kind: type, rules: Found) -> None:
+        for path, what in (*check(self.values, inspect.type_info(kind)), *rules):
+            self.add(path, what)
+
+    def convert(self, kind: type[T]) -> T | None:
+        """The typed document, where nothing was found wrong with it."""
+        if self.problems:
+            return None
+        try:
+            return msgspec.convert(self.values, kind, strict=True)
+        except msgspec.ValidationError as error:
+            self.add((), str(error))
+            return None
+
+
+def read_directory(folder: Path) -> Documents:
+    """Reads and checks all documents of a folder; DocumentErrors with everything that is wrong."""
+    network_file = _File(folder / NETWORK_FILE)
+    site_files = dict(_site_files(folder))
+    folder = folder.absolute()
+    if network_file.values is not None:
+        network_file.examine(Network, network_rules(network_file.values, folder))
+    for file in site_files.values():
+        if file.values is not None:
+            file.examine(Site, site_rules(file.values, folder))
+    parsed = {name: file.values for name, file in site_files.items() if file.values is not None}
+    for name, path, what in between_sites(parsed):
+        site_files[name].add(path, what)
+    network = network_file.convert(Network)
+    sites = {name: file.convert(Site) for name, file in site_files.items()}
+    problems = [problem for file in (network_file, *site_files.values()) for problem in file.problems]
+    if problems or network is None:
+        raise DocumentErrors(problems)
+    if network.geography is not None:
+        network = structs.replace(network, geography=str(folder / network.geography))
+    whole = {name: _with_folder(site, folder) for name, site in sites.items() if site is not None}
+    return Documents(network, whole, _points(network))
+
+
+def read_config(folder: Path, version: int, loopback: str = "") -> Config:
+    """Reads, checks and lays out a network; ``loopback`` stands in for its own block where that is taken."""
+    documents = read_directory(folder)
+    config = lay_out(documents.network, documents.sites, documents.points, version, loopback)
+    owners: dict[tuple[str, int], str] = {}
+    clashes = []
+    for process in config.processes:
+        if process.port:
+            owner = owners.setdefault((process.address, process.port), process.name)
+            if owner != process.name:
+                what = f"{owner} and {process.name} would both listen on {process.address} port {process.port}"
+                clashes.append(Problem(str(folder / NETWORK_FILE), 0, "", what))
+    if clashes:
+        raise DocumentErrors(clashes)
+    return config
+
+
+def _site_files(folder: Path) -> Iterator[tuple[str, _File]]:
+    """Every site document by its name, which is the file's."""
+    name_type = inspect.type_info(Name)
+    for path in sorted((folder / SITES_FOLDER).glob("*.toml")):
+        file = _File(path)
+        for _, _what in check(path.stem, name_type):
+            file.add((), f"its name makes the site's, which must be {allowed(name_type)}")
+        yield path.stem, file
+
+
+def _read_text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(DOCUMENT_BYTES_MAX + 1)
+    if len(data) > DOCUMENT_BYTES_MAX:
+        raise OSError(errno.EFBIG, f"longer than {DOCUMENT_BYTES_MAX} bytes")
+    return data.decode()
+
+
+def _with_folder(site: Site, folder: Path) -> Site:
+    """The site with an origin folder as an absolute path."""
+    return site if "://" in site.origin else structs.replace(site, origin=str((folder / site.origin).resolve()))
+
+
+def _points(network: Network) -> dict[str, Point]:
+    named: Iterable[Region | Nameserver | PlaceEntry]
+    named = (*network.regions.values(), *network.nameservers, *network.places)
+    found = {item.city: find_city(item.city) for item in named}
+    return {name: city.point for name, city in found.items() if city is not None}

@@ -1,0 +1,167 @@
+"""What must hold between the keys of the documents, beyond each value's own type.
+
+The rules look at documents as they were parsed and pass over what has the wrong type: that is found elsewhere, and
+must not hide what else is wrong.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from nearmile.base.gazetteer import find_city, near_misses
+from nearmile.config.check import Found
+from nearmile.config.layout import serial_of_name
+from nearmile.config.lines import KeyPath
+from nearmile.config.network import Health
+from nearmile.config.problems import did_you_mean, key_text
+
+EACH = "*"
+# One lost heartbeat, and one that is late, must not take a healthy server out of the answers.
+BEATS_MIN = 3
+HTTP = "http://host[:port]"
+
+
+def find(value: object, pattern: Iterable[str], path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """Every value at that place; ``EACH`` stands for all items of a list or table."""
+    name, *rest = pattern
+    items: Iterable[tuple[str | int, object]] = ()
+    if isinstance(value, dict):
+        items = value.items() if name == EACH else [(name, value[name])] if name in value else ()
+    elif isinstance(value, list) and name == EACH:
+        items = enumerate(value)
+    for key, item in items:
+        if rest:
+            yield from find(item, rest, (*path, key))
+        else:
+            yield (*path, key), item
+
+
+def network_rules(document: dict[str, Any], folder: Path) -> Found:
+    """What is wrong between the keys of a network document; ``folder`` is where it lies."""
+    yield from _cities(document)
+    yield from _points(document)
+    yield from _addresses(document)
+    yield from _tiers(document)
+    yield from _health(document)
+    for path, geography in find(document, ["geography"]):
+        if isinstance(geography, str) and not exists(folder, geography):
+            yield path, f"there is no {folder / geography}; leave the key out for the built-in database"
+    for path, url in find(document, ["nats"]):
+        if isinstance(url, str) and not (url.startswith(("nats://", "tls://")) and _host_of(url)):
+            yield path, f"is {url!r}, but must be nats://host[:port]"
+
+
+def site_rules(document: dict[str, Any], folder: Path) -> Found:
+    """What is wrong between the keys of a site document; ``folder`` is where its network's document lies."""
+    for path, origin in find(document, ["origin"]):
+        if isinstance(origin, str):
+            yield from ((path, what) for what in _origin(origin, folder))
+
+
+def between_sites(documents: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, KeyPath, str]]:
+    """(site, key, what) for what two sites both claim: a hostname or a serial."""
+    hostnames: dict[str, str] = {}
+    serials: dict[int, str] = {}
+    for name, document in sorted(documents.items()):
+        for path, hostname in find(document, ["hostnames", EACH]):
+            if isinstance(hostname, str):
+                other = hostnames.setdefault(hostname, f"{name} {key_text(path)}")
+                if other != f"{name} {key_text(path)}":
+                    yield name, path, f"{hostname} is a hostname of site {other.split()[0]} already"
+        serial = document.get("serial")
+        made = serial_of_name(name) if serial is None else serial
+        if isinstance(made, int) and serials.setdefault(made, name) != name:
+            yield name, ("serial",) if serial else (), f"serial {made} is site {serials[made]}'s; choose another"
+
+
+def _cities(document: dict[str, Any]) -> Found:
+    for pattern in (["regions", EACH], ["nameservers", EACH], ["places", EACH]):
+        for path, table in find(document, pattern):
+            city = table.get("city") if isinstance(table, dict) else None
+            if isinstance(city, str) and "point" not in table and find_city(city) is None:
+                mend = "" if pattern[0] == "places" else "; or give its `point = {lat = ..., lon = ...}`"
+                yield (*path, "city"), f"no city {city!r} is known{did_you_mean(near_misses(city)) or mend}"
+
+
+def _points(document: dict[str, Any]) -> Found:
+    for table in ("regions", "nameservers"):
+        for key, bound in (("lat", 90), ("lon", 180)):
+            for path, degrees in find(document, [table, EACH, "point", key]):
+                if isinstance(degrees, int | float) and not -bound <= degrees <= bound:
+                    yield path, f"is {degrees}, but must be from -{bound} to {bound} degrees"
+
+
+def _addresses(document: dict[str, Any]) -> Found:
+    for pattern in (["regions", EACH, "servers", EACH], ["nameservers", EACH, "address"]):
+        seen: dict[object, KeyPath] = {}
+        for path, text in find(document, pattern):
+            try:
+                address = ip_address(text) if isinstance(text, str) else None
+            except ValueError:
+                continue
+            if address is not None and seen.setdefault(address, path) != path:
+                yield path, f"{address} is the address of {key_text(seen[address])} already"
+
+
+def _tiers(document: dict[str, Any]) -> Found:
+    servers = document.get("nameservers")
+    if not isinstance(servers, list) or not servers:
+        return
+    found = {tier for _, tier in find(document, ["nameservers", EACH, "tier"]) if isinstance(tier, str)}
+    if found <= {"top", "low"}:
+        for tier in ("top", "low"):
+            if tier not in found:
+                yield ("nameservers",), f"none is of tier `{tier}`; at least one must be"
+
+
+def _health(document: dict[str, Any]) -> Found:
+    table = document.get("health")
+    if not isinstance(table, dict):
+        return
+    beat_ms = table.get("beat_ms", Health().beat_ms)
+    dead_after_ms = table.get("dead_after_ms", Health().dead_after_ms)
+    if isinstance(beat_ms, int) and isinstance(dead_after_ms, int) and dead_after_ms < BEATS_MIN * beat_ms:
+        key = "dead_after_ms" if "dead_after_ms" in table else "beat_ms"
+        what = f"dead_after_ms is {dead_after_ms}, but must be at least {BEATS_MIN} beats of {beat_ms} ms"
+        yield ("health", key), what
+
+
+def _origin(origin: str, folder: Path) -> Iterator[str]:
+    if "://" not in origin:
+        if not exists(folder, origin, is_folder=True):
+            server = f"; did you mean http://{origin}?" if ":" in origin else f"; a server is written {HTTP}"
+            yield f"there is no folder {folder / origin}{server}"
+        return
+    scheme = origin.partition("://")[0]
+    if scheme == "https":
+        yield f"https origins are not supported yet; use {HTTP}"
+    elif scheme != "http":
+        yield f"{scheme}:// is not supported; use {HTTP} or a folder"
+    elif not _host_of(origin) or _beyond_host(origin):
+        yield f"is {origin!r}, but must be {HTTP} or a folder"
+
+
+def _host_of(url: str) -> str:
+    """The host of a URL whose port is a port; "" if it has none."""
+    try:
+        parts = urlsplit(url)
+        return (parts.hostname or "") if parts.port != 0 else ""
+    except ValueError:
+        return ""
+
+
+def _beyond_host(url: str) -> bool:
+    parts = urlsplit(url)
+    bad = any(not (c.isascii() and (c.isalnum() or c in "-._:[]")) for c in parts.netloc)
+    return bad or parts.path not in ("", "/") or "?" in url or "#" in url
+
+
+def exists(folder: Path, name: str, is_folder: bool = False) -> bool:
+    """Whether the path, relative to the folder, leads to something; never raises."""
+    try:
+        path = folder / name
+        return path.is_dir() if is_folder else path.exists()
+    except (OSError, ValueError):
+        return False
