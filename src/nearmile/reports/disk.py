@@ -12,6 +12,7 @@ import contextlib
 import logging
 import mmap
 import os
+import threading
 from collections import deque
 from itertools import count, islice
 from pathlib import Path
@@ -58,7 +59,7 @@ class SegmentId(NamedTuple):
 class Journal:
     """One edge process's hits, between being served and being in the stream.
 
-    ``seal`` does the slow work and may run in one other thread; all else belongs to the event loop's thread.
+    ``seal`` does the slow work and may run in another thread; all else belongs to the event loop's thread.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Journal:
         self._memory: mmap.mmap | bytearray = bytearray()
         self._pack = PACKER.pack_into
         self._refused_until_ms = 0
+        self._sealing = threading.Lock()
         self._sealed = _find_sealed(folder)
         slots = [_Slot(path) for path in folder.glob("slot-*") if path.stat().st_size >= SLOT_BYTES]
         self._slot_numbers = count(max((slot.number for slot in slots), default=-1) + 1)
@@ -120,11 +122,12 @@ class Journal:
 
     def seal(self) -> None:
         """Writes closed slots as sealed segments and frees them. OSError: nothing is lost, try again."""
-        while self._rolled:
-            slot = self._rolled[0]
-            self._seal(slot)
-            self._rolled.popleft()
-            self._free.append(slot)
+        with self._sealing:
+            while self._rolled:
+                slot = self._rolled[0]
+                self._seal(slot)
+                self._rolled.popleft()
+                self._free.append(slot)
 
     def pending(self, limit: int) -> list[SegmentId]:
         """The sealed segments that the stream has not acknowledged, oldest first."""
@@ -187,7 +190,7 @@ class Journal:
         """The segments that must go for ``more_bytes`` to come, and the hits lost with them."""
         excess = self.unsent_bytes + more_bytes - self._unsent_bytes_max
         dropped, hits = [], 0
-        for segment, size in self._sealed.items():
+        for segment, size in list(self._sealed.items()):
             if excess <= 0:
                 break
             excess -= size

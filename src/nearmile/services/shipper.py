@@ -17,7 +17,7 @@ log = logging.getLogger("nearmile.shipper")
 SEAL_S = 1.0
 # Segments on the wire at once: each up to 1 MB, and an acknowledgement takes a few milliseconds.
 IN_FLIGHT_MAX = 8
-ACK_TIMEOUT_S = 5.0
+ACK_TIMEOUT_S = 3.0
 # The last hits of a process that ends: what cannot be sent by then waits on disk for the next start.
 FLUSH_S = 2.0
 MESSAGE_ID = "Nats-Msg-Id"
@@ -33,11 +33,12 @@ class Shipper:
 
     async def run(self) -> None:
         """Ships until the process is told to stop, and then what is left, for a bounded time."""
-        stopping = self._runtime.stopping
+        stopping, clock = self._runtime.stopping, asyncio.get_running_loop().time
         while not stopping.is_set():
+            next_s = clock() + SEAL_S
             await self.ship()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), SEAL_S)
+                await asyncio.wait_for(stopping.wait(), max(0.0, next_s - clock()))
         await self.flush()
 
     async def flush(self, limit_s: float = FLUSH_S) -> None:
@@ -46,18 +47,17 @@ class Shipper:
             await asyncio.wait_for(self.ship(), limit_s)
 
     async def ship(self) -> None:
-        """One turn: close the current file, seal, send. Never raises; what failed is tried again the next turn."""
+        """One turn: close the current slot, seal, send for a second at most; what fails is tried the next turn."""
         async with self._turn:
-            journal, bus = self._journal, self._runtime.bus
+            journal, bus, clock = self._journal, self._runtime.bus, asyncio.get_running_loop().time
+            until_s = clock() + SEAL_S
             if bus.up:
                 journal.roll()
             try:
                 await asyncio.to_thread(journal.seal)
-                while bus.up and (batch := journal.pending(IN_FLIGHT_MAX)):
+                while bus.up and clock() < until_s and (batch := journal.pending(IN_FLIGHT_MAX)):
                     if not all(await asyncio.gather(*(self._send(segment) for segment in batch))):
                         break
-                    journal.roll()
-                    await asyncio.to_thread(journal.seal)
             except OSError as error:
                 log.error("hits wait: %s", error)
             self._runtime.detail["hits_unsent_bytes"] = journal.unsent_bytes
