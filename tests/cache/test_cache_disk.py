@@ -1,13 +1,15 @@
 """The snapshot: all that is useful comes back, nothing damaged does, and the file is gone."""
 
+from hashlib import blake2b
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nearmile.cache.directives import Fields
-from nearmile.cache.disk import load, save
+from nearmile.cache.disk import MARK, load, save
 from nearmile.cache.policy import Storable
 from nearmile.cache.store import MemoryStore
 
@@ -81,6 +83,13 @@ def test_one_damaged_record_costs_no_other(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"body 2 body 2", b"body 2 bodY 2", 1))
     assert load(path, again) == (6, 1)
     assert again.get(b"key 2", ()) is None and again.get(b"key 3", ()) is not None
+
+
+def test_a_record_of_another_version_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    payload = msgspec.msgpack.encode([b"key", "of another shape"])
+    path.write_bytes(MARK + len(payload).to_bytes(8, "big") + blake2b(payload, digest_size=16).digest() + payload)
+    assert load(path, MemoryStore(CAPACITY_BYTES)) == (0, 1)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

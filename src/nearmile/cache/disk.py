@@ -71,10 +71,12 @@ def load(path: Path, store: MemoryStore) -> tuple[int, int]:
         count = damaged = 0
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             for payload in _payloads(data):
-                if payload is None:
+                try:
+                    record = decoder.decode(b"" if payload is None else payload)
+                except msgspec.MsgspecError:
+                    # Also what another version of the program wrote.
                     damaged += 1
                     continue
-                record = decoder.decode(payload)
                 store.restore(*msgspec.structs.astuple(record))
                 count += 1
     return count, damaged
