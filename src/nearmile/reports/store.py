@@ -51,6 +51,14 @@ CREATE TABLE IF NOT EXISTS hits (
     time_ms UBIGINT, server UINTEGER, serial UINTEGER, place UINTEGER, status USMALLINT, cache UTINYINT,
     complete BOOLEAN, bytes UBIGINT);
 """
+_DELETE_RUNS = """
+DELETE FROM applied USING (SELECT unnest(?::VARCHAR[]) AS server, unnest(?::UBIGINT[]) AS epoch) AS changed
+WHERE applied.server = changed.server AND applied.epoch = changed.epoch
+"""
+_INSERT_RUNS = """
+INSERT INTO applied SELECT unnest(?::VARCHAR[]), unnest(?::UBIGINT[]), unnest(?::UBIGINT[]), unnest(?::UBIGINT[]),
+unnest(?::UBIGINT[])
+"""
 _COLUMNS = {
     "site": "coalesce(sites.name, 'serial ' || serial)",
     "region": "servers.region",
@@ -110,9 +118,7 @@ class Store:
                 if s.header.lost:
                     loss = [self._server(s.header), _until_ms(s), s.header.lost]
                     self._db.execute("INSERT INTO losses VALUES (?, ?, ?)", loss)
-            for server, epoch in {(s.header.server, s.header.epoch) for s in new}:
-                self._db.execute("DELETE FROM applied WHERE server = ? AND epoch = ?", [server, epoch])
-                self._db.executemany("INSERT INTO applied VALUES (?, ?, ?, ?, ?)", self._runs(server, epoch))
+            self._save_runs({(s.header.server, s.header.epoch) for s in new})
         return [s.header for s in new]
 
     def name_sites(self, names: Mapping[int, str]) -> None:
@@ -228,8 +234,12 @@ class Store:
             "bytes": rows["sent_bytes"],
         }
 
-    def _runs(self, server: str, epoch: int) -> list[Run]:
-        return list(self._ledger.runs(server, epoch))
+    def _save_runs(self, epochs: set[tuple[str, int]]) -> None:
+        """Replaces the ledger's rows of these epochs: two statements, however many they are."""
+        keys = [list(column) for column in zip(*epochs, strict=True)]
+        self._db.execute(_DELETE_RUNS, keys)
+        runs = [run for epoch in epochs for run in self._ledger.runs(*epoch)]
+        self._db.execute(_INSERT_RUNS, [list(column) for column in zip(*runs, strict=True)])
 
 
 def open_store(path: Path, reports: Reports, now_ms: int) -> Store:

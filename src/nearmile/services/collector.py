@@ -139,8 +139,8 @@ class Collector:
         store = self._store
         assert store is not None
         segments: list[Segment] = []
-        for message in messages:
-            content = decode(message.data)
+        contents = await self._in_thread(lambda: [decode(message.data) for message in messages])
+        for message, content in zip(messages, contents, strict=True):
             if isinstance(content, Segment):
                 segments.append(content)
             else:
