@@ -14,6 +14,7 @@ EXIT_CODES = """exit codes:
   1  it did not (the fetch failed, not every server confirmed the purge, the network is not ready...)
   2  the arguments or the documents are wrong
   3  no network runs on this state folder"""
+FOLDER = "folder with network.toml and sites/*.toml"
 DEFAULT_WINDOW_S = 60
 
 
@@ -28,74 +29,71 @@ def seconds(text: str) -> int:
     return int(digits) * (scale or 1)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's grammar."""
-    top = argparse.ArgumentParser(
-        prog="nearmile",
-        description="A content delivery network: run it, look at it, use it.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
+Action = Callable[[argparse.Namespace], int]
 
-    def command(name: str, action: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
+
+class Grammar:
+    """The command's grammar; each subcommand has help, the exit codes, and the state folder it works on."""
+
+    def __init__(self) -> None:
+        self.parser = argparse.ArgumentParser(
+            prog="nearmile",
+            description="A content delivery network: run it, look at it, use it.",
+            epilog=EXIT_CODES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self._commands = self.parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(self, name: str, action: Action, text: str) -> argparse.ArgumentParser:
+        """A subcommand without arguments yet."""
+        sub = self._commands.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
         sub.set_defaults(action=action)
         return sub
 
-    def with_state(sub: argparse.ArgumentParser) -> None:
-        text = "where the network keeps its state (default: $NEARMILE_STATE, else %(default)s)"
-        sub.add_argument("--state", type=Path, default=default_root(), metavar="DIR", help=text)
+    def on_state(self, name: str, action: Action, text: str) -> argparse.ArgumentParser:
+        """A subcommand about a network on this machine."""
+        sub = self.command(name, action, text)
+        where = "where the network keeps its state (default: $NEARMILE_STATE, else %(default)s)"
+        sub.add_argument("--state", type=Path, default=default_root(), metavar="DIR", help=where)
+        return sub
 
-    def with_json(sub: argparse.ArgumentParser) -> None:
+    def question(self, name: str, action: Action, text: str) -> argparse.ArgumentParser:
+        """A subcommand whose answer programs may want."""
+        sub = self.on_state(name, action, text)
         sub.add_argument("--json", action="store_true", help="print JSON for programs")
+        return sub
 
-    up = command("up", run.up, "Run the whole network of a folder of documents on this machine.")
-    up.add_argument("folder", type=Path, metavar="DIR", help="folder with network.toml and sites/*.toml")
+
+def parser() -> argparse.ArgumentParser:
+    """All subcommands."""
+    grammar = Grammar()
+
+    up = grammar.on_state("up", run.up, "Run the whole network of a folder of documents on this machine.")
+    up.add_argument("folder", type=Path, metavar="DIR", help=FOLDER)
     up.add_argument("--detach", action="store_true", help="return when it is ready; stop it with `nearmile down`")
-    with_state(up)
-    with_state(command("down", run.down, "Stop the network that runs on a state folder."))
-    check = command("check", run.check, "Check documents: all errors at once, nothing is started.")
-    check.add_argument("folder", type=Path, metavar="DIR", help="folder with network.toml and sites/*.toml")
+    grammar.on_state("down", run.down, "Stop the network that runs on a state folder.")
+    check = grammar.command("check", run.check, "Check documents: all errors at once, nothing is started.")
+    check.add_argument("folder", type=Path, metavar="DIR", help=FOLDER)
+    grammar.question("status", status.status, "Show what runs, how it is, and its load.")
 
-    sub = command("status", status.status, "Show what runs, how it is, and its load.")
-    with_state(sub)
-    with_json(sub)
-
-    sub = command("fetch", fetch.fetch, "Fetch a URL as a user somewhere would, showing every step.")
+    sub = grammar.question("fetch", fetch.fetch, "Fetch a URL as a user somewhere would, showing every step.")
     sub.add_argument("url", metavar="URL", help="http://HOST[:PORT]/PATH; the port defaults to the network's own")
     sub.add_argument(
         "--from", dest="where", metavar="CITY|ADDRESS", help="where the user is: a city, or an address"
     )
     sub.add_argument("--output", type=Path, metavar="FILE", help="keep the body in a file")
-    with_state(sub)
-    with_json(sub)
 
-    sub = command("report", report.report, "Show who was served what, up to a few seconds ago.")
-    sub.add_argument(
-        "--last",
-        type=seconds,
-        default=DEFAULT_WINDOW_S,
-        metavar="SPAN",
-        help="60s, 5m, 2h, 1d or all (default 60s)",
-    )
-    sub.add_argument(
-        "--by",
-        default="site,region",
-        metavar="KEYS",
-        help="comma-separated: site, region, server, country, state, status, cache (default %(default)s)",
-    )
-    with_state(sub)
-    with_json(sub)
+    sub = grammar.question("report", report.report, "Show who was served what, up to a few seconds ago.")
+    spans = "60s, 5m, 2h, 1d or all (default 60s)"
+    sub.add_argument("--last", type=seconds, default=DEFAULT_WINDOW_S, metavar="SPAN", help=spans)
+    keys = "comma-separated: site, region, server, country, state, status, cache (default %(default)s)"
+    sub.add_argument("--by", default="site,region", metavar="KEYS", help=keys)
 
-    sub = command("purge", purge.purge, "Remove a URL from every server's cache; returns when all have confirmed.")
-    sub.add_argument("url", metavar="URL", help="http://HOST/PATH")
-    with_state(sub)
-    with_json(sub)
-
-    sub = command("geography", run.geography, "Install the full address-to-place database (about 130 MB, by npm).")
-    return top
+    text = "Remove a URL from every server's cache; returns when all have confirmed."
+    grammar.question("purge", purge.purge, text).add_argument("url", metavar="URL", help="http://HOST/PATH")
+    grammar.command("geography", run.geography, "Install the full address-to-place database (64 MB, by npm).")
+    return grammar.parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

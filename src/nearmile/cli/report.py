@@ -27,7 +27,7 @@ def report(args: argparse.Namespace) -> int:
     if args.json:
         print(msgspec.json.encode(answer).decode())
     else:
-        _show(answer, by, Console())
+        _show(answer, by, status.console())
     return 0
 
 
@@ -45,16 +45,22 @@ async def _ask(args: argparse.Namespace, by: list[str]) -> dict[str, Any]:
         await bus.close()
 
 
-def _show(answer: dict[str, Any], by: list[str], console: Console) -> None:
+def _show(answer: dict[str, Any], by: list[str], out: Console) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for key in by:
-        table.add_column(key)
+        table.add_column(key, no_wrap=True)
     table.add_column("hits", justify="right")
     table.add_column("bytes", justify="right")
     for row in answer["rows"]:
         table.add_row(*(str(row[key]) or "-" for key in by), f"{row['hits']:,}", f"{row['bytes']:,}")
     if answer["rows"]:
-        console.print(table)
+        out.print(table)
     window = f"the last {answer['window_s']} s" if answer["window_s"] else "all that is kept"
-    hits = sum(row["hits"] for row in answer["rows"])
-    console.print(f"{hits:,} hits in {window}" + (f"; {answer['lost']:,} lost" if answer.get("lost") else ""))
+    hits = sum(row["hits"] for row in answer["rows"]) + answer.get("omitted_hits", 0)
+    out.print(f"{hits:,} hits in {window}")
+    if answer.get("omitted_rows"):
+        out.print(f"{answer['omitted_rows']:,} rows with {answer['omitted_hits']:,} hits are not shown")
+    if answer.get("lost"):
+        out.print(f"[red]{answer['lost']:,} hits were lost: an edge's disk was full[/red]")
+    for server, segments in answer.get("missing", {}).items():
+        out.print(f"[yellow]{server}: {segments} segments have not arrived yet[/yellow]")

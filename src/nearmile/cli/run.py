@@ -40,7 +40,7 @@ def check(args: argparse.Namespace) -> int:
 
 def up(args: argparse.Namespace) -> int:
     """Runs the network in the foreground until Ctrl-C or SIGTERM, or starts it in the background."""
-    console = Console()
+    console = status.console()
     if args.detach:
         return _detached(args, console)
     with agent.sole(args.state):

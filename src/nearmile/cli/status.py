@@ -11,6 +11,7 @@ from rich.table import Table
 from nearmile.base.errors import NotRunning
 from nearmile.services import agent
 
+FILE_COLUMNS = 160
 STATE_STYLES = {"ready": "green", "starting": "yellow", "waiting": "red", "silent": "red", "stopped": "dim"}
 
 
@@ -28,17 +29,23 @@ def status(args: argparse.Namespace) -> int:
     if args.json:
         print(msgspec.json.encode(now).decode())
     else:
-        show(now, Console())
+        show(now, console())
     return 0 if now.ready else 1
 
 
-def show(now: agent.Status, console: Console) -> None:
+def console() -> Console:
+    """For tables: as wide as the terminal, and wide enough for every column where the output goes to a file."""
+    plain = Console(highlight=False)
+    return plain if plain.is_terminal else Console(highlight=False, width=FILE_COLUMNS)
+
+
+def show(now: agent.Status, out: Console) -> None:
     """The status as a table."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("name", "role", "city", "address", "state"):
-        table.add_column(column)
-    for column in ("requests/s", "cpu", "map", "pid", "restarts"):
-        table.add_column(column, justify="right")
+        table.add_column(column, no_wrap=True)
+    for column in ("req/s", "cpu", "map", "pid", "restarts"):
+        table.add_column(column, justify="right", no_wrap=True)
     for one in now.processes:
         style = STATE_STYLES[one.state]
         table.add_row(
@@ -53,10 +60,10 @@ def show(now: agent.Status, console: Console) -> None:
             str(one.pid or ""),
             str(one.restarts or ""),
         )
-    console.print(table)
+    out.print(table)
     word = "[green]ready[/green]" if now.ready else "[yellow]not ready[/yellow]"
     ready = sum(one.state == "ready" for one in now.processes)
-    console.print(
+    out.print(
         f"\nnetwork {now.network}: {word}, {ready} of {len(now.processes)} processes; "
         f"configuration {now.config_version}, map {now.map_version}"
     )

@@ -208,9 +208,9 @@ class Bus:
             except FAULTS:
                 await asyncio.sleep(RECONNECT_PAUSE_S)
                 continue
-            self._js = self._client.jetstream(timeout=REQUEST_TIMEOUT_S)
-            for subject, handler in self._subscriptions:
+            for subject, handler in self._subscriptions:  # sees also what is added while it runs
                 await self._client.subscribe(subject, cb=handler)
+            self._js = self._client.jetstream(timeout=REQUEST_TIMEOUT_S)
             await self._back()
             return
 
