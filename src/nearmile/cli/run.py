@@ -19,7 +19,9 @@ from nearmile.base.errors import NearmileError, NotRunning
 from nearmile.cli import status
 from nearmile.config.layout import Config, at_version
 from nearmile.config.read import read_config
+from nearmile.mapping.places import installed_folder
 from nearmile.services import agent, children, state
+from nearmile.services.geography import install_full
 
 READY_PATIENCE_S = 60.0
 STOP_PATIENCE_S = 30.0
@@ -139,9 +141,7 @@ def down(args: argparse.Namespace) -> int:
 
 def geography(_args: argparse.Namespace) -> int:
     """Installs the full address-to-place database for all networks of this user."""
-    from nearmile.services.geography import install_full
-
-    print(f"installed in {install_full()}")
+    print(f"installed in {install_full(installed_folder(), print)}")
     return 0
 
 
