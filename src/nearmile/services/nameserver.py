@@ -4,10 +4,11 @@ A new configuration or map makes a new world, swapped whole. When the bus is gon
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import cast
 
 from nearmile.base.errors import NearmileError
 from nearmile.config.layout import Config
@@ -39,8 +40,11 @@ class Nameserver:
         self._locator: Locator | None = None
         self._errors = 0
         self._logged_at_s = float("-inf")
-        runtime.on_config(self._take_config)
-        runtime.on_map(self._take_map)
+
+    def learn(self) -> None:
+        """Takes the configuration and the map that are there, and all later ones."""
+        self._runtime.on_config(self._take_config)
+        self._runtime.on_map(self._take_map)
 
     def answer(self, packet: bytes, resolver: str, over_tcp: bool) -> bytes | None:
         """The response or None; never raises."""
@@ -93,7 +97,7 @@ def read_datagrams(server: Nameserver, sock: socket.socket) -> None:
             return
         response = respond(packet, peer[0], False)
         if response is not None:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 send(response, peer)
 
 
@@ -109,8 +113,7 @@ class Connection(asyncio.Protocol):
         self._idle: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self._resolver = peer[0] if peer else ""  # it may be gone already
         if len(self._connections) >= CONNECTIONS_MAX:
@@ -168,21 +171,32 @@ def bind_datagrams(address: str, port: int) -> socket.socket:
     sock = socket.socket(_family(address), socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
-    with _bindable(address, port):
-        sock.bind((address, port))
+    try:
+        with _bindable(address, port):
+            sock.bind((address, port))
+    except NearmileError:
+        sock.close()
+        raise
     return sock
 
 
-async def listen(server: Nameserver, address: str, port: int) -> asyncio.Server:
-    """The TCP listener; NearmileError as above."""
+@asynccontextmanager
+async def listening(server: Nameserver, address: str, port: int) -> AsyncIterator[None]:
+    """Accepts TCP connections, and ends them at the end; NearmileError as above."""
     connections: dict[Connection, None] = {}
     with _bindable(address, port):
-        return await asyncio.get_running_loop().create_server(
+        listener = await asyncio.get_running_loop().create_server(
             lambda: Connection(server, connections), address, port, backlog=ACCEPT_BACKLOG
         )
+    try:
+        yield
+    finally:
+        listener.close()
+        for connection in tuple(connections):
+            connection.close()
 
 
-@contextlib.contextmanager
+@contextmanager
 def _bindable(address: str, port: int) -> Iterator[None]:
     try:
         yield
@@ -200,10 +214,10 @@ async def run(runtime: Runtime) -> None:
     """Serves until the process shall stop."""
     server, me, loop = Nameserver(runtime), runtime.me, asyncio.get_running_loop()
     with bind_datagrams(me.address, me.port) as sock:
-        listener = await listen(server, me.address, me.port)
-        loop.add_reader(sock, read_datagrams, server, sock)
-        try:
-            await runtime.stopping.wait()
-        finally:
-            loop.remove_reader(sock)
-            listener.close()
+        async with listening(server, me.address, me.port):
+            server.learn()
+            loop.add_reader(sock, read_datagrams, server, sock)
+            try:
+                await runtime.stopping.wait()
+            finally:
+                loop.remove_reader(sock)
