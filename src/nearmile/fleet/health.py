@@ -9,9 +9,11 @@ Pure: ``handle(event, now_s)`` and ``wake(now_s)`` return changes of state; ``ne
 it. A beat costs O(1), since servers are kept in the order of their last beats, which is the order of deadlines.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from enum import Enum
-from itertools import islice, takewhile
+from itertools import takewhile
+from math import inf
 
 from msgspec import Struct
 
@@ -126,7 +128,7 @@ class _Server:
     def __init__(self) -> None:
         self.state = State.UNKNOWN
         self.epoch = self.seq = 0
-        self.touched_s = float("-inf")  # when it last beat or exited
+        self.touched_s = -inf  # when it last beat or exited
         self.live_since_s = 0.0
         self.held_until_s = 0.0
         self.deaths = 0
@@ -139,9 +141,10 @@ class Health:
     def __init__(self) -> None:
         self.dead_after_s = 1.0
         self._servers: dict[str, _Server] = {}
-        # Whoever may fall silent, by the time counted from, the oldest first.
-        self._heard: dict[str, float] = {}
-        self._suspects: dict[str, float] = {}
+        # Whoever may fall silent, by the time counted from, the oldest first. (In a plain dict, finding the first
+        # is not O(1) where others before it have gone.)
+        self._heard: OrderedDict[str, float] = OrderedDict()
+        self._suspects: OrderedDict[str, float] = OrderedDict()
         self._held: set[str] = set()
         self._bus_up = False
 
@@ -168,10 +171,16 @@ class Health:
         """When ``wake`` has something to decide; None while the bus is away."""
         if not self._bus_up:
             return None
-        due = [self._servers[name].held_until_s for name in self._held]
-        for waiting, wait_s in ((self._heard, self.dead_after_s), (self._suspects, HELD_BACK_S)):
-            due += [at_s + wait_s for at_s in islice(waiting.values(), 1)]
-        return min(due, default=None)
+        due_s = inf
+        for at_s in self._heard.values():
+            due_s = at_s + self.dead_after_s
+            break  # the first is the earliest
+        for at_s in self._suspects.values():
+            due_s = min(due_s, at_s + HELD_BACK_S)
+            break
+        for name in self._held:
+            due_s = min(due_s, self._servers[name].held_until_s)
+        return due_s if due_s < inf else None
 
     def handle(self, event: Event, now_s: float) -> tuple[Change, ...]:
         """Takes what happened."""
@@ -185,8 +194,8 @@ class Health:
             case BusBack():
                 self._bus_up = True
                 # Nobody could be heard meanwhile: everybody gets the whole time anew.
-                self._heard = dict.fromkeys(self._heard, now_s)
-                self._suspects = dict.fromkeys(self._suspects, now_s)
+                self._heard = OrderedDict.fromkeys(self._heard, now_s)
+                self._suspects = OrderedDict.fromkeys(self._suspects, now_s)
             case MembersChanged(names, dead_after_s):
                 self._members(names, now_s)
                 self.dead_after_s = dead_after_s
@@ -229,8 +238,8 @@ class Health:
             return ()
         server.epoch, server.seq, server.touched_s = beat.epoch, beat.seq, now_s
         server.load += (beat.cpu - server.load) * min(silent_s / LOAD_MEMORY_S, 1.0)
-        self._heard.pop(beat.name, None)
         self._heard[beat.name] = now_s
+        self._heard.move_to_end(beat.name)
         change = self._signal(beat.name, Signal.READY if beat.ready else Signal.UNREADY, now_s)
         if change is not None and change.after is State.HELD and server.held_until_s <= now_s:
             return _told(self._signal(beat.name, Signal.RELEASED, now_s))
@@ -279,7 +288,7 @@ class Health:
         return late + len(self._suspects) > live * MASS_SHARE
 
 
-def _until(times_s: dict[str, float], last_s: float) -> list[str]:
+def _until(times_s: OrderedDict[str, float], last_s: float) -> list[str]:
     """The keys up to a time; the times never decrease."""
     return list(takewhile(lambda name: times_s[name] <= last_s, times_s))
 

@@ -8,6 +8,7 @@ Pure: ``handle(event, now_s)`` and ``wake(now_s)`` return commands; the shell an
 """
 
 from collections.abc import Sequence
+from math import inf
 
 from msgspec import Struct, structs
 
@@ -77,7 +78,7 @@ class Controller:
         self._kept: Map | None = None  # what the KV holds
         self._revision: int | None = None
         self._pending: PutMap | None = None
-        self._put_at_s = float("-inf")
+        self._put_at_s = -inf
         self._look_at_s = 0.0
         if last_good is not None:
             self._learn(last_good)
@@ -88,10 +89,11 @@ class Controller:
 
     def next_deadline(self) -> float | None:
         """When to call ``wake``; None while only an event can change anything."""
-        due = [self.health.next_deadline(), self._election.next_deadline()]
-        if self._revision is not None and self._pending is None:
-            due.append(self._look_at_s)
-        return min((at_s for at_s in due if at_s is not None), default=None)
+        due_s = self._look_at_s if self._revision is not None and self._pending is None else inf
+        for at_s in (self.health.next_deadline(), self._election.next_deadline()):
+            if at_s is not None and at_s < due_s:
+                due_s = at_s
+        return due_s if due_s < inf else None
 
     def handle(self, event: Event, now_s: float) -> list[Command]:
         """Takes what happened."""

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from nearmile.simulate import checks
-from nearmile.simulate.outages import QUIET_S, Outages
+from nearmile.simulate.outages import QUIET_S, Outages, Scale
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=60.0, help="virtual minutes of faults (default 60)")
     options = parser.parse_args()
-    run = Outages(options.seed)
+    run = Outages(options.seed, Scale())
     for_s = 60 * options.minutes
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("virtual time", total=QUIET_S + for_s + run.settle_s)

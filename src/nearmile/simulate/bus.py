@@ -29,7 +29,6 @@ class _Client:
     def __init__(self, node: Node) -> None:
         self.node = node
         self.connected = False
-        self.subjects: dict[str, Receive] = {}
         self.watches: dict[Key, Seen] = {}
 
 
@@ -41,6 +40,7 @@ class Bus(Node):
         self.held: dict[Key, tuple[int, Any]] = {}
         self.on_write: list[Callable[[str, Key, Any], None]] = []
         self._clients: dict[str, _Client] = {}
+        self._subscribers: dict[str, dict[str, Receive]] = {}
 
     def connected(self, node: Node) -> bool:
         """Whether the node believes it is connected."""
@@ -71,7 +71,7 @@ class Bus(Node):
 
     def subscribe(self, node: Node, subject: str, receive: Receive) -> None:
         """Messages on the subject go to the node, while it lives and is connected."""
-        self._clients[node.name].subjects[subject] = receive
+        self._subscribers.setdefault(subject, {})[node.name] = receive
 
     def watch(self, node: Node, key: Key, seen: Seen) -> None:
         """The node learns the key's revision and value when it connects, at each change, and now and then."""
@@ -88,11 +88,11 @@ class Bus(Node):
         """A message has reached the server, which sends it on to the subscribers."""
         if not self.working:
             return
-        for client in self._clients.values():
-            receive = client.subjects.get(subject)
-            if receive is not None and client.connected:
-                arrive = client.node.guarded(partial(receive, message))
-                self.world.network.send(self.name, client.node.name, arrive, reliable=False)
+        send = self.world.network.send
+        for name, receive in self._subscribers.get(subject, {}).items():
+            client = self._clients[name]
+            if client.connected:
+                send(self.name, name, client.node.guarded(partial(receive, message)), False)
 
     def get(self, node: Node, key: Key, seen: Seen) -> None:
         """Reads; no answer where there is none. Revision 0 and None stand for nothing."""

@@ -28,7 +28,8 @@ class Found(NamedTuple):
 def takeover_s() -> float:
     """The longest until somebody leads again, once the parts of the control plane are up and connected.
 
-    The record runs out, after a renewal that landed unanswered; the jittered wait; a write that fails and is retried.
+    The record runs out, after a renewal that landed unanswered; then the jittered wait, and a write that fails and
+    is retried.
     """
     tries_s = 2 * (2 * HOP_MAX_S + 2 * lease.RETRY_S)
     return REQUEST_TIMEOUT_S + lease.LEASE_S + lease.JITTER_S + tries_s
@@ -68,8 +69,9 @@ def named_while_dead(history: History, bound_s: float, settle_s: float) -> Found
             checked += 1
             died_s = history.dead[server].since(answer.at_s)
             if died_s is not None and answer.at_s - died_s > bound_s:
+                dead_s = answer.at_s - died_s
                 violations.append(
-                    f"{answer.at_s:.3f} s: {answer.nameserver} names {server}, dead for {answer.at_s - died_s:.3f} s"
+                    f"{answer.at_s:.3f} s: {answer.nameserver} names {server}, dead for {dead_s:.3f} s"
                 )
     return Found(violations, checked)
 
@@ -84,8 +86,9 @@ def abandoned(history: History, bound_s: float, settle_s: float) -> Found:
             checked += 1
             able_s = history.able[server].since(absence.at_s)
             if able_s is not None and absence.at_s - able_s > bound_s:
+                there_s = absence.at_s - able_s
                 violations.append(
-                    f"{absence.at_s:.3f} s: {absence.nameserver} lacks {server}, there for {absence.at_s - able_s:.3f} s"
+                    f"{absence.at_s:.3f} s: {absence.nameserver} lacks {server}, back for {there_s:.3f} s"
                 )
     return Found(violations, checked)
 

@@ -1,6 +1,5 @@
 """The virtual network: delay, jitter, loss, and cuts in one direction or both."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable
 from random import Random
 
@@ -19,34 +18,40 @@ class Network:
     def __init__(self, clock: Clock, chance: Random, loss: float) -> None:
         self._clock, self._chance, self._loss = clock, chance, loss
         self._far_s: dict[str, float] = {}
-        # How many of the present cuts lie on the path.
-        self._cuts: Counter[tuple[str, str]] = Counter()
+        # How many of the present cuts lie on the path, where any does.
+        self._cuts: dict[tuple[str, str], int] = {}
+
+    def join(self, node: str) -> None:
+        """Gives the node its way to the middle."""
+        self._far_s[node] = self._chance.uniform(DELAY_MIN_S, DELAY_MAX_S)
 
     def cut(self, sources: Iterable[str], targets: Iterable[str]) -> Callable[[], None]:
         """Cuts these paths in this direction; returns what heals them. Cuts may overlap."""
         paths = [(source, target) for source in sources for target in targets]
-        self._cuts.update(paths)
-        return lambda: self._cuts.subtract(paths)
+        for path in paths:
+            self._cuts[path] = self._cuts.get(path, 0) + 1
+
+        def heal() -> None:
+            for path in paths:
+                self._cuts[path] -= 1
+                if not self._cuts[path]:
+                    del self._cuts[path]
+
+        return heal
 
     def open(self, source: str, target: str) -> bool:
         """Whether messages pass in this direction."""
-        return not self._cuts[source, target]
+        return (source, target) not in self._cuts
 
     def send(self, source: str, target: str, arrive: Callable[[], None], reliable: bool = True) -> None:
         """Calls ``arrive`` later, or never. Messages may overtake each other."""
-        if self._cuts[source, target]:
+        if (source, target) in self._cuts:
             return
-        chance = self._chance
-        delay_s = self._far(source) + self._far(target) + JITTER_MAX_S * chance.random()
-        if chance.random() < self._loss:
+        # One draw for jitter and loss: it is called for every beat of every server.
+        drawn = self._chance.random()
+        delay_s = self._far_s[source] + self._far_s[target] + JITTER_MAX_S * drawn
+        if drawn < self._loss:
             if not reliable:
                 return
             delay_s += RESEND_S
         self._clock.after(delay_s, arrive)
-
-    def _far(self, node: str) -> float:
-        """The node's way to the middle, chosen when it is first asked for."""
-        far_s = self._far_s.get(node)
-        if far_s is None:
-            far_s = self._far_s[node] = self._chance.uniform(DELAY_MIN_S, DELAY_MAX_S)
-        return far_s

@@ -50,7 +50,7 @@ class Scale(Struct, frozen=True, kw_only=True):
 class Outages:
     """One run of the scenario."""
 
-    def __init__(self, seed: int, scale: Scale = Scale()) -> None:
+    def __init__(self, seed: int, scale: Scale) -> None:
         self.scale = scale
         self.world = World(seed, scale.loss)
         self.history = History()

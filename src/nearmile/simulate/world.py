@@ -5,6 +5,7 @@ crashes; everything else must be made anew in ``boot``.
 """
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -50,6 +51,7 @@ class Node:
         self._rate = 1.0 + chance.uniform(-CLOCK_RATE, CLOCK_RATE)
         self._wakes_at_s: float | None = None
         world.nodes[name] = self
+        world.network.join(name)
 
     @property
     def working(self) -> bool:
@@ -89,17 +91,15 @@ class Node:
 
     def guarded(self, act: Callable[[], None]) -> Callable[[], None]:
         """The act, done only in this life, and after a freeze."""
-        life = self.life
+        return partial(self._do, self.life, act)
 
-        def guard() -> None:
-            if not self.up or self.life != life:
-                return
-            if self.thaws_at_s > self.world.clock.now_s:
-                self.world.clock.at(self.thaws_at_s, guard)
-            else:
-                act()
-
-        return guard
+    def _do(self, life: int, act: Callable[[], None]) -> None:
+        if not self.up or self.life != life:
+            return
+        if self.thaws_at_s > self.world.clock.now_s:
+            self.world.clock.at(self.thaws_at_s, self.guarded(act))
+        else:
+            act()
 
     def after(self, pause_s: float, act: Callable[[], None]) -> None:
         """Does it after a pause by its own clock, in this life."""
@@ -112,7 +112,7 @@ class Node:
         at_s = (deadline_s - self._ahead_s) / self._rate
         if self._wakes_at_s is None or at_s < self._wakes_at_s:
             self._wakes_at_s = at_s
-            self.world.clock.at(at_s, self.guarded(lambda: self._fire(at_s)))
+            self.world.clock.at(at_s, self.guarded(partial(self._fire, at_s)))
 
     def _fire(self, at_s: float) -> None:
         if self._wakes_at_s == at_s:
