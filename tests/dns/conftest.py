@@ -55,7 +55,7 @@ def current_map(config: Config) -> Map:
         )
         for name, region in config.network.regions.items()
     )
-    units = {"JP": (1, 0), "DE": (0, 1), "US": (0, 1)}
+    units: dict[str, tuple[int, ...]] = {"JP": (1, 0), "DE": (0, 1), "US": (0, 1)}
     return Map(version=1, term=1, made_at_s=0.0, regions=regions, units=units, fallback=(0, 1))
 
 

@@ -74,7 +74,7 @@ def make_map(config: Config, version: int = 1, without: str = "") -> Map:
         )
         for name, point in (("fra", FRANKFURT), ("tyo", TOKYO))
     )
-    units = {"JP": (1, 0), "DE": (0, 1)}
+    units: dict[str, tuple[int, ...]] = {"JP": (1, 0), "DE": (0, 1)}
     return Map(version=version, term=1, made_at_s=0.0, regions=regions, units=units, fallback=(0, 1))
 
 
