@@ -118,7 +118,8 @@ class Election:
                     if outcome is Outcome.WON:
                         self._won(put, revision, now_s)
                     else:
-                        self._act_at_s = now_s + RETRY_S * (1 + self._chance.random())
+                        # Somebody else's record that was seen meanwhile keeps its whole time.
+                        self._act_at_s = max(self._act_at_s, now_s + RETRY_S * (1 + self._chance.random()))
             case LeaseForgotten():
                 self._revision = self._pending = None
 
