@@ -180,6 +180,22 @@ def test_a_new_map_is_in_the_next_answer(config: Config, tmp_path: Path) -> None
     run(scenario())
 
 
+def test_a_configuration_that_does_not_work_is_not_used(config: Config, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tmp_path, "top-1") as (top,):
+            for version, geography in ((2, "/nowhere.mmdb"), (3, config.network.geography)):
+                network = msgspec.structs.replace(config.network, geography=geography)
+                new = msgspec.structs.replace(config, version=version, network=network)
+                top._take_config(version, msgspec.json.encode(new))
+                found = await dns.asyncquery.udp(
+                    ask("cdn.test", qtype="SOA"), top.me.address, port=PORT, timeout=DEADLINE_S
+                )
+                serial = 1 if version == 2 else 3
+                assert f"hostmaster.cdn.test. {serial} " in found.answer[0].to_text()
+
+    run(scenario())
+
+
 def test_pipelined_queries_come_back_in_order_however_they_are_cut(config: Config, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running(tmp_path, "top-1") as (top,):

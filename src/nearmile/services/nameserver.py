@@ -37,6 +37,7 @@ class Nameserver:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._world: World | None = None
+        self._config: Config | None = None  # the last that worked, and its places
         self._locator: Locator | None = None
         self._errors = 0
         self._logged_at_s = float("-inf")
@@ -58,25 +59,25 @@ class Nameserver:
 
     def _take_config(self, config: Config) -> None:
         try:
-            self._locator = Locator(Places.open(config.network).lookup, config.network.trusted)
+            locator = Locator(Places.open(config.network).lookup, config.network.trusted)
+            self._renew(config, locator, self._runtime.map)
         except NearmileError as error:
-            if self._locator is None:
+            if self._config is None:
                 raise
-            log.error("places stay as they were: %s", error)
-        self._renew(config, self._runtime.map)
+            log.error("configuration %d is not used: %s", config.version, error)
 
     def _take_map(self, current: Map) -> None:
-        if self._runtime.me.tier == "low":
-            self._renew(self._runtime.config, current)
+        if self._config is not None and self._locator is not None:
+            self._renew(self._config, self._locator, current)
 
-    def _renew(self, config: Config, current: Map | None) -> None:
-        assert self._locator is not None
+    def _renew(self, config: Config, locator: Locator, current: Map | None) -> None:
         if self._runtime.me.tier == "low":
-            self._world = LowWorld(config, current, self._locator)
+            self._world = LowWorld(config, current, locator)
             self._runtime.ready = current is not None
         else:
-            self._world = TopWorld(config, self._locator)
+            self._world = TopWorld(config, locator)
             self._runtime.ready = True
+        self._config, self._locator = config, locator
 
     def _note(self, error: Exception) -> None:
         """Whatever a stranger's packet provokes must not fill the disk."""

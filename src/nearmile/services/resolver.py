@@ -5,6 +5,7 @@ and keeps what it learns as long as the TTLs allow. Every step can be shown.
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
@@ -263,4 +264,4 @@ def _text(server: Address) -> str:
 
 
 def _now_s() -> float:
-    return asyncio.get_running_loop().time()
+    return time.monotonic()  # the loop's own clock has whole milliseconds only
