@@ -85,19 +85,20 @@ class Runtime:
 
     def _take_config(self, _revision: int, value: bytes) -> None:
         new = _decode(value, Config)
-        if new is not None and new.version > self.config.version:
-            state.write_atomically(self.folder / "config.json", value)
+        if new is None or new.version <= self.config.version:
+            return
+        if _adopt(self._on_config, new, self.config):
             self.config = new
-            for callback in self._on_config:
-                callback(new)
+            state.write_atomically(self.folder / "config.json", value)
 
     def _take_map(self, _revision: int, value: bytes) -> None:
         new = _decode(value, Map)
-        if new is not None and (self.map is None or (new.term, new.version) > (self.map.term, self.map.version)):
-            state.write_atomically(self.folder / "map.json", value)
+        old = self.map
+        if new is None or (old is not None and (new.term, new.version) <= (old.term, old.version)):
+            return
+        if _adopt(self._on_map, new, old):
             self.map = new
-            for callback in self._on_map:
-                callback(new)
+            state.write_atomically(self.folder / "map.json", value)
 
     async def _beat(self) -> None:
         seq, requests, cpu_s, at_s = 0, 0, time.process_time(), time.monotonic()
@@ -120,6 +121,20 @@ class Runtime:
             )
             requests, cpu_s, at_s = self.requests, now_cpu_s, now_s
             self.bus.publish(f"{SUBJECT}.{self.me.name}", msgspec.msgpack.encode(beat))
+
+
+def _adopt(callbacks: list[Callable[[T], None]], new: T, old: T | None) -> bool:
+    """Hands everybody the new value; where somebody cannot use it, all get the old one back, which worked."""
+    try:
+        for callback in callbacks:
+            callback(new)
+    except Exception:  # whatever it is: a value that cannot be used must not end what runs well without it
+        log.exception("a new %s cannot be used; the last one that worked stays", type(new).__name__)
+        if old is not None:
+            for callback in callbacks:
+                callback(old)
+        return False
+    return True
 
 
 def _decode(data: bytes, kind: type[T]) -> T | None:

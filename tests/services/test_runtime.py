@@ -1,0 +1,70 @@
+"""What a process does with the configurations and maps it is told of."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from nearmile.base.geography import Point
+from nearmile.config.layout import Config, at_version, lay_out
+from nearmile.config.network import Nameserver, Network, Region
+from nearmile.mapping.map import Map
+from nearmile.services.runtime import Runtime
+
+POINT = Point(0, 0)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    servers = tuple(Nameserver(tier=tier, city="A", point=POINT) for tier in ("top", "low"))
+    network = Network(name="n", zone="n.test", regions={"a": Region(city="A", point=POINT)}, nameservers=servers)
+    made = lay_out(network, {}, {}, 5)
+    (tmp_path / "config.json").write_bytes(msgspec.json.encode(made))
+    return made
+
+
+def map_of(version: int, term: int = 1) -> bytes:
+    return msgspec.json.encode(Map(version=version, term=term, made_at_s=0.0, regions=(), units={}, fallback=()))
+
+
+def test_only_later_versions_are_taken_and_kept_over_a_restart(tmp_path: Path, config: Config) -> None:
+    runtime, seen = Runtime(tmp_path, "a-1"), list[int]()
+    runtime.on_config(lambda each: seen.append(each.version))
+    for version in (4, 5, 7, 6, 7):
+        runtime._take_config(1, msgspec.json.encode(at_version(config, version)))
+    assert seen == [5, 7]
+    assert Runtime(tmp_path, "a-1").config.version == 7
+
+
+def test_maps_go_forward_by_term_then_version(tmp_path: Path, config: Config) -> None:
+    runtime, seen = Runtime(tmp_path, "a-1"), list[tuple[int, int]]()
+    runtime.on_map(lambda each: seen.append((each.term, each.version)))
+    for term, version in ((1, 3), (1, 2), (2, 4), (1, 9), (2, 5)):
+        runtime._take_map(1, map_of(version, term))
+    assert seen == [(1, 3), (2, 4), (2, 5)]
+    again = Runtime(tmp_path, "a-1").map
+    assert again is not None and (again.term, again.version) == (2, 5)
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"version": "x"}', b"\xff\xfe"])
+def test_garbage_replaces_nothing(tmp_path: Path, config: Config, garbage: bytes) -> None:
+    runtime = Runtime(tmp_path, "a-1")
+    runtime._take_map(1, map_of(3))
+    runtime._take_map(2, garbage)
+    runtime._take_config(2, garbage)
+    assert runtime.map is not None and runtime.map.version == 3
+    assert runtime.config.version == 5
+
+
+def test_what_a_role_cannot_use_is_taken_back(tmp_path: Path, config: Config) -> None:
+    runtime, seen = Runtime(tmp_path, "a-1"), list[int]()
+
+    def refuse_seven(each: Config) -> None:
+        if each.version == 7:
+            raise ValueError("not with me")
+
+    runtime.on_config(lambda each: seen.append(each.version))
+    runtime.on_config(refuse_seven)
+    runtime._take_config(1, msgspec.json.encode(at_version(config, 7)))
+    assert seen == [5, 7, 5]
+    assert Runtime(tmp_path, "a-1").config.version == 5, "what did not work is not kept"
