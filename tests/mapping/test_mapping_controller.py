@@ -1,0 +1,288 @@
+"""The controller's machine, as transcripts: what it is told, and what it then wants written."""
+
+from random import Random
+from typing import Any
+
+from msgspec import structs
+
+from nearmile.base.gazetteer import Area
+from nearmile.base.geography import Point
+from nearmile.config.layout import lay_out
+from nearmile.config.network import Nameserver, Network, Region
+from nearmile.fleet.beat import Beat
+from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported
+from nearmile.fleet.lease import Lease, LeaseAnswer, LeaseSeen, Outcome, PutLease
+from nearmile.mapping.controller import (
+    COALESCE_S,
+    MAP_GAP_S,
+    REFRESH_S,
+    Controller,
+    MapAnswer,
+    MapSeen,
+    PutMap,
+    RegionsChanged,
+    regions_of,
+)
+from nearmile.mapping.map import Map, MapRegion, Server
+
+AREAS = (Area("FR", "", Point(47, 2), 60), Area("JP", "", Point(36, 138), 120))
+PARIS = MapRegion("paris", Point(49, 2), (Server("paris-1", "10.0.1.1", 80), Server("paris-2", "10.0.1.2", 80)))
+TOKYO = MapRegion("tokyo", Point(36, 140), (Server("tokyo-1", "10.0.2.1", 80), Server("tokyo-2", "10.0.2.2", 80)))
+NAMES = ("paris-1", "paris-2", "tokyo-1", "tokyo-2")
+
+
+class Script:
+    """One controller and a KV that answers at once, unless told otherwise."""
+
+    def __init__(self, last_good: Map | None = None, kept: Map | None = None) -> None:
+        self.now_s = 50.0
+        self.machine = Controller("me", AREAS, Random(1), last_good)
+        self.maps: list[Map] = []
+        self.revision = {"lease": 0, "map": 0}
+        self.answers = True
+        self.open: list[PutLease | PutMap] = []
+        self.seq = 0
+        self.epoch = dict.fromkeys(NAMES, 1)
+        self.silent: set[str] = set()
+        self.cpu: dict[str, float] = {}
+        self.happens(RegionsChanged((PARIS, TOKYO), 1.25))
+        self.connects(kept)
+
+    def connects(self, kept: Map | None) -> None:
+        self.happens(BusBack())
+        self.happens(LeaseSeen(self.revision["lease"], None))
+        self.happens(MapSeen(self.revision["map"], kept))
+
+    def happens(self, event: Any) -> None:
+        self._execute(self.machine.handle(event, self.now_s))
+
+    def beats(self, *names: str) -> None:
+        for name in names or self.epoch:
+            if name not in self.silent:
+                self.seq += 1
+                beat = Beat(
+                    name=name,
+                    role="edge",
+                    epoch=self.epoch[name],
+                    seq=self.seq,
+                    ready=True,
+                    cpu=self.cpu.get(name, 0),
+                )
+                self.happens(BeatArrived(beat))
+
+    def passes(self, for_s: float) -> list[str]:
+        """Time passes with beats; returns who lived by each new map."""
+        seen, end_s, beats_s = len(self.maps), self.now_s + for_s, self.now_s
+        while self.now_s < end_s:
+            deadline_s = self.machine.next_deadline()
+            self.now_s = min(beats_s, end_s, max(self.now_s, deadline_s or end_s))
+            if self.now_s >= beats_s:
+                self.beats()
+                beats_s += 0.25
+            self._execute(self.machine.wake(self.now_s))
+        return [living(map_) for map_ in self.maps[seen:]]
+
+    def answer(self, put: PutLease | PutMap, outcome: Outcome) -> None:
+        if isinstance(put, PutMap):
+            if outcome is Outcome.WON:
+                self.revision["map"] += 1
+                self.maps.append(put.map)
+            self.happens(MapAnswer(put, outcome, self.revision["map"]))
+        else:
+            self.revision["lease"] += outcome is Outcome.WON
+            self.happens(LeaseAnswer(put, outcome, self.revision["lease"]))
+
+    def _execute(self, commands: list[Any]) -> None:
+        for command in commands:
+            if isinstance(command, Change):
+                continue
+            if self.answers:
+                self.answer(command, Outcome.WON)
+            else:
+                self.open.append(command)
+
+
+def living(map_: Map) -> str:
+    return " ".join(server.name for region in map_.regions for server in region.servers)
+
+
+def a_map(version: int, term: int) -> Map:
+    return Map(version=version, term=term, made_at_s=0, regions=(PARIS, TOKYO), units={}, fallback=(0, 1))
+
+
+ALL = "paris-1 paris-2 tokyo-1 tokyo-2"
+
+
+def test_the_first_map_waits_until_everybody_had_time_to_be_heard() -> None:
+    script = Script()
+    script.silent = {"tokyo-2"}
+    assert script.passes(1.2) == []
+    assert script.passes(0.2) == ["paris-1 paris-2 tokyo-1"]
+    assert script.maps[0].units == {"FR": (0, 1), "JP": (1, 0)}
+    assert (script.maps[0].version, script.maps[0].term) == (1, 1)
+    script.silent.clear()
+    assert script.passes(0.5) == [ALL]
+
+
+def test_no_map_without_any_server() -> None:
+    script = Script()
+    script.silent = set(NAMES)
+    assert script.passes(30) == []
+
+
+def test_an_exit_makes_a_map_within_milliseconds_and_silence_in_time() -> None:
+    script = Script()
+    script.passes(2)
+    script.happens(ExitReported("paris-1"))
+    script.silent.add("paris-1")
+    assert script.passes(COALESCE_S + 0.001) == ["paris-2 tokyo-1 tokyo-2"]
+    script.silent.add("tokyo-1")
+    assert script.passes(1.0) == []
+    assert script.passes(0.3) == ["paris-2 tokyo-2"]
+
+
+def test_deaths_that_come_together_make_one_map_and_maps_keep_their_distance() -> None:
+    script = Script()
+    script.passes(2)
+    for name in ("paris-1", "paris-2"):
+        script.happens(ExitReported(name))
+        script.silent.add(name)
+    assert script.passes(COALESCE_S + 0.001) == ["tokyo-1 tokyo-2"]
+    assert script.maps[-1].units["FR"] == (1, 0)
+    script.happens(ExitReported("tokyo-1"))
+    script.silent.add("tokyo-1")
+    assert script.passes(MAP_GAP_S / 2) == []
+    assert script.passes(MAP_GAP_S) == ["tokyo-2"]
+
+
+def test_the_last_server_stays_in_the_map() -> None:
+    script = Script()
+    script.passes(2)
+    for name in NAMES:
+        script.happens(ExitReported(name))
+        script.silent.add(name)
+    assert script.passes(30) == []
+
+
+def test_nothing_new_writes_nothing() -> None:
+    script = Script()
+    script.passes(2)
+    assert script.passes(60) == []
+
+
+def test_load_alone_is_looked_at_now_and_then() -> None:
+    script = Script()
+    script.passes(2)
+    london = MapRegion("london", Point(51.5, 0), (Server("london-1", "10.0.3.1", 80),))
+    script.epoch["london-1"] = 1
+    script.happens(RegionsChanged((PARIS, TOKYO, london), 1.25))
+    script.passes(1)
+    assert script.maps[-1].units["FR"] == (0, 2, 1)
+    made = len(script.maps)
+    script.cpu = dict.fromkeys(("paris-1", "paris-2"), 0.7)  # there is room
+    assert len(script.passes(6 * REFRESH_S)) == 0
+    script.cpu = dict.fromkeys(("paris-1", "paris-2"), 1.0)
+    script.passes(6 * REFRESH_S)
+    assert script.maps[-1].units["FR"] == (2, 0, 1)
+    assert len(script.maps) == made + 1
+
+
+def test_versions_go_on_from_the_kv_or_from_the_own_disk() -> None:
+    for script in (Script(kept=a_map(41, 7)), Script(last_good=a_map(41, 7)), Script(a_map(41, 7), a_map(12, 3))):
+        script.passes(2)
+        assert (script.maps[0].version, script.maps[0].term) == (42, 8)
+
+
+def test_a_write_that_failed_is_tried_again_and_one_that_lost_starts_from_what_is_there() -> None:
+    script = Script()
+    script.passes(2)
+    script.answers = False
+    script.happens(ExitReported("paris-1"))
+    script.silent.add("paris-1")
+    script.passes(0.2)
+    first = next(put for put in script.open if isinstance(put, PutMap))
+    script.open.clear()
+    script.answer(first, Outcome.FAILED)
+    script.passes(0.3)
+    second = next(put for put in script.open if isinstance(put, PutMap))
+    assert second.expected_revision == first.expected_revision
+    script.revision["map"] = 9
+    script.happens(MapSeen(9, first.map))  # it had been done after all
+    script.answer(second, Outcome.LOST)
+    script.open.clear()
+    script.passes(1)
+    assert not [put for put in script.open if isinstance(put, PutMap)]
+
+
+def test_a_higher_term_ends_our_leadership() -> None:
+    script = Script()
+    script.passes(2)
+    assert script.machine.term(script.now_s) == 1
+    script.happens(LeaseSeen(99, Lease("other", 2, 1)))
+    assert script.machine.term(script.now_s) == 0
+    script.happens(ExitReported("paris-1"))
+    script.silent.add("paris-1")
+    assert script.passes(1.5) == []
+
+
+def test_a_new_leader_publishes_under_its_own_term_even_if_nothing_changed() -> None:
+    script = Script()
+    script.passes(2)
+    script.revision["lease"] = 99
+    script.happens(LeaseSeen(99, Lease("other", 2, 1)))
+    script.revision["map"] += 1
+    script.happens(MapSeen(script.revision["map"], structs.replace(script.maps[-1], term=2, version=2)))
+    assert script.passes(5) == [ALL]
+    assert (script.maps[-1].term, script.maps[-1].version) == (3, 3)
+
+
+def test_while_the_bus_is_away_nobody_dies_and_what_it_forgot_is_written_anew() -> None:
+    script = Script()
+    script.passes(2)
+    script.happens(BusLost())
+    script.silent = set(NAMES)
+    assert script.passes(30) == []
+    script.silent.clear()
+    script.revision = {"lease": 0, "map": 0}
+    script.connects(None)
+    script.passes(2)
+    assert [living(map_) for map_ in script.maps] == [ALL, ALL]
+    assert (script.maps[-1].version, script.maps[-1].term) == (2, 2)
+
+
+def test_an_answer_of_before_the_bus_went_away_is_ignored() -> None:
+    script = Script()
+    script.passes(2)
+    script.answers = False
+    script.happens(ExitReported("paris-1"))
+    script.passes(COALESCE_S + 0.001)
+    put = next(put for put in script.open if isinstance(put, PutMap))
+    script.happens(BusLost())
+    script.answer(put, Outcome.WON)
+    assert script.machine.next_deadline() is None
+
+
+def test_new_regions_make_a_new_map() -> None:
+    script = Script()
+    script.passes(2)
+    berlin = MapRegion("berlin", Point(52, 13), (Server("berlin-1", "10.0.3.1", 80),))
+    script.epoch["berlin-1"] = 1
+    script.happens(RegionsChanged((PARIS, TOKYO, berlin), 1.25))
+    script.beats("berlin-1")
+    assert script.passes(0.5) == [f"{ALL} berlin-1"]
+    assert script.maps[-1].units["FR"] == (0, 2, 1)
+
+
+def test_regions_of_a_configuration() -> None:
+    network = Network(
+        name="n",
+        zone="n.test",
+        regions={"tokyo": Region(city="Tokyo", servers=1), "paris": Region(city="Paris", point=Point(1, 2))},
+        nameservers=(Nameserver(tier="top", city="Tokyo"), Nameserver(tier="low", city="Tokyo")),
+    )
+    regions = regions_of(lay_out(network, {}, {"Tokyo": Point(36, 140)}, 1))
+    assert [(region.name, region.point, len(region.servers)) for region in regions] == [
+        ("tokyo", Point(36, 140), 1),
+        ("paris", Point(1, 2), 2),
+    ]
+    assert regions[0].servers == (Server("tokyo-1", "127.20.1.1", 8080),)
