@@ -30,7 +30,9 @@ def full_like(path: Path, family: int, block: str, city: str) -> None:
 
 def network(places: tuple[PlaceEntry, ...]) -> Network:
     servers = (Nameserver(tier="top", city="Paris"), Nameserver(tier="low", city="Paris"))
-    return Network(name="n", zone="n.test", regions={"a": Region(city="Paris")}, nameservers=servers, places=places)
+    return Network(
+        name="n", zone="n.test", regions={"a": Region(city="Paris")}, nameservers=servers, places=places
+    )
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,7 @@ def _place(record: object) -> Place:
         return NOWHERE
     state, city = record.get("state1", record.get("state")), record.get("city")
     lat, lon = record.get("latitude", record.get("lat")), record.get("longitude", record.get("lon"))
-    located = isinstance(lat, float | int) and isinstance(lon, float | int)
-    point = Point(float(lat), float(lon)) if located else None
+    point = None
+    if isinstance(lat, float | int) and isinstance(lon, float | int):
+        point = Point(float(lat), float(lon))
     return Place(country, state if isinstance(state, str) else "", city if isinstance(city, str) else "", point)
