@@ -209,7 +209,7 @@ class Pool:
         return not self.links and not self._opening
 
     async def take(self, fresh: bool) -> Link:
-        """An idle connection, or a new one; the latest used first, so that the others may go. Raises UpstreamError."""
+        """An idle connection (the latest used, so that others may go), or a new one; raises UpstreamError."""
         if not fresh and self._idle:
             return self._idle.pop()
         if len(self.links) + self._opening >= limits.LINKS_PER_ORIGIN_MAX:
@@ -355,7 +355,7 @@ class Origins:
 
 
 async def _send(link: Link, body: AsyncIterator[bytes]) -> None:
-    """The request's body. A client that breaks it off, or breaks its rules, must not look to the origin like its end."""
+    """The request's body. A client that breaks off, or breaks the rules, must not look like its end."""
     try:
         async for piece in body:
             await link.send(piece)

@@ -145,7 +145,7 @@ class Exchange:
         await self._pass(site, why)
 
     def _same_variant(self, kept: Storable | None, asked: tuple[tuple[bytes, bytes], ...]) -> bool:
-        """Whether the response to a request with the fields ``asked`` is right for this one (RFC 9111 section 4.1)."""
+        """Whether the response to a request with the fields ``asked`` suits this one (RFC 9111 section 4.1)."""
         if kept is None or not kept.vary:
             return True
         return variant_key(kept.vary, self.pairs) == variant_key(kept.vary, asked)

@@ -1,17 +1,17 @@
 """Every bound of an edge server that is not a setting, with its reason or its precedent."""
 
 # --- clients ---
-# Pending connections the kernel keeps for us; Linux caps it at net.core.somaxconn (4096 since 5.4).
+# Pending connections the kernel keeps; Linux caps it at net.core.somaxconn (4096 since 5.4).
 BACKLOG = 4096
 # The coarse sweep that ends what took too long; every time below is kept to within this.
 SWEEP_S = 1.0
-# From the first byte of a head to its last. nginx's client_header_timeout is 60 s, Apache's mod_reqtimeout 20-40 s.
+# From the first byte of a head to its last. nginx: 60 s, Apache's mod_reqtimeout: 20-40 s.
 HEAD_TIMEOUT_S = 20.0
 # nginx's keepalive_timeout is 75 s; browsers drop idle connections after 60-300 s.
 IDLE_TIMEOUT_S = 60.0
 # A client that takes nothing of a waiting response, or sends nothing of a body, for so long. nginx: 60 s.
 STALLED_TIMEOUT_S = 30.0
-# Bytes of requests that wait behind one being answered, then reading pauses. A browser pipelines nothing; tools do.
+# Bytes of requests that wait behind one being answered, then reading pauses. Browsers do not pipeline.
 PIPELINE_BYTES_MAX = 64 << 10
 # The largest request body passed on: what the largest CDN plans allow by default (Cloudflare: 100 MB to 500 MB).
 REQUEST_BODY_BYTES_MAX = 512 << 20
@@ -43,14 +43,14 @@ LINK_BUFFER_BYTES_MAX = 256 << 10
 INTERIM_MAX = 16
 
 # --- fills ---
-# Objects being fetched at a time; beyond it requests go their own way to the origin, without waiting for each other.
+# Objects being fetched at a time; beyond it each request goes to the origin by itself.
 FILLS_MAX = 4096
-# Of the cache's memory, the share that bodies still on their way to the store may take; beyond it they are not stored.
+# Of the cache's memory, the share that bodies on their way to the store may take; beyond it none is stored.
 FILLING_SHARE = 0.25
 # When a response is not being stored, how far the slowest reader may lag before the origin is paused. One client
 # could thus hold up the others, but no longer than STALLED_TIMEOUT_S.
 LAG_BYTES_MAX = 1 << 20
-# What turned out not to be storable is not waited for during this time (Varnish's hit-for-miss: 120 s; nginx: none).
+# What turned out not to be storable is not waited for for so long (Varnish's hit-for-miss: 120 s).
 HIT_FOR_MISS_S = 10.0
 HIT_FOR_MISS_MAX = 16_384  # keys remembered so: 4 MB at worst
 

@@ -10,6 +10,7 @@ from nearmile.http.head import write_fields
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Framing is the receiver's own; the rest is answered or rewritten here.
 _REQUEST_DROPPED = frozenset((b"content-length", b"host", b"expect", b"x-forwarded-for", HOP))
+_PAGE_FIELDS = b"content-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n"
 _RESPONSE_DROPPED = frozenset((b"content-length",))
 
 
@@ -54,5 +55,9 @@ def page(status: int, text: str, now_s: float) -> tuple[bytes, bytes]:
     """A small page of our own: the start of its head (no empty line), and its body."""
     line = status_line(status)
     body = b"%b\n%b\n" % (line[9:].strip(), text.encode())
-    head = b"%bdate: %b\r\ncontent-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\ncontent-length: %d\r\n"
-    return head % (line, format_date(int(now_s)), len(body)), body
+    return b"%bdate: %b\r\n%bcontent-length: %d\r\n" % (
+        line,
+        format_date(int(now_s)),
+        _PAGE_FIELDS,
+        len(body),
+    ), body

@@ -30,7 +30,7 @@ DRAIN_LOOK_S = 0.02
 
 
 class Connection(asyncio.Protocol):
-    """One client's connection: hits answered at once, one exchange at a time, further requests waiting in order."""
+    """One client's connection: hits answered at once, one exchange at a time, requests in order."""
 
     def __init__(self, server: "EdgeServer") -> None:
         self.server, self.node = server, server.node
@@ -88,27 +88,32 @@ class Connection(asyncio.Protocol):
         """The hit path: answers requests from memory, in order, until one needs more than that."""
         node = self.node
         known, sites, store, write = node.memo.known, node.sites, node.store, self._transport.write
-        at = 0
-        while (head_end := data.find(b"\r\n\r\n", at)) >= 0:
+        at, end, whole = 0, 0, len(data)
+        while at < whole:
             line_end = data.find(b"\r\n", at)
-            block = data[line_end + 2 : head_end + 2]
-            fields = known.get(block) or self._parse(block)
-            if fields is None or not fields.plain or data[at : at + 5] != b"GET /":
+            # What is here is most often one request, with fields that came before: no need to look for their end.
+            end, fields = whole, known.get(data[line_end + 2 :])
+            if fields is None:
+                end = data.find(b"\r\n\r\n", at) + 4
+                fields = self._parse(data[line_end + 2 : end]) if end > 4 else None
+            if fields is None or not fields.plain:
                 break
+            line = data[at:line_end].split(b" ")
             site = sites.get(fields.host)
-            if site is None or data[line_end - 9 : line_end] != b" HTTP/1.1":
+            if site is None or len(line) != 3 or line[0] != b"GET" or line[2] != b"HTTP/1.1":
                 break
             # The target needs no look at its characters: only what was checked before it was stored is a key.
-            entry = store.get(site.prefix + data[at + 4 : line_end - 9], fields.pairs)
+            entry = store.get(site.prefix + line[1], fields.pairs)
             now_s = node.now_s()
             if entry is None or now_s >= entry.fresh_until_s:
                 break
             kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
             if fields.conditional and not_modified(fields.pairs, kept, now_s):
                 head, body, status = not_modified_head(head), b"", 304
-            out = b"%bage: %d\r\n%b%b" % (head, max(0, now_s - kept.born_at_s), node.hit_end, body)
+            age_s = now_s - kept.born_at_s
+            out = b"%bage: %d\r\n%b%b" % (head, age_s if age_s > 0 else 0, node.hit_end, body)
             write(out)
-            at = head_end + 4
+            at = end
             place = node.visitors.place_of_trusted(self.peer, fields.pairs) if self.trusted else self._place
             node.counter.requests += 1
             if self._full:
@@ -118,16 +123,20 @@ class Connection(asyncio.Protocol):
             node.record(int(now_s * 1000), site.serial, place, status, HIT, len(out), True)
         if at:
             self._quiet_sweeps = 0
-        if not self._ready or head_end < 0:
-            self._held = data[at:]
-            if len(self._held) > HEAD_BYTES_MAX and self._ready:
-                self._refuse(BadMessage("the head of the request is too large", 431))
-            return
-        self._begin(data[at:])
+        if at == whole or not self._ready or end < 4:
+            self._hold(data[at:])
+        else:
+            self._begin(data[at:])
 
-    def _parse(self, block: bytes) -> Fields | None:
+    def _hold(self, data: bytes) -> None:
+        """Keeps what waits: the beginning of a head, or requests behind a response on its way."""
+        self._held = data
+        if len(data) > HEAD_BYTES_MAX and self._ready:
+            self._refuse(BadMessage("the head of the request is too large", 431))
+
+    def _parse(self, lines: bytes) -> Fields | None:
         try:
-            return self.node.memo.parse(block)
+            return self.node.memo.parse(lines)
         except BadMessage:
             return None
 
@@ -135,22 +144,22 @@ class Connection(asyncio.Protocol):
         """Parses the request at the start of ``data`` strictly, and starts its exchange."""
         # RFC 9112 section 2.2: one empty line before a request is forgiven.
         data = data.removeprefix(b"\r\n")
-        head_end = data.find(b"\r\n\r\n") + 2
-        if head_end < 2:
-            self._held = data
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            self._hold(data)
             return
         self._ready, self._held = False, b""
         try:
-            if head_end > HEAD_BYTES_MAX:
+            if end > HEAD_BYTES_MAX:
                 raise BadMessage("the head of the request is too large", 431)
-            line, _, block = data[:head_end].partition(b"\r\n")
-            request = parse_request(line, self.node.memo.parse(block))
+            line, _, lines = data[:end].partition(b"\r\n")
+            request = parse_request(line, self.node.memo.parse(lines))
         except BadMessage as error:
             self._refuse(error)
             return
         loop = self.server.loop
         self._body = Incoming(request_body(request), loop.create_future, self._mind_reading)
-        rest = data[head_end + 2 :]
+        rest = data[end:]
         self._held = rest if self._body.done else self._body.take(rest)
         self._mind_reading()
         exchange = Exchange(self.node, self, request)
@@ -195,7 +204,7 @@ class Connection(asyncio.Protocol):
         self._part()
 
     def _part(self) -> None:
-        """Ends our side. A client still sending would be reset, and lose the response, so it is heard out for a while
+        """Ends our side; hears out a client still sending, since a reset would cost it the response
         (RFC 9112 section 9.6)."""
         self._ready, self._held = False, b""
         if self._body is None or self._body.done:
@@ -331,7 +340,7 @@ class EdgeServer:
         for connection in tuple(self._connections):
             connection.stop()
         deadline_s = self.loop.time() + limits.DRAIN_S
-        while self._connections and self.loop.time() < deadline_s:
+        while self._connections and self.loop.time() < deadline_s:  # noqa: ASYNC110 (once in a process's life)
             await asyncio.sleep(DRAIN_LOOK_S)
         for connection in tuple(self._connections):
             connection.turn_away()

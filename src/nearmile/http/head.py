@@ -7,7 +7,7 @@ from msgspec import Struct
 from nearmile.http.fields import TOKEN, BadMessage, Fields, Pairs, parse_fields, parse_host
 from nearmile.http.limits import METHOD_BYTES_MAX, TARGET_BYTES_MAX
 
-# RFC 3986 characters, and the ones browsers send unescaped all the same. No space, no control, no fragment, no 8 bit.
+# RFC 3986 characters, and those browsers send unescaped all the same: no space, control, fragment or 8 bit.
 _ORIGIN_FORM = re.compile(rb"/[\x21\x22\x24-\x7e]*")
 _ABSOLUTE_FORM = re.compile(rb"(?i:https?)://([^/?#]+)(/[\x21\x22\x24-\x7e]*)?(\?[\x21\x22\x24-\x7e]*)?")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")

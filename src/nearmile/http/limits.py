@@ -19,7 +19,7 @@ LENGTH_DIGITS_MAX = 18
 # Trailer fields are dropped; they may be no larger than a small head.
 TRAILER_BYTES_MAX = 8 << 10
 
-# Parsed header blocks are remembered: 2,048 blocks of at most 4 KB and about as much again once parsed: 16 MB at worst.
+# Parsed header blocks are remembered: 2,048 of at most 4 KB, and about as much again once parsed: 16 MB.
 # A keep-alive client repeats its block with each request, so one block for each active connection suffices.
 MEMO_ENTRIES_MAX = 2_048
 MEMO_BLOCK_BYTES_MAX = 4 << 10

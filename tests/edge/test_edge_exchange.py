@@ -1,0 +1,506 @@
+"""Requests that need the origin, end to end over real sockets."""
+
+import asyncio
+import gzip
+
+import pytest
+
+from edge_world import ADDRESSES, HOST, Asked, Client, Response, request, response, run, until, world
+from nearmile.reports.hit import Cache
+
+FRESH, NO_STORE = "Cache-Control: max-age=60", "Cache-Control: no-store"
+
+
+async def hello(asked: Asked) -> bytes:
+    return response(b"hello", FRESH, 'ETag: "1"')
+
+
+def test_a_miss_then_a_hit() -> None:
+    async def test() -> None:
+        async with world(hello) as here:
+            client = await here.client()
+            first, second = await client.get("/a"), await client.get("/a")
+            assert first.body == second.body == b"hello"
+            assert first.cache == "here-1; fwd=uri-miss; stored"
+            assert second.cache == "here-1; hit"
+            assert second.fields["via"] == "1.1 here-1" and second.fields["age"] == "0"
+            assert len(here.origin.asked) == 1
+            (miss, hit) = here.records
+            assert miss[:2] == (200, Cache.MISS) and hit[:2] == (200, Cache.HIT)
+            assert miss[3] and hit[3]
+            assert here.requests == 2
+
+    run(test())
+
+
+def test_what_the_origin_is_told() -> None:
+    async def test() -> None:
+        async with world(hello) as here:
+            client = await here.client(local="127.31.50.7")
+            lines = (
+                "Connection: X-Gone",
+                "X-Gone: 1",
+                "X-Stays: 2",
+                "X-Forwarded-For: 9.9.9.9",
+                "Nearmile-Hop: 1",
+                "TE: x",
+            )
+            await client.get("/a", *lines)
+            fields = here.origin.asked[0].fields
+            assert fields["host"] == HOST
+            assert fields["x-stays"] == "2"
+            assert fields["via"] == "1.1 here-1"
+            assert fields["x-forwarded-for"] == "127.31.50.7"
+            assert not {"x-gone", "connection", "nearmile-hop", "te"} & fields.keys()
+
+    run(test())
+
+
+def test_fifty_clients_one_fetch_streamed_to_all() -> None:
+    async def test() -> None:
+        go, first = asyncio.Event(), b"1" * 1000
+
+        async def slow(asked: Asked) -> bytes:
+            asked.writer.write(
+                b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 2000\r\n\r\n" + first
+            )
+            await go.wait()
+            return b"2" * 1000
+
+        async with world(slow) as here:
+            clients = [await here.client() for _ in range(50)]
+            for client in clients:
+                client.send(request("/big"))
+            for client in clients:
+                status, _ = await client.head()
+                assert status == 200
+                # The first half is with every client before the origin has sent the second.
+                assert await client.reader.readexactly(1000) == first
+            late = await here.client()
+            late.send(request("/big"))
+            await late.head()
+            assert await late.reader.readexactly(1000) == first
+            go.set()
+            for client in [*clients, late]:
+                assert await client.reader.readexactly(1000) == b"2" * 1000
+            assert len(here.origin.asked) == 1
+
+    run(test())
+
+
+def test_uncacheable_is_not_waited_for() -> None:
+    async def test() -> None:
+        go = asyncio.Event()
+
+        async def slow(asked: Asked) -> bytes:
+            asked.writer.write(b"HTTP/1.1 200 OK\r\nCache-Control: private\r\nContent-Length: 1\r\n\r\n")
+            await go.wait()
+            return b"x"
+
+        async with world(slow) as here:
+            clients = [await here.client() for _ in range(5)]
+            for client in clients:
+                client.send(request("/mine"))
+            await until(lambda: len(here.origin.asked) == 5)
+            go.set()
+            for client in clients:
+                assert (await client.response()).body == b"x"
+            # From now on nobody waits at all.
+            assert (await clients[0].get("/mine")).cache == "here-1; fwd=bypass"
+
+    run(test())
+
+
+def test_a_cacheable_fill_goes_on_without_its_client() -> None:
+    async def test() -> None:
+        go = asyncio.Event()
+
+        async def slow(asked: Asked) -> bytes:
+            asked.writer.write(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 4\r\n\r\nab")
+            await go.wait()
+            return b"cd"
+
+        async with world(slow) as here:
+            client = await here.client()
+            client.send(request("/a"))
+            await client.head()
+            client.writer.close()
+            await until(lambda: here.servers[0].connections == 0)
+            go.set()
+            other = await here.client()
+            assert (await other.get("/a")).body == b"abcd"
+            assert (await other.get("/a")).cache == "here-1; hit"
+            assert len(here.origin.asked) == 1
+            assert not here.records[0][3], "the client that went away did not get it all"
+
+    run(test())
+
+
+def test_a_truncated_response_is_never_stored_and_ends_the_client() -> None:
+    async def truncated(asked: Asked) -> bytes | None:
+        if len(pieces := asked.line.split("?")) and "chunked" in pieces[0]:
+            asked.writer.write(
+                b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+            )
+        else:
+            asked.writer.write(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 9\r\n\r\nabc")
+        await asked.writer.drain()
+        return None
+
+    async def test() -> None:
+        async with world(truncated) as here:
+            for number, target in enumerate(("/sized", "/chunked", "/sized"), start=1):
+                client = await here.client()
+                client.send(request(target))
+                await client.head()
+                left = await client.ended()
+                assert b"0\r\n\r\n" not in left
+                assert len(here.origin.asked) == number
+            assert not any(record[3] for record in here.records)
+
+    run(test())
+
+
+def test_posts_pass_with_their_bodies() -> None:
+    async def echo(asked: Asked) -> bytes:
+        return response(asked.line.encode() + b"|" + await asked.body(), NO_STORE)
+
+    async def test() -> None:
+        async with world(echo) as here:
+            client = await here.client()
+            client.send(request("/p", "Transfer-Encoding: chunked", method="POST") + b"5\r\nhel")
+            await until(lambda: len(here.origin.asked) == 1)
+            client.send(b"lo\r\n6;x=y\r\n world\r\n0\r\nTrailer: 1\r\n\r\n")
+            answer = await client.response()
+            assert answer.body == b"POST /p HTTP/1.1|hello world"
+            assert answer.cache == "here-1; fwd=method"
+            client.send(request("/q", "Content-Length: 3", method="PUT") + b"abc")
+            assert (await client.response()).body == b"PUT /q HTTP/1.1|abc"
+            client.send(request("/q", method="DELETE"))
+            assert (await client.response()).body == b"DELETE /q HTTP/1.1|"
+            assert [record[1] for record in here.records] == [Cache.PASS] * 3
+
+    run(test())
+
+
+def test_a_large_upload_waits_for_a_slow_origin_in_bounded_memory() -> None:
+    async def test() -> None:
+        go = asyncio.Event()
+        total_bytes = 64 << 20
+
+        async def sink(asked: Asked) -> bytes:
+            await go.wait()
+            return response(b"%d" % len(await asked.body()), NO_STORE)
+
+        async with world(sink) as here:
+            client = await here.client()
+            client.send(request("/up", f"Content-Length: {total_bytes}", method="POST"))
+            sending = asyncio.create_task(send_all(client, b"x" * total_bytes))
+            await until(lambda: bool(here.origin.asked))
+            await asyncio.sleep(0.2)
+            assert not sending.done(), "nobody reads: the kernel's buffers and ours are full"
+            go.set()
+            await sending
+            assert (await client.response()).body == b"%d" % total_bytes
+
+    run(test())
+
+
+async def send_all(client: Client, data: bytes) -> None:
+    client.send(data)
+    await client.writer.drain()
+
+
+def test_expect_100_continue() -> None:
+    async def echo(asked: Asked) -> bytes:
+        assert "expect" not in asked.fields
+        return response(await asked.body(), NO_STORE)
+
+    async def test() -> None:
+        async with world(echo) as here:
+            client = await here.client()
+            client.send(request("/p", "Expect: 100-continue", "Content-Length: 2", method="POST"))
+            assert (await client.head())[0] == 100
+            client.send(b"ok")
+            assert (await client.response()).body == b"ok"
+
+    run(test())
+
+
+def test_bodies_that_break_the_rules_end_at_400() -> None:
+    async def echo(asked: Asked) -> bytes:
+        return response(await asked.body(), NO_STORE)
+
+    async def test() -> None:
+        async with world(echo) as here:
+            client = await here.client()
+            client.send(request("/p", "Transfer-Encoding: chunked", method="POST") + b"3\r\nabc\r\n")
+            await until(lambda: len(here.origin.asked) == 1)
+            client.send(b"zz\r\nGET /smuggled HTTP/1.1\r\n\r\n")
+            answer = await client.response()
+            assert answer.status == 400 and answer.fields["connection"] == "close"
+            assert await client.ended() == b""
+            assert len(here.origin.asked) == 1
+
+    run(test())
+
+
+def test_revalidation_by_etag() -> None:
+    async def once(asked: Asked) -> bytes:
+        if asked.fields.get("if-none-match") == '"1"':
+            return b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60\r\n\r\n"
+        return response(b"hello", "Cache-Control: max-age=10", 'ETag: "1"')
+
+    async def test() -> None:
+        async with world(once) as here:
+            client = await here.client()
+            await client.get("/a")
+            here.skew_s = 30
+            answer = await client.get("/a")
+            assert answer.body == b"hello" and answer.cache == "here-1; fwd=stale; fwd-status=304"
+            assert (await client.get("/a")).cache == "here-1; hit"
+            assert [record[1] for record in here.records] == [Cache.MISS, Cache.REVALIDATED, Cache.HIT]
+
+    run(test())
+
+
+def test_conditions_are_answered_at_the_edge() -> None:
+    async def test() -> None:
+        async with world(hello) as here:
+            client = await here.client()
+            answers = [await client.get("/a", 'If-None-Match: "1"') for _ in range(2)]
+            assert [answer.status for answer in answers] == [304, 304]
+            assert answers[1].cache == "here-1; hit" and "content-length" not in answers[1].fields
+            assert (await client.get("/a", 'If-None-Match: "2"')).body == b"hello"
+            assert "if-none-match" not in here.origin.asked[0].fields
+            assert len(here.origin.asked) == 1
+
+    run(test())
+
+
+def test_stale_stands_in_for_a_broken_origin() -> None:
+    async def test() -> None:
+        answers: list[bytes | None] = [response(b"old", "Cache-Control: max-age=10", 'ETag: "1"')]
+        answers += [response(b"oops", status="503 No"), None]
+
+        async def failing(asked: Asked) -> bytes | None:
+            return answers[min(len(here.origin.asked), 3) - 1]
+
+        async with world(failing) as here:
+            client = await here.client()
+            await client.get("/a")
+            here.skew_s = 30
+            for _ in range(2):
+                answer = await client.get("/a")
+                assert answer.body == b"old"
+                assert answer.cache.startswith("here-1; hit; ttl=-")
+            assert (await client.get("/b")).status == 502
+            assert [record[1] for record in here.records] == [Cache.MISS, Cache.STALE, Cache.STALE, Cache.ERROR]
+
+    run(test())
+
+
+def test_a_connection_that_died_while_idle_is_replaced() -> None:
+    async def test() -> None:
+        async def quits(asked: Asked) -> bytes | None:
+            # Each connection serves one request and ends without a word at the second.
+            served = [one for one in here.origin.asked if one.connection == asked.connection]
+            return response(b"x", NO_STORE) if len(served) == 1 else None
+
+        async with world(quits) as here:
+            client = await here.client()
+            assert (await client.get("/a")).status == 200
+            assert (await client.get("/b")).status == 200
+            assert here.origin.connections == 2 and len(here.origin.asked) == 3
+            # What is not safe to repeat takes a fresh connection, and is sent once.
+            assert (await client.get("/c", method="POST")).status == 200
+            assert len(here.origin.asked) == 4
+
+    run(test())
+
+
+def test_purge_during_a_fill() -> None:
+    async def test() -> None:
+        go = asyncio.Event()
+
+        async def versions(asked: Asked) -> bytes:
+            number = len(here.origin.asked)
+            asked.writer.write(b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nContent-Length: 2\r\n\r\nv")
+            if number == 1:
+                await go.wait()
+            return b"%d" % number
+
+        async with world(versions) as here:
+            before, after = await here.client(), await here.client()
+            before.send(request("/a"))
+            await before.head()
+            assert here.node.purge(HOST, "/a") == 0
+            # Who comes after the purge must not join what began before it.
+            assert (await after.get("/a")).body == b"v2"
+            go.set()
+            assert await before.reader.readexactly(2) == b"v1"
+            assert (await after.get("/a")).body == b"v2"
+            assert (await after.get("/a")).cache == "here-1; hit"
+            assert here.node.purge(HOST, "/a") == 1
+            assert here.node.purge("nobody.example", "/a") == 0
+
+    run(test())
+
+
+def test_a_post_forgets_what_it_changed() -> None:
+    async def test() -> None:
+        async with world(hello) as here:
+            client = await here.client()
+            await client.get("/a")
+            await client.get("/a", method="POST")
+            assert (await client.get("/a")).cache == "here-1; fwd=uri-miss; stored"
+
+    run(test())
+
+
+def test_variants_are_kept_apart() -> None:
+    async def encoded(asked: Asked) -> bytes:
+        packed = "gzip" in asked.fields.get("accept-encoding", "")
+        lines = (FRESH, "Vary: Accept-Encoding")
+        return (
+            response(gzip.compress(b"x"), *lines, "Content-Encoding: gzip") if packed else response(b"x", *lines)
+        )
+
+    async def test() -> None:
+        async with world(encoded) as here:
+            plain, packed = await here.client(), await here.client()
+            plain.send(request("/a"))
+            packed.send(request("/a", "Accept-Encoding: gzip"))
+            assert (await plain.response()).body == b"x"
+            assert gzip.decompress((await packed.response()).body) == b"x"
+            assert (await plain.get("/a")).cache == "here-1; hit"
+            # It had waited for the other variant and then gone its own way; from now on the two are told apart.
+            again = [await packed.get("/a", "Accept-Encoding: gzip") for _ in range(2)]
+            assert [answer.cache for answer in again] == ["here-1; fwd=vary-miss; stored", "here-1; hit"]
+
+    run(test())
+
+
+def test_the_owner_of_an_object_is_asked_first() -> None:
+    async def test() -> None:
+        async with world(hello, servers=2) as here:
+            here.tell_map()
+            first, second = await here.client(0), await here.client(1)
+            for number in range(10):
+                await first.get(f"/{number}")
+                await second.get(f"/{number}")
+            # Each object came from the origin once, whichever server was asked first.
+            assert len(here.origin.asked) == 10
+            ways = {asked.fields["via"] for asked in here.origin.asked}
+            assert ways == {"1.1 here-1", "1.1 here-1, 1.1 here-2"}
+            assert all("nearmile-hop" not in asked.fields for asked in here.origin.asked)
+            assert len(here.records) == 20, "questions between servers are no hits"
+
+    run(test())
+
+
+def test_an_owner_that_is_gone_is_passed_by() -> None:
+    async def test() -> None:
+        async with world(hello, servers=2) as here:
+            here.tell_map()
+            await here.servers[1].close()
+            client = await here.client()
+            for number in range(10):
+                assert (await client.get(f"/{number}")).status == 200
+
+    run(test())
+
+
+def test_only_servers_may_say_that_they_are_servers() -> None:
+    async def test() -> None:
+        async with world(hello, servers=2) as here:
+            stranger = await here.client(local="127.31.50.7")
+            neighbour = await here.client(local=ADDRESSES[1])
+            await stranger.get("/a", "Nearmile-Hop: 1")
+            assert len(here.records) == 1
+            await neighbour.get("/a", "Nearmile-Hop: 1")
+            assert len(here.records) == 1
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("lines", "method", "target", "status"),
+    [
+        (("Connection: upgrade", "Upgrade: websocket"), "GET", "/", 501),
+        (("Content-Length: 999999999999",), "POST", "/", 413),
+        (("Cache-Control: only-if-cached",), "GET", "/", 504),
+        (("Via: 1.1 here-1",), "GET", "/", 508),
+        ((), "TRACE", "/", 501),
+        ((), "OPTIONS", "*", 501),
+    ],
+)
+def test_refusals(lines: tuple[str, ...], method: str, target: str, status: int) -> None:
+    async def test() -> None:
+        async with world(hello) as here:
+            client = await here.client()
+            assert (await client.get(target, *lines, method=method)).status == status
+            assert not here.origin.asked
+
+    run(test())
+
+
+def test_a_name_that_is_no_site() -> None:
+    async def test() -> None:
+        async with world(hello) as here:
+            client = await here.client()
+            client.send(b"GET / HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n")
+            assert (await client.response()).status == 421
+            assert (await client.get("/")).status == 200, "the connection goes on"
+
+    run(test())
+
+
+def test_old_clients_and_old_origins() -> None:
+    async def old(asked: Asked) -> bytes | None:
+        asked.writer.write(b"HTTP/1.0 200 OK\r\nCache-Control: no-store\r\n\r\nold")
+        await asked.writer.drain()
+        return None
+
+    async def test() -> None:
+        async with world(old) as here:
+            new = await (await here.client()).get("/")
+            assert new.fields["transfer-encoding"] == "chunked" and new.body == b"old"
+            client = await here.client()
+            client.send(f"GET / HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode())
+            answer: Response = await client.response()
+            assert answer.body == b"old" and answer.fields["connection"] == "close"
+
+    run(test())
+
+
+def test_a_slow_reader_holds_up_an_unstored_response_but_not_the_memory() -> None:
+    async def test() -> None:
+        sent_bytes = 0
+        total_bytes = 64 << 20
+
+        async def endless(asked: Asked) -> bytes | None:
+            nonlocal sent_bytes
+            asked.writer.write(
+                b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: %d\r\n\r\n" % (NO_STORE.encode(), total_bytes)
+            )
+            while sent_bytes < total_bytes:
+                asked.writer.write(b"x" * 65536)
+                await asked.writer.drain()
+                sent_bytes += 65536
+            return b""
+
+        async with world(endless) as here:
+            client = await here.client()
+            client.send(request("/"))
+            await client.head()
+            before = -1
+            while before != sent_bytes:
+                before = sent_bytes
+                await asyncio.sleep(0.2)
+            assert sent_bytes < total_bytes / 2, "the origin was paused"
+            got = 0
+            while got < total_bytes:
+                got += len(await client.reader.read(1 << 20))
+
+    run(test())
