@@ -4,8 +4,23 @@ import asyncio
 import gzip
 
 import pytest
+from msgspec import structs
 
-from edge_world import ADDRESSES, HOST, Asked, Client, Response, request, response, run, until, world
+from edge_world import (
+    ADDRESSES,
+    HOST,
+    PORT,
+    Asked,
+    Client,
+    Response,
+    request,
+    response,
+    run,
+    until,
+    world,
+)
+from nearmile.edge import limits
+from nearmile.edge.peer import Peer
 from nearmile.reports.hit import Cache
 
 FRESH, NO_STORE = "Cache-Control: max-age=60", "Cache-Control: no-store"
@@ -504,3 +519,129 @@ def test_a_slow_reader_holds_up_an_unstored_response_but_not_the_memory() -> Non
                 got += len(await client.reader.read(1 << 20))
 
     run(test())
+
+
+def test_stale_is_served_while_it_is_revalidated() -> None:
+    async def changing(asked: Asked) -> bytes:
+        number = len(here_origin)
+        here_origin.append(asked)
+        return response(b"v%d" % number, "Cache-Control: max-age=10, stale-while-revalidate=60")
+
+    here_origin: list[Asked] = []
+
+    async def test() -> None:
+        async with world(changing) as here:
+            client = await here.client()
+            await client.get("/a")
+            here.skew_s = 30
+            answer = await client.get("/a")
+            assert answer.body == b"v0" and answer.cache == "here-1; hit; ttl=-20"
+            await until(lambda: len(here_origin) == 2 and not here.node.fills)
+            assert (await client.get("/a")).body == b"v1"
+
+    run(test())
+
+
+def test_an_origin_that_is_not_there() -> None:
+    async def test() -> None:
+        async with world(hello) as here:
+            site = here.node.sites[HOST.encode()]
+            nobody = Peer("127.31.41.99", PORT)
+            here.node.sites = {HOST.encode(): structs.replace(site, origin=nobody)}
+            client = await here.client()
+            assert (await client.get("/a")).status == 502
+            assert (await client.get("/a", method="POST")).status == 502
+            assert [record[:2] for record in here.records] == [(502, Cache.ERROR)] * 2
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nX : y\r\nContent-Length: 1\r\n\r\na",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * (limits.INTERIM_MAX + 1),
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000,
+    ],
+)
+def test_an_origin_that_breaks_the_rules_is_a_bad_gateway(answer: bytes) -> None:
+    async def broken(asked: Asked) -> bytes:
+        return answer
+
+    async def test() -> None:
+        async with world(broken) as here:
+            client = await here.client()
+            assert (await client.get("/a")).status == 502
+            assert (await client.get("/b", method="POST")).status == 502
+
+    run(test())
+
+
+def test_what_an_origin_sends_after_its_response_reaches_nobody() -> None:
+    async def chatty(asked: Asked) -> bytes:
+        return response(b"x", NO_STORE) + response(b"poison", NO_STORE)
+
+    async def test() -> None:
+        async with world(chatty) as here:
+            client = await here.client()
+            for number in range(3):
+                assert (await client.get(f"/{number}")).body == b"x"
+            assert here.origin.connections == 3, "none was used again"
+
+    run(test())
+
+
+def test_a_silent_origin_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SWEEP_S", 0.05)
+    monkeypatch.setattr(limits, "FIRST_BYTE_TIMEOUT_S", 0.2)
+
+    async def test() -> None:
+        done = asyncio.Event()
+
+        async def silent(asked: Asked) -> None:
+            await done.wait()
+
+        async with world(silent) as here:
+            client = await here.client()
+            assert (await client.get("/a")).status == 504
+            done.set()
+
+    run(test())
+
+
+def test_connections_to_an_origin_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LINKS_PER_ORIGIN_MAX", 2)
+    monkeypatch.setattr(limits, "LINK_WAITERS_MAX", 2)
+
+    async def test() -> None:
+        go = asyncio.Event()
+
+        async def slow(asked: Asked) -> bytes:
+            await go.wait()
+            return response(b"x", NO_STORE)
+
+        async with world(slow) as here:
+            clients = [await here.client() for _ in range(5)]
+            for number, client in enumerate(clients):
+                client.send(request(f"/{number}"))
+            refused = await asyncio.wait_for(first_answer(clients), 5)
+            assert refused.status == 503
+            go.set()
+            await until(lambda: len(here.records) == 5)
+            assert sorted(record[0] for record in here.records) == [200, 200, 200, 200, 503]
+            assert here.origin.connections == 2
+
+    run(test())
+
+
+async def first_answer(clients: list[Client]) -> Response:
+    tasks = [asyncio.ensure_future(client.response()) for client in clients]
+    done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    return done.pop().result()

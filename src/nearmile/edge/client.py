@@ -43,12 +43,18 @@ class Link(asyncio.Protocol):
         self._paused = False
         self._full = False
         self._interim = 0
+        self._spoiled = False
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Of asyncio."""
         self._transport = cast(asyncio.Transport, transport)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be sent on it."""
+        return not self._transport.is_closing()
 
     def begin(self, method: bytes, head: bytes) -> None:
         """Sends a request's head."""
@@ -95,7 +101,14 @@ class Link(asyncio.Protocol):
         clean = (
             self._decoder is not None and self._decoder.done and self._head is not None and self._head.keep_alive
         )
-        if clean and request_sent and self.error is None and not self._pieces and not self._paused:
+        if (
+            clean
+            and request_sent
+            and not self._spoiled
+            and self.error is None
+            and not self._pieces
+            and not self._paused
+        ):
             self._busy, self.reused = False, True
             self.deadline_s = self.loop.time() + limits.LINK_IDLE_S
             self.pool.give_back(self)
@@ -167,8 +180,8 @@ class Link(asyncio.Protocol):
             else:
                 self._interim += 1
         pieces, rest = self._decoder.feed(data) if data and not self._decoder.done else ([], data)
-        if rest:
-            raise BadMessage("more than the response's end")
+        # Whatever follows the response is nobody's answer: it goes with the connection.
+        self._spoiled = bool(rest)
         self._pieces.extend(pieces)
         self._pieces_bytes += sum(map(len, pieces))
         if self._pieces_bytes > limits.LINK_BUFFER_BYTES_MAX and not self._paused and not self._decoder.done:
@@ -210,15 +223,16 @@ class Pool:
 
     async def take(self, fresh: bool) -> Link:
         """An idle connection (the latest used, so that others may go), or a new one; raises UpstreamError."""
-        if not fresh and self._idle:
-            return self._idle.pop()
+        while not fresh and self._idle:
+            if (link := self._idle.pop()).usable:
+                return link
         if len(self.links) + self._opening >= limits.LINKS_PER_ORIGIN_MAX:
             if self._idle:
                 self._idle.pop(0).abort()
                 return await self._open()
-            link = await self._wait()
-            if link is not None:
-                return link
+            freed = await self._wait()
+            if freed is not None:
+                return freed
         return await self._open()
 
     def give_back(self, link: Link) -> None:

@@ -46,7 +46,7 @@ class Fetch:
     def start(self) -> ObjectFill:
         """Begins, and lets others join."""
         self.node.fills[self.key] = self.fill
-        self.node.loop.create_task(self._run())
+        self.node.spawn(self._run())
         return self.fill
 
     async def _run(self) -> None:
@@ -62,6 +62,8 @@ class Fetch:
         finally:
             self._close()
             self._release()
+            if fill.verdict is Verdict.PENDING:
+                fill.decide(Verdict.FAILED, FillHead(status=500, why="the fetch failed"))
             if not fill.over:
                 fill.finish(False)
             if answer is not None:

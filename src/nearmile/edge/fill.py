@@ -88,6 +88,8 @@ class Fill(Generic[H]):
         """The next part of the body."""
         self._chunks.append(chunk)
         self.kept_bytes += len(chunk)
+        if not self._readers:
+            self._trim()
         self.news.fire()
 
     def finish(self, complete: bool) -> None:

@@ -94,7 +94,15 @@ class Node:
         self.fills: dict[FillKey, ObjectFill] = {}
         self.filling_bytes = 0
         self._neighbours: tuple[Server, ...] = ()
+        self._tasks: set[Any] = set()
         self._unstorable: dict[bytes, float] = {}
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs what outlives the request that caused it."""
+        task = self.loop.create_task(work)
+        # The event loop itself would forget a task that nobody refers to.
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def take_config(self, config: Config) -> None:
         """A new configuration: sites, limits and trust change at once, what is cached stays."""

@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
             end, fields = whole, known.get(data[line_end + 2 :])
             if fields is None:
                 end = data.find(b"\r\n\r\n", at) + 4
-                fields = self._parse(data[line_end + 2 : end]) if end > 4 else None
+                fields = self._parse(data[line_end + 2 : end]) if 4 < end <= at + HEAD_BYTES_MAX else None
             if fields is None or not fields.plain:
                 break
             line = data[at:line_end].split(b" ")
@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
         self._quiet_sweeps = 0
         if task.cancelled():
             return
-        if (error := task.exception()) is not None:
+        if (error := task.exception()) is not None and not isinstance(error, ConnectionError):
             log.error("a request failed unexpectedly", exc_info=error)
         if error is not None or not exchange.complete:
             # The client must not take what it got for a whole response.
@@ -227,6 +227,8 @@ class Connection(asyncio.Protocol):
 
     async def write(self, pieces: Sequence[bytes]) -> None:
         """See Client."""
+        if self._transport.is_closing():
+            raise ConnectionAbortedError("the client is gone")
         size_bytes = sum(map(len, pieces))
         self._transport.writelines(pieces)
         self._quiet_sweeps = 0

@@ -1,0 +1,97 @@
+"""The edge role as a process: it serves without a bus, and a restart keeps its cache and loses no hit."""
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import msgspec
+
+from edge_world import config
+from nearmile.config.layout import Config
+from nearmile.reports.disk import Journal
+from nearmile.reports.segment import Damaged, decode
+
+ADDRESS, PORT, ORIGIN, HOST = "127.31.70.1", 8080, ("127.31.71.1", 8100), "www.test.example"
+
+
+class Handler(BaseHTTPRequestHandler):
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        self.send_response(200)
+        self.send_header("Cache-Control", "max-age=600")
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is the library's)
+        """Says nothing."""
+
+
+def document() -> Config:
+    made = config()
+    processes = tuple(
+        msgspec.structs.replace(p, address=ADDRESS) if p.name == "here-1" else p for p in made.processes
+    )
+    site = msgspec.structs.replace(made.sites[0], origin=f"http://{ORIGIN[0]}:{ORIGIN[1]}")
+    return msgspec.structs.replace(made, processes=processes, sites=(site,))
+
+
+def start(root: Path) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nearmile.services.runtime", str(root), "here-1"], stderr=subprocess.DEVNULL
+    )
+    end_s = time.monotonic() + 20
+    while time.monotonic() < end_s:
+        try:
+            socket.create_connection((ADDRESS, PORT), 1).close()
+            return process
+        except OSError:
+            assert process.poll() is None, "it ended by itself"
+            time.sleep(0.05)
+    raise AssertionError("it does not listen")
+
+
+def get() -> str:
+    connection = http.client.HTTPConnection(ADDRESS, PORT, timeout=5)
+    connection.request("GET", "/a", headers={"Host": HOST})
+    answer = connection.getresponse()
+    assert answer.read() == b"hello"
+    connection.close()
+    return answer.headers["Cache-Status"]
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
+def test_a_process_serves_stops_cleanly_and_comes_back_warm(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(msgspec.json.encode(document()))
+    origin = ThreadingHTTPServer(ORIGIN, Handler)
+    thread = threading.Thread(target=origin.serve_forever)
+    thread.start()
+    try:
+        first = start(tmp_path)
+        assert [get(), get()] == ["here-1; fwd=uri-miss; stored", "here-1; hit"]
+        stop(first)
+        second = start(tmp_path)
+        assert get() == "here-1; hit"
+        assert Handler.asked == 1
+        stop(second)
+    finally:
+        origin.shutdown()
+        thread.join()
+        origin.server_close()
+    journal = Journal(tmp_path / "processes" / "here-1" / "journal", "here-1", "here", 0)
+    journal.seal()
+    segments = [decode(journal.read(segment)) for segment in journal.pending(10)]
+    assert sum(segment.header.hits for segment in segments if not isinstance(segment, Damaged)) == 3
