@@ -36,6 +36,27 @@ FOO, LANGUAGE = (b"foo",), (b"accept-language",)
             id="RFC9110-12.5.4-case",
         ),
         pytest.param(
+            LANGUAGE,
+            [(b"accept-language", b"en, de;q=0.50, fr ;q=1.0")],
+            [(b"accept-language", b"fr,,de; q=0.5,en")],
+            True,
+            id="RFC9110-12.4.2-equal-weights",
+        ),
+        pytest.param(
+            LANGUAGE,
+            [(b"accept-language", b"en, de;q=0.5")],
+            [(b"accept-language", b"en;q=0.5, de")],
+            False,
+            id="RFC9110-12.4.2-other-weights",
+        ),
+        pytest.param(
+            LANGUAGE,
+            [(b"accept-language", b"en;q=0")],
+            [(b"accept-language", b"en")],
+            False,
+            id="RFC9110-12.4.2-no",
+        ),
+        pytest.param(
             (b"bar", b"foo"),
             [(b"bar", b"1"), (b"foo", b"2")],
             [(b"foo", b"2"), (b"bar", b"1")],

@@ -52,6 +52,16 @@ def decide(
         pytest.param([(b"expires", date(-60)), ETAG], 0, id="4.2.1-expires-past"),
         pytest.param([(b"expires", b"0"), ETAG], 0, id="5.3-expires-invalid"),
         pytest.param([(b"expires", date(60)), (b"expires", date(70)), ETAG], 0, id="4.2.1-expires-twice"),
+        pytest.param(
+            [cc(b"no-store"), (b"cdn-cache-control", b"max-age=60"), (b"expires", b"0")],
+            60,
+            id="9213-2.1-targeted",
+        ),
+        pytest.param(
+            [(b"cdn-cache-control", b"foo"), cc(b"max-age=60"), (b"expires", date(60)), ETAG],
+            0,
+            id="9213-2.1-nothing-else-counts",
+        ),
         pytest.param([(b"last-modified", date(-1000)), (b"date", date(0))], 100, id="4.2.2-a-tenth"),
         pytest.param([(b"last-modified", date(-(10**8)))], HEURISTIC_MAX_S, id="4.2.2-capped"),
         pytest.param([(b"last-modified", date(60))], 0, id="4.2.2-modified-in-the-future"),

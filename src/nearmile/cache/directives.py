@@ -9,6 +9,8 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from nearmile.cache.targeted import TARGETED, dictionary
+
 Fields = tuple[tuple[bytes, bytes], ...]
 """Header fields in order: lower-case names, stripped values."""
 
@@ -54,6 +56,8 @@ class ResponseDirectives(Struct, frozen=True):
     proxy_revalidate: bool = False
     must_understand: bool = False
     withheld: frozenset[bytes] = frozenset()
+    targeted: bool = False
+    """Said to networks like this one alone: Cache-Control and Expires mean nothing here (RFC 9213 section 2.1)."""
 
 
 NO_REQUEST_DIRECTIVES = RequestDirectives()
@@ -71,7 +75,10 @@ def request_directives(fields: Fields) -> RequestDirectives:
 
 
 def response_directives(fields: Fields) -> ResponseDirectives:
-    """The Cache-Control of a response."""
+    """What a response's CDN-Cache-Control says, else its Cache-Control."""
+    targeted = values_of(fields, TARGETED)
+    if targeted and (found := _targeted(targeted)) is not None:
+        return found
     return _response(values_of(fields, b"cache-control"))
 
 
@@ -110,7 +117,16 @@ def _request(values: tuple[bytes, ...]) -> RequestDirectives:
 
 @lru_cache(MEMO_SIZE)
 def _response(values: tuple[bytes, ...]) -> ResponseDirectives:
-    found = _directives(values)
+    return _meaning(_directives(values), targeted=False)
+
+
+@lru_cache(MEMO_SIZE)
+def _targeted(values: tuple[bytes, ...]) -> ResponseDirectives | None:
+    found = dictionary(values)
+    return None if found is None else _meaning({key: [value] for key, value in found.items()}, targeted=True)
+
+
+def _meaning(found: "_Found", targeted: bool) -> ResponseDirectives:
     return ResponseDirectives(
         max_age_s=_delta(found, b"max-age"),
         s_maxage_s=_delta(found, b"s-maxage"),
@@ -129,6 +145,7 @@ def _response(values: tuple[bytes, ...]) -> ResponseDirectives:
             for argument in found.get(directive, ())
             for name in list_members((argument or b"",))
         ),
+        targeted=targeted,
     )
 
 

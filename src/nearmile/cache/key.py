@@ -5,6 +5,7 @@ A site is one object space, whatever of its hostnames and schemes a client used;
 request fields that Vary names (RFC 9111 section 4.1).
 """
 
+import re
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -14,8 +15,11 @@ SERIAL_BYTES = 3
 VARIANT_BYTES = 16
 # Most requests for what varies come with one of a few values of Accept-Encoding.
 MEMO_SIZE = 512
-# Lists of tokens whose letters' case means nothing (RFC 9110 sections 12.5.2 to 12.5.4).
-_CASELESS = frozenset((b"accept-charset", b"accept-encoding", b"accept-language"))
+# Lists whose letters' case means nothing, nor the order of members of the same weight (RFC 9110 sections 12.5.2 to
+# 12.5.4).
+_PREFERENCES = frozenset((b"accept-charset", b"accept-encoding", b"accept-language"))
+# RFC 9110 section 12.4.2.
+_WEIGHT = re.compile(rb"[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
 
 
 def object_key(serial: int, target: bytes) -> bytes:
@@ -27,7 +31,7 @@ def variant_key(names: tuple[bytes, ...], fields: Fields) -> bytes:
     """The secondary key: equal for requests that any origin must treat alike in the named fields.
 
     An absent field differs from an empty one; lines are joined and white space around commas is dropped, unless
-    the value has a quoted string, where white space counts.
+    the value has a quoted string, where white space counts. Lists of preferences are equal if their weights are.
     """
     return _variant_key(names, tuple([field for field in fields if field[0] in names]))
 
@@ -43,7 +47,20 @@ def _variant_key(names: tuple[bytes, ...], fields: Fields) -> bytes:
         joined = b",".join(values)
         if b'"' not in joined:
             joined = b",".join(part.strip() for part in joined.split(b","))
-        if name in _CASELESS:
-            joined = joined.lower()
+        if name in _PREFERENCES:
+            joined = _preferences(joined.lower())
         digest.update(b"\x01" + len(joined).to_bytes(4, "big") + joined)
     return digest.digest()
+
+
+def _preferences(joined: bytes) -> bytes:
+    """A list of weighted members in one of its equal forms: empty members dropped, weights shortest, sorted."""
+    members = (_WEIGHT.sub(_weight, member) for member in joined.split(b","))
+    return b",".join(sorted(member for member in members if member))
+
+
+def _weight(found: re.Match[bytes]) -> bytes:
+    value = found[1]
+    if b"." in value:
+        value = value.rstrip(b"0").rstrip(b".")
+    return b"" if value == b"1" else b";q=" + value

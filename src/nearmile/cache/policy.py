@@ -181,6 +181,8 @@ def _explicit_lifetime(fields: Fields, allowed: ResponseDirectives, date_s: int,
         return allowed.s_maxage_s
     if allowed.max_age_s is not None:
         return allowed.max_age_s
+    if allowed.targeted:
+        return None
     expires = values_of(fields, b"expires")
     if not expires:
         return None
