@@ -29,6 +29,8 @@ log = logging.getLogger("nearmile.edge")
 SNAPSHOT = "cache"
 PURGE_SUBJECT = "purge"
 DETAIL_S = 1.0
+# Young objects are looked at as often as hits go on unnoticed; a full collection comes after 200 million allocations.
+COLLECTOR_THRESHOLDS = (10_000, 20, 1_000)
 
 
 class PurgeOrder(Struct, frozen=True):
@@ -119,8 +121,14 @@ def _raise_file_limit() -> None:
 
 
 def _tune_collector() -> None:
+    """Keeps the garbage collector from walking the cache.
+
+    A full collection over 200,000 stored objects took 110 ms here, at a time of its own choosing. What is stored has
+    no cycles, and what a request leaves behind is found while it is young.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
 async def _tell(runtime: Runtime, server: EdgeServer) -> None:
