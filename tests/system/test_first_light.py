@@ -66,7 +66,7 @@ def test_what_people_read_says_what_happened(world: LiveNetwork) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("fetch", PAGE, "--from", "Tokio"), 2, "Tokyo"),
+        (("fetch", PAGE, "--from", "Tokyoo"), 2, "Tokyo"),
         (("fetch", "ftp://www.example.test/"), 2, "not a URL"),
         (("fetch", "http://www.nowhere.test/"), 1, "www.nowhere.test"),
         (("fetch", f"{PAGE}no-such-page"), 1, "404"),

@@ -45,9 +45,9 @@ def up(args: argparse.Namespace) -> int:
     console = status.console()
     if args.detach:
         return _detached(args, console)
-    with agent.sole(args.state):
-        config = settle(args.folder, args.state)
-        uvloop.run(_foreground(args.state, config, console))
+    agent.hold(args.state)
+    config = settle(args.folder, args.state)
+    uvloop.run(_foreground(args.state, config, console))
     return 0
 
 

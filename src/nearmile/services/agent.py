@@ -4,14 +4,13 @@ Everything it knows is in ``status.json`` of the state folder, so that asking ne
 """
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Literal
 
@@ -206,18 +205,17 @@ def _status_of(process: Process) -> ProcessStatus:
     )
 
 
-@contextlib.contextmanager
-def sole(root: Path) -> Iterator[None]:
-    """Holds the state folder for one agent; NearmileError where another one has it."""
+def hold(root: Path) -> None:
+    """Holds the state folder until this process has ended (the kernel lets go); NearmileError where it is held."""
     root.mkdir(parents=True, exist_ok=True)
-    with (root / "agent.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise NearmileError(
-                f"a network already runs on {root}; stop it with `nearmile down`, or choose another --state"
-            ) from None
-        yield
+    lock = os.open(root / "agent.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise NearmileError(
+            f"a network already runs on {root}; stop it with `nearmile down`, or choose another --state"
+        ) from None
 
 
 def running(root: Path) -> bool:
