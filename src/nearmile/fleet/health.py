@@ -206,14 +206,17 @@ class Health:
         if not self._bus_up:
             return ()
         changes = []
-        silent = _until(self._heard, now_s - self.dead_after_s)
+        silent = _due(self._heard, self.dead_after_s, now_s)
         doubted = bool(silent) and self._mass_silence(now_s)
         for name in silent:
+            del self._heard[name]
             believed = not doubted or self._servers[name].state is not State.LIVE
             changes.append(self._signal(name, Signal.SILENT if believed else Signal.DOUBTED, now_s))
-        for name in _until(self._suspects, now_s - HELD_BACK_S):
+        for name in _due(self._suspects, HELD_BACK_S, now_s):
+            del self._suspects[name]
             changes.append(self._signal(name, Signal.SILENT, now_s))
         for name in sorted(name for name in self._held if self._servers[name].held_until_s <= now_s):
+            self._held.discard(name)
             changes.append(self._signal(name, Signal.RELEASED, now_s))
         return tuple(change for change in changes if change is not None)
 
@@ -282,15 +285,14 @@ class Health:
     def _mass_silence(self, now_s: float) -> bool:
         """Whether most servers in the map went silent about together: within half the time that makes one dead."""
         live = sum(server.state in IN_MAP for server in self._servers.values())
-        late = sum(
-            self._servers[name].state is State.LIVE for name in _until(self._heard, now_s - self.dead_after_s / 2)
-        )
+        silent = _due(self._heard, self.dead_after_s / 2, now_s)
+        late = sum(self._servers[name].state is State.LIVE for name in silent)
         return late + len(self._suspects) > live * MASS_SHARE
 
 
-def _until(times_s: OrderedDict[str, float], last_s: float) -> list[str]:
-    """The keys up to a time; the times never decrease."""
-    return list(takewhile(lambda name: times_s[name] <= last_s, times_s))
+def _due(times_s: OrderedDict[str, float], wait_s: float, now_s: float) -> list[str]:
+    """The keys whose wait is over; the times never decrease."""
+    return list(takewhile(lambda name: times_s[name] + wait_s <= now_s, times_s))
 
 
 def _told(change: Change | None) -> tuple[Change, ...]:

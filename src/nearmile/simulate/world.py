@@ -14,6 +14,8 @@ from nearmile.simulate.network import Network
 
 # Clocks disagree by minutes and run at rates that differ by 100 parts in a million, like cheap quartz.
 CLOCK_APART_S, CLOCK_RATE = 300.0, 1e-4
+# From a node's clock to the world's and back, a time must not come out earlier: an alarm would ring for ever.
+ROUNDING_S = 1e-9
 
 
 class World:
@@ -109,7 +111,7 @@ class Node:
         """Calls ``wake`` at that time of its own clock, or sooner; a timer set for later than that is replaced."""
         if deadline_s is None:
             return
-        at_s = (deadline_s - self._ahead_s) / self._rate
+        at_s = (deadline_s - self._ahead_s) / self._rate + ROUNDING_S
         if self._wakes_at_s is None or at_s < self._wakes_at_s:
             self._wakes_at_s = at_s
             self.world.clock.at(at_s, self.guarded(partial(self._fire, at_s)))
