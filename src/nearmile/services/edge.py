@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 from nats.aio.msg import Msg
 
+from nearmile.base.errors import NearmileError
 from nearmile.cache import disk
 from nearmile.cache.store import MemoryStore
 from nearmile.config.layout import Config
@@ -65,7 +66,10 @@ async def run(runtime: Runtime) -> None:
 
     def take_config(config: Config) -> None:
         nonlocal places
-        places = Places.open(config.network)
+        try:
+            places = Places.open(config.network)
+        except NearmileError as error:
+            log.error("the places of clients stay as they were: %s", error)
         node.take_config(config)
 
     runtime.on_config(take_config)
