@@ -1,0 +1,25 @@
+"""The command: one run, told to people and to scripts."""
+
+import sys
+
+import pytest
+
+from nearmile.simulate import __main__ as command
+from nearmile.simulate import checks
+from nearmile.simulate.outages import Outages
+
+
+def test_a_short_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["simulate", "--seed", "3", "--minutes", "0.1"])
+    assert command.main() == 0
+    said = capsys.readouterr().out
+    assert "dead servers named: 0 violations" in said
+    assert "trace " in said
+
+
+def test_violations_are_an_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["simulate", "--minutes", "0"])
+    monkeypatch.setattr(Outages, "run", lambda self, for_s, progress: None)
+    monkeypatch.setattr(Outages, "checks", lambda self: {"a check": checks.Found(["something"], 1)})
+    assert command.main() == 1
+    assert "something" in capsys.readouterr().out
