@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from nearmile.cache.dates import format_date
 from nearmile.cache.directives import Fields
+from nearmile.cache.parts import Part
 from nearmile.cache.policy import (
     HEURISTIC_MAX_S,
     STALE_IF_ERROR_S,
@@ -113,9 +114,25 @@ def test_a_cookie_with_freshness_is_stored_as_the_origin_says() -> None:
     assert decide((b"set-cookie", b"a=1"), cc(b'no-cache="Set-Cookie"'), ETAG) is not None
 
 
-@pytest.mark.parametrize("method", [b"HEAD", b"POST", b"get", b"M-SEARCH", b""])
-def test_only_answers_to_get_are_stored(method: bytes) -> None:
+@pytest.mark.parametrize("method", [b"HEAD", b"PUT", b"get", b"M-SEARCH", b""])
+def test_only_answers_to_get_and_post_are_stored(method: bytes) -> None:
     assert decide(FRESH, method=method) is None
+
+
+def test_a_post_needs_explicit_freshness() -> None:
+    modified = (b"last-modified", date(-1000))
+    assert decide(FRESH, method=b"POST") is not None
+    assert decide(modified, method=b"POST", default_ttl_s=30) is None
+
+
+def test_a_part_is_stored_with_its_place_if_a_range_was_asked_for() -> None:
+    asked, place = ((b"range", b"bytes=4-6"),), (b"content-range", b"bytes 4-6/10")
+    kept = decide(FRESH, place, request=asked, status=206)
+    assert kept is not None and kept.part == Part(4, 6, 10)
+    assert decide(FRESH, place, status=206) is None
+    assert decide(FRESH, request=asked, status=206) is None
+    whole = decide(FRESH, place, request=asked)
+    assert whole is not None and whole.part is None
 
 
 @pytest.mark.parametrize(

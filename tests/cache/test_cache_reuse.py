@@ -10,10 +10,12 @@ from nearmile.cache.policy import Storable
 from nearmile.cache.reuse import (
     Verdict,
     age_s,
+    answers_get,
     invalidated,
     not_modified,
     reusable,
     updated_by_304,
+    updated_by_head,
     usable_on_error,
     validators,
     verdict,
@@ -127,7 +129,10 @@ def test_age_is_whole_seconds_and_never_negative() -> None:
         (b"HEAD", ((b"if-none-match", b"*"), (b"content-length", b"0")), True),
         (b"POST", (), False),
         (b"get", (), False),
-        (b"GET", ((b"range", b"bytes=0-1"),), False),
+        (b"GET", ((b"range", b"bytes=0-1"), (b"if-range", b'"a"')), True),
+        (b"GET", ((b"range", b"bytes=0-1,3-4"),), False),
+        (b"GET", ((b"range", b"lines=0-1"),), False),
+        (b"HEAD", ((b"range", b"bytes=0-1,3-4"),), True),
         (b"GET", ((b"if-match", b'"a"'),), False),
         (b"GET", ((b"if-unmodified-since", b"x"),), False),
         (b"GET", ((b"content-length", b"1"),), False),
@@ -251,3 +256,43 @@ def test_no_bytes_raise(value: bytes, other: bytes) -> None:
     invalidated(b"POST", 200, ((b"location", value),), b"h", b"/" + other)
     invalidated(b"POST", 200, ((b"location", b"//[" + value),), other, b"/")
     updated_by_304(PLAIN, STORED, ((b"etag", value), (b"connection", other)), BORN_S)
+
+
+KEPT_FIELDS = ((b"etag", b'"a"'), (b"x", b"old"), (b"content-length", b"5"))
+
+
+@pytest.mark.parametrize(
+    ("new", "taken"),
+    [
+        pytest.param(((b"x", b"new"),), True, id="4.3.5-nothing-differs"),
+        pytest.param(((b"etag", b'"a"'), (b"content-length", b"5"), (b"x", b"new")), True, id="4.3.5-all-match"),
+        pytest.param(
+            ((b"last-modified", format_date(MODIFIED_S)), (b"x", b"new")), True, id="4.3.5-modified-then"
+        ),
+        pytest.param(((b"etag", b'"b"'), (b"x", b"new")), False, id="4.3.5-other-tag"),
+        pytest.param(((b"last-modified", format_date(MODIFIED_S + 1)),), False, id="4.3.5-modified-since"),
+        pytest.param(((b"content-length", b"6"),), False, id="4.3.5-other-length"),
+    ],
+)
+def test_a_head_updates_what_it_speaks_of(new: Fields, taken: bool) -> None:
+    fields = updated_by_head(PLAIN, KEPT_FIELDS, new, BORN_S)
+    assert (fields is not None) is taken
+    if fields is not None:
+        assert dict(fields)[b"x"] == b"new" and dict(fields)[b"content-length"] == b"5"
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "fields", "expected"),
+    [
+        (b"POST", 200, ((b"content-location", b"/a?b"),), True),
+        (b"POST", 200, ((b"content-location", b"http://www.example.com/a?b"),), True),
+        (b"POST", 200, ((b"content-location", b"?b"),), True),
+        (b"POST", 200, ((b"content-location", b"http://other.example.com/a?b"),), False),
+        (b"POST", 200, ((b"content-location", b"/a"),), False),
+        (b"POST", 200, (), False),
+        (b"POST", 201, ((b"content-location", b"/a?b"),), False),
+        (b"PUT", 200, ((b"content-location", b"/a?b"),), False),
+    ],
+)
+def test_which_posts_answer_a_get(method: bytes, status: int, fields: Fields, expected: bool) -> None:
+    assert answers_get(method, status, fields, b"www.example.com", b"/a?b") is expected

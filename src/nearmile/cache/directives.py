@@ -102,6 +102,9 @@ def delta_seconds(value: bytes) -> int | None:
     return DELTA_MAX_S if len(digits) > 10 else min(int(digits), DELTA_MAX_S)
 
 
+_Found = dict[bytes, list[bytes | None]]
+
+
 @lru_cache(MEMO_SIZE)
 def _request(values: tuple[bytes, ...]) -> RequestDirectives:
     found = _directives(values)
@@ -126,7 +129,7 @@ def _targeted(values: tuple[bytes, ...]) -> ResponseDirectives | None:
     return None if found is None else _meaning({key: [value] for key, value in found.items()}, targeted=True)
 
 
-def _meaning(found: "_Found", targeted: bool) -> ResponseDirectives:
+def _meaning(found: _Found, targeted: bool) -> ResponseDirectives:
     return ResponseDirectives(
         max_age_s=_delta(found, b"max-age"),
         s_maxage_s=_delta(found, b"s-maxage"),
@@ -147,9 +150,6 @@ def _meaning(found: "_Found", targeted: bool) -> ResponseDirectives:
         ),
         targeted=targeted,
     )
-
-
-_Found = dict[bytes, list[bytes | None]]
 
 
 def _directives(values: tuple[bytes, ...]) -> _Found:

@@ -15,6 +15,8 @@ _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 # RFC 9110 section 15.4.5: the fields of a 304; the rest the client has.
 _NOT_MODIFIED_FIELDS = frozenset((b"cache-control", b"content-location", b"date", b"etag", b"expires", b"vary"))
 
+_OF_BODY = frozenset((b"content-length", b"content-range"))
+
 
 @final
 class Entry:
@@ -41,7 +43,7 @@ class Entry:
         self.variant = variant
         """Its second key, empty if the object has no variants."""
         self.kept = kept
-        self.fresh_until_s = 0.0 if kept.no_cache else kept.fresh_until_s
+        self.fresh_until_s = 0.0 if kept.no_cache or kept.part is not None else kept.fresh_until_s
         """A request without Cache-Control may be served until then without asking anything else."""
         self.head = head
         self.body = body
@@ -71,6 +73,19 @@ def not_modified_head(head: bytes) -> bytes:
     """The head of the 304 for a client that has it already (RFC 9110 section 15.4.5), no empty line either."""
     kept = (b"%b: %b\r\n" % field for field in fields_of(head) if field[0] in _NOT_MODIFIED_FIELDS)
     return b"".join((status_line(304), *kept))
+
+
+def partial_head(head: bytes, content_range: bytes, body_bytes: int) -> bytes:
+    """The head of a 206 with a cut of that response's body (RFC 9110 section 15.3.7), no empty line either."""
+    lines = [b"%b: %b\r\n" % field for field in fields_of(head) if field[0] not in _OF_BODY]
+    length = b"content-range: %b\r\ncontent-length: %d\r\n" % (content_range, body_bytes)
+    return b"".join((status_line(206), *lines, length))
+
+
+def unsatisfiable_head(head: bytes, body_bytes: int) -> bytes:
+    """The head of the 416 for a range outside of that response's body (RFC 9110 section 15.5.17)."""
+    date = next(b"date: %b\r\n" % value for name, value in fields_of(head) if name == b"date")
+    return b"%b%bcontent-range: bytes */%d\r\ncontent-length: 0\r\n" % (status_line(416), date, body_bytes)
 
 
 def fields_of(head: bytes) -> Fields:

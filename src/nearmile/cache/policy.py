@@ -20,14 +20,17 @@ from nearmile.cache.directives import (
     response_directives,
     values_of,
 )
+from nearmile.cache.parts import Part, part_of
 
-# RFC 9110 section 15.1, without 206, which only a cache that combines ranges may store.
-HEURISTIC_STATUSES = frozenset((200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501))
-# Never stored: interim and partial answers, and those that are about another response or connection.
-UNSTORABLE_STATUSES = frozenset((206, 304, 416))
+STORED_METHODS = frozenset((b"GET", b"POST"))
+# RFC 9110 section 15.1.
+HEURISTIC_STATUSES = frozenset((200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501))
+PARTIAL = 206
+# Never stored: they are about another response, or about this request alone.
+UNSTORABLE_STATUSES = frozenset((304, 416))
 # For must-understand (RFC 9111 section 5.2.2.3): the final statuses of RFC 9110 section 15.
 UNDERSTOOD_STATUSES = frozenset(
-    (*range(200, 206), *range(300, 304), 305, 307, 308, *range(400, 418), 421, 422, 426, *range(500, 506))
+    (*range(200, 207), *range(300, 304), 305, 307, 308, *range(400, 418), 421, 422, 426, *range(500, 506))
 )
 # A tenth of the time since the last change (RFC 9111 section 4.2.2); a day bounds the harm of a wrong guess.
 HEURISTIC_FRACTION = 0.1
@@ -74,6 +77,8 @@ class Storable(Struct, frozen=True, gc=False):
     last_modified: bytes | None
     modified_at_s: int
     """Last-Modified, else Date: what If-Modified-Since is compared with (RFC 9111 section 4.3.2)."""
+    part: Part | None = None
+    """Where the body lies, if it is not the whole (a 206)."""
 
     @property
     def validatable(self) -> bool:
@@ -92,11 +97,15 @@ def decide_store(
 ) -> Storable | None:
     """Whether and how a final response to a forwarded request may be stored; None if not.
 
+    A POST's is stored for later GETs, if its caller saw that it ``answers_get`` (RFC 9110 section 9.3.3).
     ``default_ttl_s`` is the site's freshness for responses that name none; the two times are those when the
     request was sent and the response's head arrived. Never raises, whatever the fields hold.
     """
     allowed = response_directives(response_fields)
-    if method != b"GET" or not _may_store(request_fields, status, response_fields, allowed):
+    if method not in STORED_METHODS or not _may_store(request_fields, status, response_fields, allowed):
+        return None
+    part = part_of(response_fields) if status == PARTIAL else None
+    if status == PARTIAL and (part is None or not values_of(request_fields, b"range")):
         return None
     vary = vary_names(response_fields)
     if vary is None:
@@ -109,7 +118,7 @@ def decide_store(
     if b"set-cookie" not in allowed.withheld and values_of(response_fields, b"set-cookie") and not lifetime_s:
         return None
     if lifetime_s is None:
-        if status not in HEURISTIC_STATUSES and not allowed.public:
+        if method != b"GET" or (status not in HEURISTIC_STATUSES and not allowed.public):
             return None
         lifetime_s = _implied_lifetime(allowed, default_ttl_s, date_s, modified_s)
     born_at_s = response_time_s - _initial_age(response_fields, date_s, request_time_s, response_time_s)
@@ -126,6 +135,7 @@ def decide_store(
         etag=_first(response_fields, b"etag"),
         last_modified=None if modified_s is None else _first(response_fields, b"last-modified"),
         modified_at_s=date_s if modified_s is None else modified_s,
+        part=part,
     )
     return storable if storable.validatable or _usable_later(storable, allowed, response_time_s) else None
 

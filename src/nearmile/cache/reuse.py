@@ -10,21 +10,12 @@ from urllib.parse import urljoin, urlsplit
 from nearmile.cache.dates import format_date, parse_date
 from nearmile.cache.directives import Fields, RequestDirectives, values_of
 from nearmile.cache.policy import Storable, connection_fields
+from nearmile.cache.ranges import wanted
 
 SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
-# Only the origin can answer these: preconditions on its own state (RFC 9111 section 4.3.2), ranges and upgrades.
-# A body makes the answer depend on more than the key.
-_FORWARDED = frozenset(
-    (
-        b"if-match",
-        b"if-unmodified-since",
-        b"if-range",
-        b"range",
-        b"upgrade",
-        b"content-length",
-        b"transfer-encoding",
-    )
-)
+# Only the origin can answer these: preconditions on its own state (RFC 9111 section 4.3.2), and upgrades. A body
+# makes the answer depend on more than the key.
+_FORWARDED = frozenset((b"if-match", b"if-unmodified-since", b"upgrade", b"content-length", b"transfer-encoding"))
 CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
 """Request fields that the cache evaluates itself, and replaces by its own ``validators`` towards the origin."""
 # What describes the stored body is not changed by a response without one (RFC 9111 section 3.2).
@@ -44,6 +35,9 @@ class Verdict(Enum):
 def reusable(method: bytes, fields: Fields) -> bool:
     """Whether a request may be answered from the store; if not, it is forwarded and its response not stored."""
     if method != b"GET" and method != b"HEAD":
+        return False
+    if method == b"GET" and values_of(fields, b"range") and wanted(method, fields) is None:
+        # Several ranges, or some other unit.
         return False
     return all(name not in _FORWARDED or (name == b"content-length" and value == b"0") for name, value in fields)
 
@@ -117,6 +111,26 @@ def updated_by_304(kept: Storable, stored: Fields, new: Fields, response_time_s:
         update += ((b"date", format_date(int(response_time_s))),)
     replaced = {name for name, _ in update}
     return tuple(field for field in stored if field[0] not in replaced) + update
+
+
+def updated_by_head(kept: Storable, stored: Fields, new: Fields, response_time_s: float) -> Fields | None:
+    """The same for the 200 that answers a HEAD (RFC 9111 section 4.3.5).
+
+    None if it speaks of another representation: what is stored counts as stale.
+    """
+    validators_of = {b"etag": kept.etag, b"last-modified": kept.last_modified}
+    validators_of[b"content-length"] = next(iter(values_of(stored, b"content-length")), None)
+    if any(value != validators_of[name] for name, value in new if name in validators_of):
+        return None
+    return updated_by_304(kept, stored, new, response_time_s)
+
+
+def answers_get(method: bytes, status: int, fields: Fields, host: bytes, target: bytes) -> bool:
+    """Whether the response to a POST is what a GET of the same target would get (RFC 9110 section 9.3.3)."""
+    named = values_of(fields, b"content-location")
+    return (
+        method == b"POST" and status == 200 and len(named) == 1 and _same_origin(named[0], host, target) == target
+    )
 
 
 def invalidated(method: bytes, status: int, fields: Fields, host: bytes, target: bytes) -> tuple[bytes, ...]:

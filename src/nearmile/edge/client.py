@@ -7,7 +7,7 @@ piece by piece, and while nobody pulls, the connection is paused. All times are 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
 from nearmile.edge import limits
@@ -16,6 +16,9 @@ from nearmile.http.body import Decoder, response_body
 from nearmile.http.fields import BadMessage
 from nearmile.http.head import ResponseHead, parse_response
 from nearmile.http.limits import RESPONSE_HEAD_BYTES_MAX
+
+Hint = Callable[[ResponseHead], Awaitable[None]]
+"""Takes an interim response (RFC 9110 section 15.2), which may come before the final one."""
 
 
 class _Died(UpstreamError):
@@ -43,6 +46,7 @@ class Link(asyncio.Protocol):
         self._paused = False
         self._full = False
         self._interim = 0
+        self._hints: deque[ResponseHead] = deque()
         self._spoiled = False
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
@@ -60,6 +64,7 @@ class Link(asyncio.Protocol):
         """Sends a request's head."""
         self._method, self._busy, self._interim = method, True, 0
         self._held, self._head, self._decoder = b"", None, None
+        self._hints.clear()
         self.deadline_s = self.loop.time() + limits.FIRST_BYTE_TIMEOUT_S
         self._transport.write(head)
 
@@ -73,11 +78,14 @@ class Link(asyncio.Protocol):
             self._writer = self.loop.create_future()
             await self._writer
 
-    async def head(self) -> ResponseHead:
-        """The final response's head; raises UpstreamError."""
-        while self._head is None:
+    async def head(self, hint: Hint) -> ResponseHead:
+        """The final response's head; ``hint`` is told of those before it. Raises UpstreamError."""
+        while True:
+            while self._hints:
+                await hint(self._hints.popleft())
+            if self._head is not None:
+                return self._head
             await self._news()
-        return self._head
 
     async def pieces(self) -> list[bytes]:
         """The next parts of the body; empty at its end. Raises UpstreamError where it ended too early."""
@@ -179,6 +187,9 @@ class Link(asyncio.Protocol):
                 raise BadMessage("interim responses that nobody asked for")
             else:
                 self._interim += 1
+                if head.status != 100:  # which answers an expectation that is never passed on
+                    self._hints.append(head)
+                    self._wake()
         pieces, rest = self._decoder.feed(data) if data and not self._decoder.done else ([], data)
         # Whatever follows the response is nobody's answer: it goes with the connection.
         self._spoiled = bool(rest)
@@ -319,20 +330,28 @@ class Origins:
         self._pools: dict[Peer, Pool] = {}
 
     async def fetch(
-        self, peer: Peer, method: bytes, head: bytes, body: AsyncIterator[bytes] | None, repeatable: bool
+        self,
+        peer: Peer,
+        method: bytes,
+        head: bytes,
+        body: AsyncIterator[bytes] | None,
+        repeatable: bool,
+        hint: Hint,
     ) -> Answer:
         """Sends a request and waits for the head of its response; raises UpstreamError.
+
+        ``hint`` is told of the interim responses before it, at most INTERIM_MAX.
 
         A kept connection may have been closed by the peer as we sent (RFC 9112 section 9.3.1): where nothing came
         back and the request is safe to repeat, a fresh connection is tried, once.
         """
         link = await self._pool(peer).take(fresh=body is not None or not repeatable)
         try:
-            return await self._exchange(link, method, head, body)
+            return await self._exchange(link, method, head, body, hint)
         except _Died:
             if not (link.reused and repeatable and body is None):
                 raise
-        return await self._exchange(await self._pool(peer).take(fresh=True), method, head, None)
+        return await self._exchange(await self._pool(peer).take(fresh=True), method, head, None, hint)
 
     def sweep(self, now_s: float) -> None:
         """Ends what is overdue; called about once a second."""
@@ -346,13 +365,15 @@ class Origins:
             for link in tuple(pool.links):
                 link.abort()
 
-    async def _exchange(self, link: Link, method: bytes, head: bytes, body: AsyncIterator[bytes] | None) -> Answer:
+    async def _exchange(
+        self, link: Link, method: bytes, head: bytes, body: AsyncIterator[bytes] | None, hint: Hint
+    ) -> Answer:
         sending = None
         try:
             link.begin(method, head)
             if body is not None:
                 sending = self.loop.create_task(_send(link, body))
-            return Answer(link, await link.head(), sending)
+            return Answer(link, await link.head(hint), sending)
         except BaseException:
             if sending is not None:
                 sending.cancel()

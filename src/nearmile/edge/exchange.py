@@ -8,19 +8,22 @@
 from collections.abc import AsyncIterator
 
 from nearmile.cache.directives import request_directives
-from nearmile.cache.entry import Entry, not_modified_head
+from nearmile.cache.entry import Entry, not_modified_head, partial_head, unsatisfiable_head
 from nearmile.cache.key import object_key, variant_key
 from nearmile.cache.policy import Storable
+from nearmile.cache.ranges import Cut, Uncut, cut, wanted
 from nearmile.cache.reuse import Verdict as Use
-from nearmile.cache.reuse import age_s, invalidated, not_modified, reusable, usable_on_error, verdict
+from nearmile.cache.reuse import age_s, not_modified, reusable, usable_on_error, verdict
 from nearmile.edge import limits
 from nearmile.edge.fetch import Fetch
 from nearmile.edge.fill import Reader, Verdict
+from nearmile.edge.lesson import Lesson
 from nearmile.edge.messages import (
     CONTINUE,
     forwarded_for,
     forwarded_request,
     forwarded_response,
+    interim_head,
     request_head,
     response_start,
 )
@@ -30,7 +33,7 @@ from nearmile.edge.reply import CHUNKED, Client, Reply
 from nearmile.edge.sites import Site
 from nearmile.http.body import LAST_CHUNK, encode_chunk
 from nearmile.http.fields import BadMessage
-from nearmile.http.head import Request
+from nearmile.http.head import Request, ResponseHead
 from nearmile.reports.hit import Cache
 
 REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS"))  # safe (RFC 9110 section 9.2.1)
@@ -91,6 +94,8 @@ class Exchange:
     async def _from_cache(self, site: Site, key: bytes) -> None:
         asked = request_directives(self.pairs)
         entry = self.node.store.get(key, self.pairs)
+        if entry is not None and self._cut(entry) is Uncut.ELSEWHERE:
+            entry = None
         if entry is not None:
             now_s = self.node.now_s()
             use = verdict(entry.kept, asked, now_s)
@@ -111,11 +116,18 @@ class Exchange:
     def _fill(self, site: Site, key: bytes, stale: Entry | None) -> tuple[ObjectFill | None, bool]:
         """The fill of this object, and whether it was begun for this request; None where there are too many."""
         node = self.node
-        fill_key = node.fill_key(key, self.pairs)
+        # What is stored whole is renewed whole; of what is not, no more is fetched than the client wants.
+        ranged = stale is None and wanted(self.request.method, self.pairs) is not None
+        fill_key = node.fill_key(key, self.pairs, ranged)
         fill = node.fills.get(fill_key)
         if fill is not None or len(node.fills) >= limits.FILLS_MAX:
             return fill, False
-        return Fetch(node, fill_key, self.request, site, stale, self._forwarded_for(), self.internal).start(), True
+        fetch = Fetch(node, fill_key, self.request, site, stale, self._forwarded_for(), self.internal, ranged)
+        return fetch.start(), True
+
+    def _cut(self, entry: Entry) -> Cut | Uncut:
+        """What of that response answers this request."""
+        return cut(self.request.method, self.pairs, entry.kept, len(entry.body))
 
     async def _shared(self, site: Site, key: bytes, entry: Entry | None) -> None:
         """Waits for the one fetch of an object, and serves what comes of it."""
@@ -128,6 +140,9 @@ class Exchange:
         try:
             while fill.verdict is Verdict.PENDING:
                 await fill.news.wait()
+                # Only to the one that asks the origin: for whom else they are right is not known yet.
+                while mine and fill.hints:
+                    await self._hint(fill.hints.popleft())
             head = fill.head
             assert head is not None
             if fill.verdict is Verdict.RENEWED:
@@ -138,7 +153,7 @@ class Exchange:
                 await self._instead(entry, head.status, head.why)
                 return
             if mine or (fill.verdict is Verdict.SHARED and self._same_variant(head.kept, head.asked)):
-                await self._stream(fill, reader, why + (b"" if mine else b"; collapsed"))
+                await self._stream(fill, reader, why + (b"" if mine else b"; collapsed"), mine)
                 return
         finally:
             fill.leave(reader)
@@ -150,7 +165,7 @@ class Exchange:
             return True
         return variant_key(kept.vary, self.pairs) == variant_key(kept.vary, asked)
 
-    async def _stream(self, fill: ObjectFill, reader: Reader, why: bytes) -> None:
+    async def _stream(self, fill: ObjectFill, reader: Reader, why: bytes, mine: bool) -> None:
         """A fill's response, as it comes."""
         head, now_s = fill.head, self.node.now_s()
         assert head is not None
@@ -161,7 +176,7 @@ class Exchange:
         if kept is not None and not_modified(self.pairs, kept, now_s):
             await self.reply.whole(304, not_modified_head(head.start), how, age, b"")
             return
-        self.reply.begin(head.status, head.start, how, age, head.length)
+        self.reply.begin(head.status, head.own_start if mine else head.start, how, age, head.length)
         while True:
             if pieces := fill.read(reader):
                 await self.reply.send(pieces)
@@ -179,10 +194,15 @@ class Exchange:
         self.cache = cache
         if cache is Cache.STALE:
             how += b"; ttl=%d" % (kept.fresh_until_s - now_s)
+        status, head, body, found = kept.status, entry.head, entry.body, self._cut(entry)
         if not_modified(self.pairs, kept, now_s):
-            await self.reply.whole(304, not_modified_head(entry.head), how, age_s(kept, now_s), b"")
-        else:
-            await self.reply.whole(kept.status, entry.head, how, age_s(kept, now_s), entry.body)
+            status, head, body = 304, not_modified_head(head), b""
+        elif isinstance(found, Cut):
+            status, body = 206, body[found.start : found.end]
+            head = partial_head(head, found.content_range, len(body))
+        elif found is Uncut.UNSATISFIABLE:
+            status, head, body = 416, unsatisfiable_head(head, len(body)), b""
+        await self.reply.whole(status, head, how, age_s(kept, now_s), body)
 
     async def _instead(self, entry: Entry | None, status: int, why: str) -> None:
         """The origin failed: what is stored where it may stand in, else a page that says so."""
@@ -201,19 +221,26 @@ class Exchange:
         pairs = forwarded_request(self.pairs, NO_MORE, self._forwarded_for(), node.name, hop=False)
         head = request_head(request.method, site.base + request.target, request.host, pairs, framing)
         repeatable = body is None and request.method in REPEATABLE
-        answer = await node.origins.fetch(site.origin, request.method, head, body, repeatable)
+        lesson = Lesson(node, site, request)
+        answer = await node.origins.fetch(site.origin, request.method, head, body, repeatable, self._hint)
         try:
-            host = fields.get(b"host") or request.host
-            for target in invalidated(request.method, answer.status, answer.fields.pairs, host, request.target):
-                node.purge_key(object_key(site.serial, target))
+            lesson.answered(answer.head)
             self.cache = Cache.PASS
             start = response_start(answer.status, forwarded_response(answer.fields.pairs))
             self.reply.begin(answer.status, start, b"fwd=" + why, None, answer.fields.length)
             while pieces := await answer.pieces():
+                lesson.take(pieces)
                 await self.reply.send(pieces)
+            lesson.end()
             await self.reply.end()
         finally:
+            lesson.close()
             answer.close()
+
+    async def _hint(self, head: ResponseHead) -> None:
+        """An interim response of the origin; older clients know none (RFC 9110 section 15.2)."""
+        if self.request.minor == 1:
+            await self.client.write((interim_head(head.status, head.fields.pairs),))
 
     async def _body(self) -> AsyncIterator[bytes]:
         """The request's body, framed for the origin."""

@@ -3,7 +3,11 @@
 Runs as a task of its own, so that the client that caused it may go away.
 """
 
+from msgspec.structs import replace
+
+from nearmile.cache.directives import response_directives
 from nearmile.cache.entry import Entry, response_head
+from nearmile.cache.parts import joined, strong
 from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.reuse import CONDITIONS, updated_by_304, usable_on_error, validators
 from nearmile.edge.client import Answer
@@ -16,6 +20,7 @@ from nearmile.http.fields import Pairs
 from nearmile.http.head import Request
 
 SERVER_ERRORS = frozenset((500, 502, 503, 504))  # RFC 5861 section 4
+RANGES = frozenset((b"range", b"if-range"))
 
 
 class Fetch:
@@ -30,10 +35,15 @@ class Fetch:
         stale: Entry | None,
         forwarded_for: bytes,
         hop: bool,
+        ranged: bool,
     ) -> None:
         self.node, self.key, self.request, self.site = node, key, request, site
         self.stale = stale
         self.forwarded_for = forwarded_for
+        self.ranged = ranged
+        """Of an object that is not stored, the client wants a part: that is asked for, the whole otherwise."""
+        pairs = request.fields.pairs
+        self.asked = pairs if ranged else tuple(pair for pair in pairs if pair[0] not in RANGES)
         self.hop = hop
         """The request is a neighbour's question: it goes no way but to the origin."""
         self.fill = ObjectFill(node.loop.create_future)
@@ -84,8 +94,7 @@ class Fetch:
             answer.close()
             raise UpstreamError("the origin fails", answer.status)
         kept = decide_store(
-            b"GET", self.request.fields.pairs, answer.status, answer.fields.pairs, self.site.default_ttl_s,
-            self.sent_at_s, now_s,
+            b"GET", self.asked, answer.status, answer.fields.pairs, self.site.default_ttl_s, self.sent_at_s, now_s
         )  # fmt: skip
         self._decide(answer, kept, now_s)
         return answer
@@ -102,18 +111,18 @@ class Fetch:
 
     async def _send(self, peer: Peer, head: bytes) -> Answer:
         self.sent_at_s = self.node.now_s()
-        return await self.node.origins.fetch(peer, b"GET", head, None, repeatable=True)
+        return await self.node.origins.fetch(peer, b"GET", head, None, True, self.fill.hint)
 
     def _head(self, stale: Entry | None, base: bytes, hop: bool) -> bytes:
         request = self.request
-        pairs = forwarded_request(request.fields.pairs, CONDITIONS, self.forwarded_for, self.node.name, hop)
+        pairs = forwarded_request(self.asked, CONDITIONS, self.forwarded_for, self.node.name, hop)
         if stale is not None:
             pairs += validators(stale.kept)
         return request_head(b"GET", base + request.target, request.host, pairs, b"")
 
     def _renew(self, stale: Entry, new: Pairs) -> bool:
         """A 304 came: whether what is stored can be served, and is stored anew under the new terms."""
-        node, pairs, now_s = self.node, self.request.fields.pairs, self.node.now_s()
+        node, pairs, now_s = self.node, self.asked, self.node.now_s()
         fields = updated_by_304(stale.kept, stale.fields(), new, now_s)
         if fields is None:
             return False
@@ -134,17 +143,21 @@ class Fetch:
         pairs, length = answer.fields.pairs, answer.fields.length
         if kept is None:
             self._close()
-            if self.request.fields.get(b"authorization") is None:
+            if self.request.fields.get(b"authorization") is None and not self.ranged:
                 self.node.found_unstorable(self.key[0])
-            head = FillHead(
-                status=answer.status, start=response_start(answer.status, forwarded_response(pairs)), length=length
-            )
+            start = response_start(answer.status, forwarded_response(pairs))
+            head = FillHead(status=answer.status, start=start, own_start=start, length=length)
             self.fill.decide(Verdict.OWN, head)
             return
         self.stored_fields = tuple(pair for pair in stored_fields(pairs, now_s) if pair[0] != b"content-length")
-        start = response_start(answer.status, self.stored_fields)
+        own = tuple(pair for pair in pairs if pair[0] in response_directives(pairs).withheld)
         head = FillHead(
-            status=answer.status, start=start, length=length, kept=kept, asked=self.request.fields.pairs
+            status=answer.status,
+            start=response_start(answer.status, self.stored_fields),
+            own_start=response_start(answer.status, self.stored_fields + own),
+            length=length,
+            kept=kept,
+            asked=self.asked,
         )
         self.fill.decide(Verdict.SHARED, head, storing=self.node.may_store(length or 0))
         if not self.fill.storing:
@@ -172,11 +185,17 @@ class Fetch:
         fill.finish(True)
 
     def _store(self) -> None:
-        head, request = self.fill.head, self.request
+        head, node = self.fill.head, self.node
         assert head is not None and head.kept is not None
-        body = self.fill.body()
-        stored = response_head(head.status, self.stored_fields, len(body))
-        self.node.store.put(self.key[0], request.fields.pairs, head.kept, stored, body, self.generation)
+        kept, fields, body = head.kept, self.stored_fields, self.fill.body()
+        if kept.part is not None:
+            stored = node.store.get(self.key[0], self.asked)
+            if stored is not None and stored.kept.part is None:
+                return  # The whole came meanwhile.
+            kept, body = with_part(kept, body, stored, node.object_bytes_max)
+            fields = tuple(pair for pair in fields if pair[0] != b"content-range")
+        stored_head = response_head(kept.status, fields, len(body))
+        node.store.put(self.key[0], self.asked, kept, stored_head, body, self.generation)
 
     def _stop_storing(self) -> None:
         self._close()
@@ -191,3 +210,19 @@ class Fetch:
     def _release(self) -> None:
         self.node.filling_bytes -= self.filling_bytes
         self.filling_bytes = 0
+
+
+def with_part(kept: Storable, body: bytes, stored: Entry | None, body_bytes_max: int) -> tuple[Storable, bytes]:
+    """A part that came, joined with the stored one where both are of the same bytes (RFC 9111 section 3.4).
+
+    When that makes the whole, it is kept as such.
+    """
+    part, both = kept.part, None
+    if part is not None and stored is not None and stored.kept.part is not None and strong(kept.etag):
+        same = stored.kept.etag == kept.etag
+        both = joined(stored.kept.part, stored.body, part, body) if same else None
+    if both is None or len(both[1]) > body_bytes_max:
+        return kept, body
+    part, body = both
+    whole = part.first == 0 and part.reaches_end
+    return replace(kept, status=200 if whole else kept.status, part=None if whole else part), body

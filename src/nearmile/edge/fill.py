@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from nearmile.edge.limits import LAG_BYTES_MAX
 from nearmile.edge.wake import Future, Signal
+from nearmile.http.head import ResponseHead
 
 H = TypeVar("H")
 
@@ -44,6 +45,8 @@ class Fill(Generic[H]):
         self.complete = False
         self.broken = False
         """The response ended before its end: readers must not think it complete."""
+        self.hints: deque[ResponseHead] = deque()
+        """Interim responses that nobody has told the client yet; their number is bounded where they are read."""
         self.news = Signal(new_future)
         self.room = Signal(new_future)
         self.kept_bytes = 0
@@ -78,6 +81,11 @@ class Fill(Generic[H]):
         if self._readers.pop(reader, self) is None:
             self._trim()
             self.room.fire()
+
+    async def hint(self, head: ResponseHead) -> None:
+        """An interim response came."""
+        self.hints.append(head)
+        self.news.fire()
 
     def decide(self, verdict: Verdict, head: H | None, storing: bool = False) -> None:
         """The head has come, or will not."""

@@ -43,6 +43,11 @@ def response_start(status: int, pairs: Pairs) -> bytes:
     return status_line(status) + write_fields(pairs)
 
 
+def interim_head(status: int, pairs: Pairs) -> bytes:
+    """An origin's interim response as the client gets it (RFC 9110 section 15.2)."""
+    return response_start(status, forwarded_response(pairs)) + b"\r\n"
+
+
 def forwarded_for(fields: Fields, peer: str, trusted: bool, internal: bool) -> bytes:
     """X-Forwarded-For for the next server: only what trusted peers said is kept before the peer's own address."""
     said = fields.get(b"x-forwarded-for") if trusted or internal else None

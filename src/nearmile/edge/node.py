@@ -52,6 +52,8 @@ class FillHead(Struct, frozen=True, kw_only=True):
     status: int
     start: bytes = b""
     """Status line and fields, without Age and framing."""
+    own_start: bytes = b""
+    """The same with the fields that are for the client alone that asked (no-cache and private with names)."""
     length: int | None = None
     kept: Storable | None = None
     asked: Pairs = ()
@@ -137,9 +139,10 @@ class Node:
             del self.fills[fill_key]
         return self.store.purge(key)
 
-    def fill_key(self, key: bytes, pairs: Pairs) -> FillKey:
-        """Under which name others may wait for the same fill."""
+    def fill_key(self, key: bytes, pairs: Pairs, ranged: bool) -> FillKey:
+        """Under which name others may wait for the same fill; ``ranged``: of no more than they all ask for."""
         names = self.store.vary(key)
+        names = (*names, b"range", b"if-range") if ranged else names
         return key, variant_key(names, pairs) if names else b""
 
     def found_unstorable(self, key: bytes) -> None:

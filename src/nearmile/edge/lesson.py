@@ -1,0 +1,84 @@
+"""What the store learns from a request that passes by it.
+
+An unsafe method makes what is stored invalid (RFC 9111 section 4.4), the answer to a HEAD updates it (section
+4.3.5), and the answer to a POST may be what later GETs get (RFC 9110 section 9.3.3).
+"""
+
+from nearmile.cache.entry import response_head
+from nearmile.cache.key import object_key
+from nearmile.cache.policy import Storable, decide_store, stored_fields
+from nearmile.cache.reuse import answers_get, invalidated, updated_by_head
+from nearmile.edge.node import Node
+from nearmile.edge.sites import Site
+from nearmile.http.fields import Pairs
+from nearmile.http.head import Request, ResponseHead
+
+
+class Lesson:
+    """Of one exchange; made before the origin is asked, closed in the end."""
+
+    def __init__(self, node: Node, site: Site, request: Request) -> None:
+        self.node, self.site, self.request = node, site, request
+        self.key = object_key(site.serial, request.target)
+        self.asked_at_s = node.now_s()
+        self.generation = node.store.generation
+        self._kept: Storable | None = None
+        self._fields: Pairs = ()
+        self._pieces: list[bytes] = []
+        self._body_bytes = 0
+
+    def answered(self, head: ResponseHead) -> None:
+        """The response's head has come."""
+        node, request, pairs = self.node, self.request, head.fields.pairs
+        host = request.fields.get(b"host") or request.host
+        purged = node.store.generation != self.generation
+        for target in invalidated(request.method, head.status, pairs, host, request.target):
+            node.purge_key(object_key(self.site.serial, target))
+        if request.method == b"HEAD" and head.status == 200:
+            self._update(pairs)
+        elif not purged and answers_get(request.method, head.status, pairs, host, request.target):
+            self.generation = node.store.generation
+            self._kept = self._decide(head.status, pairs)
+            self._fields = stored_fields(pairs, node.now_s())
+
+    def take(self, pieces: list[bytes]) -> None:
+        """The next of the response's body."""
+        if self._kept is None:
+            return
+        grown_bytes = sum(map(len, pieces))
+        self._pieces += pieces
+        self._body_bytes += grown_bytes
+        self.node.filling_bytes += grown_bytes
+        if not self.node.may_store(self._body_bytes):
+            self.close()
+
+    def end(self) -> None:
+        """The body is complete."""
+        if self._kept is not None:
+            self._put(self._kept, self._fields, b"".join(self._pieces))
+
+    def close(self) -> None:
+        """Nothing more is learnt."""
+        self.node.filling_bytes -= self._body_bytes
+        self._kept, self._pieces, self._body_bytes = None, [], 0
+
+    def _update(self, new: Pairs) -> None:
+        """The answer to a HEAD: the terms of what is stored, or news that it is no longer right."""
+        node, now_s = self.node, self.node.now_s()
+        entry = node.store.get(self.key, self.request.fields.pairs)
+        if entry is None or entry.kept.part is not None:
+            return
+        fields = updated_by_head(entry.kept, entry.fields(), new, now_s)
+        if fields is None:
+            node.store.delete(entry)
+        elif (kept := self._decide(entry.kept.status, fields)) is not None:
+            self._put(kept, stored_fields(fields, now_s), entry.body)
+
+    def _decide(self, status: int, fields: Pairs) -> Storable | None:
+        method = b"GET" if self.request.method == b"HEAD" else self.request.method
+        asked, now_s = self.request.fields.pairs, self.node.now_s()
+        return decide_store(method, asked, status, fields, self.site.default_ttl_s, self.asked_at_s, now_s)
+
+    def _put(self, kept: Storable, fields: Pairs, body: bytes) -> None:
+        head = response_head(kept.status, fields, len(body))
+        self.node.store.put(self.key, self.request.fields.pairs, kept, head, body, self.generation)
