@@ -93,6 +93,15 @@ def test_refused(block: bytes, status: int) -> None:
     assert caught.value.status == status
 
 
+def test_a_response_with_a_word_that_is_no_coding_is_the_last_of_its_connection() -> None:
+    fields = parse_fields(b"Transfer-Encoding: xyz\r\n", response=True)
+    assert fields.close and not fields.chunked and fields.length is None
+    assert not parse_fields(b"Transfer-Encoding: chunked\r\n", response=True).close
+    for value in (b"gzip", b"X-GZIP", b"xyz, chunked", b"chunked, xyz", b""):
+        with pytest.raises(BadMessage):
+            parse_fields(b"Transfer-Encoding: %b\r\n" % value, response=True)
+
+
 @pytest.mark.parametrize(
     ("value", "host"),
     [

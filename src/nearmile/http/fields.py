@@ -59,6 +59,8 @@ class Fields(Struct, frozen=True, kw_only=True, gc=False):
         return field(self.pairs, name)
 
 
+# The registered transfer coding names besides chunked (RFC 9112 section 7, RFC 9110 section 8.4.1).
+_CODINGS = frozenset((b"compress", b"x-compress", b"deflate", b"gzip", b"x-gzip"))
 _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
 _CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
 _NOT_PLAIN = frozenset(
@@ -105,8 +107,11 @@ def parse_pairs(block: bytes) -> Pairs:
     return tuple(pairs)
 
 
-def parse_fields(block: bytes) -> Fields:
-    """The field lines of a message, each with its CRLF; raises BadMessage for what RFC 9112 calls invalid."""
+def parse_fields(block: bytes, response: bool = False) -> Fields:
+    """The field lines of a message, each with its CRLF; raises BadMessage for what RFC 9112 calls invalid.
+
+    In a ``response``, Transfer-Encoding may be a word that is no coding: the connection is then not used again.
+    """
     pairs = parse_pairs(block)
     host, hosts, length, codings = b"", 0, None, b""
     options: list[bytes] = []
@@ -123,7 +128,8 @@ def parse_fields(block: bytes) -> Fields:
             options += members(value)
     if hosts > 1:
         raise BadMessage("more than one Host field")
-    chunked = _chunked(codings)
+    chunked = _chunked(codings, response)
+    close = b"close" in options or (bool(codings) and not chunked)
     if chunked and length is not None:
         # RFC 9112 section 6.1: "ought to be handled as an error"; the commonest shape of request smuggling.
         raise BadMessage("Transfer-Encoding and Content-Length in one message")
@@ -134,10 +140,10 @@ def parse_fields(block: bytes) -> Fields:
         hosts=hosts,
         length=length,
         chunked=chunked,
-        close=b"close" in options,
+        close=close,
         connection=frozenset(options),
         conditional=not _CONDITIONS.isdisjoint(names),
-        plain=hosts == 1 and b"close" not in options and _NOT_PLAIN.isdisjoint(names),
+        plain=hosts == 1 and not close and _NOT_PLAIN.isdisjoint(names),
     )
 
 
@@ -158,11 +164,17 @@ def _same_length(value: bytes, known: int | None) -> int:
     return int(value)
 
 
-def _chunked(codings: bytes) -> bool:
-    """Whether the body is chunked; any other transfer coding is refused (RFC 9112 section 6.1)."""
+def _chunked(codings: bytes, response: bool) -> bool:
+    """Whether the body is chunked; any other transfer coding is refused (RFC 9112 section 6.1).
+
+    But a response with a word that names no coding is taken as it comes, up to the connection's end (section 6.3):
+    nothing can follow it that would be read otherwise.
+    """
     if not codings:
         return False
     if codings.lower() != b"chunked":
+        if response and TOKEN.fullmatch(codings) and codings.lower() not in _CODINGS:
+            return False
         raise BadMessage("an unknown transfer coding", 501 if TOKEN.fullmatch(codings) else 400)
     return True
 

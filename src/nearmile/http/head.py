@@ -84,7 +84,7 @@ def parse_response(head: bytes) -> ResponseHead:
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
         raise BadMessage("a malformed status line", 502)
-    return ResponseHead(int(match[2]), int(match[1]), parse_fields(block))
+    return ResponseHead(int(match[2]), int(match[1]), parse_fields(block, response=True))
 
 
 def write_fields(pairs: Pairs) -> bytes:
