@@ -24,6 +24,8 @@ from suite_wire import Client, Pairs, Response, values
 HOST = "www.cases.test"
 ORIGIN_PORT, EDGE_NAME = 8001, "here-1"
 PAUSE_S, REQUEST_S, START_S = 3.0, 12.0, 20.0
+# The edge's shortest path takes only requests without these, which mean nothing: both paths must do the same.
+MANNERS: tuple[Pairs, ...] = ([], [("Pragma", "foo"), ("Cache-Control", "nothing-to-see-here")])
 # The client compares every header but those that a proxy may well renew.
 NOT_COMPARED = frozenset(("date",))
 
@@ -103,25 +105,30 @@ async def run_suite(groups: list[Group], root: Path, loopback: str) -> list[Resu
 
 
 async def _judge(group: Group, case: Case, origin: Origin, address: str, port: int) -> Result:
-    client = Client(address, port, HOST)
+    """Runs a case in each manner; all must pass."""
+    runs = (_why(case, origin, Client(address, port, HOST), manner) for manner in MANNERS)
+    why = next(filter(None, await asyncio.gather(*runs)), "")
+    return Result(case.id, case.name, group.name, case.kind, not why, why)
+
+
+async def _why(case: Case, origin: Origin, client: Client, manner: Pairs) -> str:
+    """Why a case fails; empty where it passes."""
     try:
-        await _Run(case, origin, client).run()
+        await _Run(case, origin, client, manner).run()
     except Failed as failure:
-        why = ("setup: " if failure.setup else "") + str(failure)
+        return ("setup: " if failure.setup else "") + str(failure)
     except (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError) as error:
-        why = f"no response: {error!r}"
-    else:
-        why = ""
+        return f"no response: {error!r}"
     finally:
         client.close()
-    return Result(case.id, case.name, group.name, case.kind, not why, why)
+    return ""
 
 
 class _Run:
     """One case under way."""
 
-    def __init__(self, case: Case, origin: Origin, client: Client) -> None:
-        self.case, self.client = case, client
+    def __init__(self, case: Case, origin: Origin, client: Client, manner: Pairs) -> None:
+        self.case, self.client, self.manner = case, client, manner
         # A UUID, since a case states the default body's length: 36.
         self.script = Script(str(uuid4()), case.requests)
         origin.scripts[self.script.token] = self.script
@@ -132,18 +139,19 @@ class _Run:
         for number, step in enumerate(self.case.requests, 1):
             async with asyncio.timeout(REQUEST_S):
                 response = await self._fetch(number, step)
-            _Check(step, number, self.script.token).response(response)
+            check = _Check(step, number, self.script.token)
+            check.response(response)
             self.previous = response
             if step.pause_after:
                 await asyncio.sleep(PAUSE_S)
             seen = [seen for seen in self.script.seen if seen.number == number]
-            _Check(step, number, self.script.token).exchange(seen[0] if seen else None, response)
+            check.exchange(seen[0] if seen else None, response)
 
     async def _fetch(self, number: int, step: Step) -> Response:
         target = f"/test/{self.script.token}"
         target += f"/{step.filename}" if step.filename else ""
         target += f"?{step.query_arg}" if step.query_arg else ""
-        pairs = [self._asked(header, step) for header in step.request_headers]
+        pairs = [*self.manner, *(self._asked(header, step) for header in step.request_headers)]
         pairs += [("Test-ID", self.case.id), ("Req-Num", str(number))]
         return await self.client.fetch(step.request_method, target, pairs, step.request_body.encode())
 

@@ -66,7 +66,7 @@ class MemoryStore:
 
         None if it was purged since ``started_generation``, or is larger than the store: nothing is stored then.
         """
-        if max(self._purged.get(key, 0), self._forgotten) > started_generation:
+        if self.purged_since(key, started_generation):
             return None
         names = self._names(key, kept.vary)
         variant = variant_key(names, fields) if names else b""
@@ -110,6 +110,10 @@ class MemoryStore:
         if len(self._purged) > PURGES_REMEMBERED_MAX:
             self._forgotten = self._purged.popitem(last=False)[1]
         return self._drop(key)
+
+    def purged_since(self, key: bytes, generation: int) -> bool:
+        """Whether that object was purged, or may have been, after the store had that generation."""
+        return max(self._purged.get(key, 0), self._forgotten) > generation
 
     def __iter__(self) -> Iterator[Entry]:
         """Every stored response; the store must not change meanwhile."""

@@ -31,7 +31,7 @@ class Lesson:
         """The response's head has come."""
         node, request, pairs = self.node, self.request, head.fields.pairs
         host = request.fields.get(b"host") or request.host
-        purged = node.store.generation != self.generation
+        purged = node.store.purged_since(self.key, self.generation)
         for target in invalidated(request.method, head.status, pairs, host, request.target):
             node.purge_key(object_key(self.site.serial, target))
         if request.method == b"HEAD" and head.status == 200:

@@ -1,0 +1,74 @@
+"""What the public suite "Tests for HTTP Caches" says of nearmile, beside its published figures of other caches.
+
+python benchmarks/conformance.py [--json] [--failures] [--write-page]
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from measure import Case, show
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
+
+from suite_cases import FILE, load
+from suite_report import EXCEPTIONS, PAGE, PUBLISHED, SUITE_OPTIMAL, SUITE_REQUIRED, page, score, table
+from suite_run import Result, run_suite
+
+LOOPBACK = "127.141.0.0/16"
+
+
+def share(name: str, passed_of: tuple[int, int], best: int, of: int, goal: str) -> Case:
+    """Shares in percent, so that our part of the suite compares with the whole."""
+    mine, peer = 100 * passed_of[0] / passed_of[1], 100 * best / of
+    ratio = round(mine / peer, 3)
+    return {
+        "case": name,
+        "nearmile": round(mine, 1),
+        "peer": round(peer, 1),
+        "unit": "%",
+        "ratio": ratio,
+        "goal": goal,
+    }
+
+
+def cases(results: list[Result]) -> list[Case]:
+    """Against the best of the others."""
+    required, optimal = max(must for _, must, _ in PUBLISHED), max(may for _, _, may in PUBLISHED)
+    return [
+        share("cache suite, required cases passed", score(results, "required"), required, SUITE_REQUIRED, "100 %"),
+        share(
+            "cache suite, optimal cases passed", score(results, "optimal"), optimal, SUITE_OPTIMAL, "95 % or more"
+        ),
+    ]
+
+
+def main() -> None:
+    """Runs the suite and prints."""
+    parser = argparse.ArgumentParser(description="Runs the cases of the public HTTP cache suite.")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--failures", action="store_true", help="print what failed, and why")
+    parser.add_argument("--write-page", action="store_true", help=f"write docs/{PAGE.name} anew")
+    options = parser.parse_args()
+    if not FILE.exists():
+        sys.exit(f"the suite's cases are not at {FILE}")
+    with tempfile.TemporaryDirectory() as folder:
+        results = asyncio.run(run_suite(load(), Path(folder), LOOPBACK))
+    if options.json:
+        show(cases(results), as_json=True)
+    else:
+        print(table(score(results, "required"), score(results, "optimal")), end="")
+        did, asked = score(results, "check")
+        print(f"\nnoted only: {did} of {asked} things that the suite asks about are done")
+    if options.failures:
+        for result in (result for result in results if not result.passed):
+            known = " (deliberate)" if result.id in EXCEPTIONS else ""
+            print(f"{result.kind:<9} {result.id}: {result.why}{known}")
+    if options.write_page:
+        PAGE.write_text(page(results))
+
+
+if __name__ == "__main__":
+    main()
