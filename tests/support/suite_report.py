@@ -9,18 +9,19 @@ from suite_run import Result
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cache-conformance.md"
 EXCEPTIONS = {
     "vary-normalise-lang-select": (
-        "A response in German, stored for `Accept-Language: en, de`, would have to serve `fr;q=0.5, de` too. These "
-        "fields do not mean the same, so RFC 9111 section 4.1 forbids it: an answer may tell more than its "
+        "A response in German, stored for `Accept-Language: en, de`, would have to serve `fr;q=0.5, de` too. "
+        "These fields do not mean the same, so RFC 9111 section 4.1 forbids it: an answer may tell more than its "
         "language (for one, that the language asked for first is missing)."
     ),
     "conditional-lm-fresh-no-lm": (
-        "A 304 is wanted for an `If-Modified-Since` older than the `Date` of the stored response, which stands in "
-        "for its missing `Last-Modified` (RFC 9111 section 4.3.2). By that date it was modified since; with a 304 "
-        "the client would keep a copy that nobody compared with it."
+        "A 304 is wanted for an `If-Modified-Since` older than the `Date` of the stored response, which stands "
+        "in for its missing `Last-Modified` (RFC 9111 section 4.3.2). By that date it was modified since; with a "
+        "304 the client would keep a copy that nobody compared with it."
     ),
     "partial-store-partial-complete": (
-        "The rest of a stored part is to be fetched. But the part has no validator, and without a strong one, parts "
-        "must not be joined (RFC 9111 section 3.4): the bytes may be of two versions. The whole is fetched instead."
+        "The rest of a stored part is to be fetched. But the part has no validator, and without a strong one, "
+        "parts must not be joined (RFC 9111 section 3.4): the bytes may be of two versions. The whole is fetched "
+        "instead."
     ),
 }
 """Tests that nearmile fails on purpose, each with the reason. None of them is a required one."""

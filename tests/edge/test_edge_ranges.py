@@ -1,0 +1,178 @@
+"""Ranges end to end: from what is stored whole, from parts, and through the edge where neither is there."""
+
+import re
+
+import pytest
+
+from edge_world import Asked, Client, Response, response, run, world
+
+OBJECT = bytes(range(256)) * 40
+SIZE = len(OBJECT)
+FRESH, TAG = "Cache-Control: max-age=60", 'ETag: "1"'
+
+
+async def whole(asked: Asked) -> bytes:
+    return response(OBJECT, FRESH, TAG)
+
+
+class Ranged:
+    """An origin that serves ranges of OBJECT; ``lines`` go with each response."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = lines
+
+    async def __call__(self, asked: Asked) -> bytes:
+        found = re.fullmatch(r"bytes=(\d+)-(\d+)", asked.fields.get("range", ""))
+        if found is None:
+            return response(OBJECT, *self.lines)
+        first, last = int(found[1]), min(int(found[2]), SIZE - 1)
+        if first >= SIZE:
+            return response(b"", f"Content-Range: bytes */{SIZE}", status="416 Range Not Satisfiable")
+        place = f"Content-Range: bytes {first}-{last}/{SIZE}"
+        return response(OBJECT[first : last + 1], place, *self.lines, status="206 Partial Content")
+
+
+async def get(client: Client, value: str, *lines: str) -> Response:
+    return await client.get("/a", f"Range: bytes={value}", *lines)
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "body", "place"),
+    [
+        ("0-0", 206, OBJECT[:1], f"bytes 0-0/{SIZE}"),
+        ("256-", 206, OBJECT[256:], f"bytes 256-{SIZE - 1}/{SIZE}"),
+        ("-7", 206, OBJECT[-7:], f"bytes {SIZE - 7}-{SIZE - 1}/{SIZE}"),
+        (f"{SIZE}-", 416, b"", f"bytes */{SIZE}"),
+    ],
+)
+def test_a_stored_object_is_cut(value: str, status: int, body: bytes, place: str) -> None:
+    async def test() -> None:
+        async with world(whole) as here:
+            client = await here.client()
+            await client.get("/a")
+            got = await get(client, value)
+            assert (got.status, got.body, got.fields["content-range"]) == (status, body, place)
+            assert got.cache == "here-1; hit" and len(here.origin.asked) == 1
+            assert status == 416 or got.fields["etag"] == '"1"'
+
+    run(test())
+
+
+def test_a_range_with_conditions() -> None:
+    async def test() -> None:
+        async with world(whole) as here:
+            client = await here.client()
+            await client.get("/a")
+            assert (await get(client, "0-1", 'If-Range: "1"')).status == 206
+            assert (await get(client, "0-1", 'If-Range: "2"')).body == OBJECT
+            assert (await get(client, "0-1", 'If-None-Match: "1"')).status == 304
+            head = await client.get("/a", "Range: bytes=0-1", method="HEAD")
+            assert head.status == 200 and head.fields["content-length"] == str(SIZE)
+            assert len(here.origin.asked) == 1
+
+    run(test())
+
+
+def test_a_part_is_stored_and_grows_into_the_whole() -> None:
+    async def test() -> None:
+        async with world(Ranged(FRESH, TAG)) as here:
+            client = await here.client()
+            first = await get(client, "0-5119")
+            assert first.status == 206 and first.cache == "here-1; fwd=uri-miss; stored"
+            inside = await get(client, "100-199")
+            assert inside.body == OBJECT[100:200] and inside.cache == "here-1; hit"
+            assert (await get(client, f"5120-{SIZE - 1}")).body == OBJECT[5120:]
+            assert len(here.origin.asked) == 2
+            got = await client.get("/a")
+            assert (got.status, got.body, got.cache) == (200, OBJECT, "here-1; hit")
+            assert "content-range" not in got.fields
+            assert (await get(client, "5000-5200")).body == OBJECT[5000:5201]
+            assert len(here.origin.asked) == 2
+
+    run(test())
+
+
+@pytest.mark.parametrize("lines", [(FRESH,), (FRESH, 'ETag: W/"1"')], ids=["no-tag", "weak-tag"])
+def test_parts_that_may_differ_are_not_joined(lines: tuple[str, ...]) -> None:
+    async def test() -> None:
+        async with world(Ranged(*lines)) as here:
+            client = await here.client()
+            await get(client, "0-5119")
+            await get(client, f"5120-{SIZE - 1}")
+            got = await client.get("/a")
+            assert got.body == OBJECT and got.cache == "here-1; fwd=uri-miss; stored"
+            # The whole takes the part's place.
+            assert (await get(client, "0-1")).cache == "here-1; hit"
+            assert len(here.origin.asked) == 3
+
+    run(test())
+
+
+def test_a_part_never_takes_the_place_of_the_whole() -> None:
+    async def test() -> None:
+        async with world(Ranged(FRESH, TAG)) as here:
+            client = await here.client()
+            await client.get("/a")
+            here.skew_s = 61
+            # Stale: it is renewed whole, whatever range is asked for.
+            got = await get(client, "0-1")
+            assert (got.status, got.body) == (200, OBJECT)
+            assert "range" not in here.origin.asked[1].fields
+            assert (await get(client, "0-1")).body == OBJECT[:2]
+            assert len(here.origin.asked) == 2
+
+    run(test())
+
+
+def test_a_renewed_object_is_cut() -> None:
+    async def unchanged(asked: Asked) -> bytes:
+        if "if-none-match" in asked.fields:
+            return response(b"", FRESH, TAG, status="304 Not Modified")
+        return response(OBJECT, FRESH, TAG)
+
+    async def test() -> None:
+        async with world(unchanged) as here:
+            client = await here.client()
+            await client.get("/a")
+            here.skew_s = 61
+            got = await get(client, "2-3")
+            assert (got.status, got.body) == (206, OBJECT[2:4])
+            assert got.cache == "here-1; fwd=stale; fwd-status=304"
+
+    run(test())
+
+
+def test_what_the_origin_says_of_a_range_reaches_the_client() -> None:
+    async def test() -> None:
+        async with world(Ranged(FRESH, TAG)) as here:
+            client = await here.client()
+            assert (await get(client, f"{SIZE}-{SIZE}")).status == 416
+            # A 416 says nothing about the object itself: it is still fetched once for all, and stored.
+            assert (await client.get("/a")).cache.endswith("; stored")
+            several = await get(client, "0-1,4-5")
+            assert several.cache == "here-1; fwd=request" and several.body == OBJECT
+
+    run(test())
+
+
+def test_an_origin_that_knows_no_ranges_gives_the_whole_to_store() -> None:
+    async def test() -> None:
+        async with world(whole) as here:
+            client = await here.client()
+            assert (await get(client, "0-1")).status == 200
+            assert (await get(client, "0-1")).body == OBJECT[:2]
+            assert len(here.origin.asked) == 1
+
+    run(test())
+
+
+def test_a_purge_forgets_parts_too() -> None:
+    async def test() -> None:
+        async with world(Ranged(FRESH, TAG)) as here:
+            client = await here.client()
+            await get(client, "0-9")
+            assert here.node.purge("www.test.example", "/a") == 1
+            await get(client, "0-9")
+            assert len(here.origin.asked) == 2
+
+    run(test())
