@@ -66,6 +66,8 @@ class Case(Struct, frozen=True, kw_only=True):
     name: str
     kind: Kind = "required"
     requests: list[Step]
+    depends_on: list[str] = []
+    """Cases without which this one shows nothing: one that must not be cached, where nothing is ever cached."""
 
 
 class Group(Struct, frozen=True, kw_only=True):

@@ -7,8 +7,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import msgspec
@@ -28,6 +29,10 @@ PAUSE_S, REQUEST_S, START_S = 3.0, 12.0, 20.0
 MANNERS: tuple[Pairs, ...] = ([], [("Pragma", "foo"), ("Cache-Control", "nothing-to-see-here")])
 # The client compares every header but those that a proxy may well renew.
 NOT_COMPARED = frozenset(("date",))
+
+
+Door = tuple[str, int]
+"""Address and port."""
 
 
 class Failed(Exception):
@@ -66,7 +71,7 @@ def config_at(loopback: str) -> Config:
 
 
 @asynccontextmanager
-async def edge(root: Path, config: Config) -> AsyncIterator[tuple[str, int]]:
+async def edge(root: Path, config: Config) -> AsyncIterator[Door]:
     """A real edge process; its address and port."""
     (root / "config.json").write_bytes(msgspec.json.encode(config))
     me = config.process(EDGE_NAME)
@@ -92,21 +97,54 @@ async def _listening(address: str, port: int, log: Path) -> None:
 
 
 async def run_suite(groups: list[Group], root: Path, loopback: str) -> list[Result]:
-    """Every case, in the suite's order."""
+    """Every case through an edge server, in the suite's order."""
     config = config_at(loopback)
-    origin = Origin()
-    await origin.listen(config.sites[0].origin.split("/")[2].split(":")[0], ORIGIN_PORT)
+    async with _origin(config) as (origin, _), edge(root, config) as door:
+        return await _run_all(groups, origin, door)
+
+
+async def run_without_cache(groups: list[Group], loopback: str) -> list[Result]:
+    """The same with nothing between client and origin: how little passes shows what the cases are worth."""
+    async with _origin(config_at(loopback)) as (origin, door):
+        return await _run_all(groups, origin, door)
+
+
+@asynccontextmanager
+async def _origin(config: Config) -> AsyncIterator[tuple[Origin, Door]]:
+    """The runner as the site's origin; and where it listens."""
+    url, origin = urlsplit(config.sites[0].origin), Origin()
+    assert url.hostname is not None and url.port is not None
+    await origin.listen(url.hostname, url.port)
     try:
-        async with edge(root, config) as (address, port):
-            runs = [_judge(group, case, origin, address, port) for group in groups for case in group.tests]
-            return await asyncio.gather(*runs)
+        yield origin, (url.hostname, url.port)
     finally:
         await origin.close()
 
 
-async def _judge(group: Group, case: Case, origin: Origin, address: str, port: int) -> Result:
+async def _run_all(groups: list[Group], origin: Origin, door: Door) -> list[Result]:
+    """Judges all cases at once. A case fails with what it depends on, as in the suite's own counting."""
+    cases = {case.id: case for group in groups for case in group.tests}
+    runs = [_judge(group, case, origin, door) for group in groups for case in group.tests]
+    results = await asyncio.gather(*runs)
+    passed = {result.id for result in results if result.passed}
+
+    def lost(case: Case) -> str:
+        """A failed case that this one depends on, or that its dependencies do."""
+        for one in case.depends_on:
+            if deeper := one if one not in passed else lost(cases[one]):
+                return deeper
+        return ""
+
+    judged = []
+    for result in results:
+        missing = lost(cases[result.id]) if result.passed else ""
+        judged.append(replace(result, passed=False, why=f"setup: depends on {missing}") if missing else result)
+    return judged
+
+
+async def _judge(group: Group, case: Case, origin: Origin, door: Door) -> Result:
     """Runs a case in each manner; all must pass."""
-    runs = (_why(case, origin, Client(address, port, HOST), manner) for manner in MANNERS)
+    runs = (_why(case, origin, Client(*door, HOST), manner) for manner in MANNERS)
     why = next(filter(None, await asyncio.gather(*runs)), "")
     return Result(case.id, case.name, group.name, case.kind, not why, why)
 
