@@ -176,3 +176,18 @@ def test_a_purge_forgets_parts_too() -> None:
             assert len(here.origin.asked) == 2
 
     run(test())
+
+
+def test_the_owner_of_an_object_is_asked_for_its_parts() -> None:
+    async def test() -> None:
+        async with world(Ranged(FRESH, TAG), servers=2) as here:
+            here.tell_map()
+            for index in (0, 1):
+                got = await get(await here.client(index), "10-19")
+                assert (got.status, got.body) == (206, OBJECT[10:20])
+            assert len(here.origin.asked) == 1
+            for server in here.servers:
+                (entry,) = server.node.store
+                assert entry.body == OBJECT[10:20] and entry.kept.part is not None
+
+    run(test())
