@@ -10,9 +10,9 @@ from nearmile.cache.directives import Fields
 from nearmile.cache.entry import response_head
 from nearmile.cache.key import object_key, variant_key
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable, decide_store
+from nearmile.cache.purge import MARKS_MAX, key_mark
 from nearmile.cache.store import (
     OBJECT_OVERHEAD_BYTES,
-    PURGES_REMEMBERED_MAX,
     VARIANT_OVERHEAD_BYTES,
     VARIANTS_MAX,
     MemoryStore,
@@ -107,14 +107,14 @@ def test_a_purge_takes_every_variant() -> None:
     for value in (b"br", b"gzip"):
         store.put(b"k", request(value), VARIED, b"", b"", 0)
     store.put(b"other", (), kept(), b"", b"", 0)
-    assert (store.purge(b"k"), store.purge(b"k"), store.purge(b"never")) == (2, 0, 0)
+    assert [store.mark(key_mark(key)) for key in (b"k", b"k", b"never")] == [2, 0, 0]
     assert [entry.key for entry in store] == [b"other"]
 
 
 def test_a_fill_that_a_purge_overtook_is_refused() -> None:
     store = MemoryStore(ROOMY_BYTES)
     before = store.generation
-    store.purge(b"k")
+    store.mark(key_mark(b"k"))
     assert store.put(b"k", (), kept(), b"", b"", before) is None
     assert store.put(b"other", (), kept(), b"", b"", before) is not None
     assert store.put(b"k", (), kept(), b"", b"", store.generation) is not None
@@ -123,8 +123,8 @@ def test_a_fill_that_a_purge_overtook_is_refused() -> None:
 def test_a_fill_older_than_the_remembered_purges_is_refused() -> None:
     store = MemoryStore(ROOMY_BYTES)
     before = store.generation
-    for number in range(PURGES_REMEMBERED_MAX + 1):
-        store.purge(b"%d" % number)
+    for number in range(MARKS_MAX + 1):
+        store.mark(key_mark(b"%d" % number))
     assert store.put(b"0", (), kept(), b"", b"", before) is None
     assert store.put(b"unpurged", (), kept(), b"", b"", before) is None, "it cannot be told apart any more"
     assert store.put(b"unpurged", (), kept(), b"", b"", store.generation) is not None
@@ -207,7 +207,7 @@ class AnyUse(RuleBasedStateMachine):
     @rule(key=KEYS, fields=REQUESTS)
     def purge(self, key: bytes, fields: Fields) -> None:
         before = self.store.generation
-        self.store.purge(key)
+        self.store.mark(key_mark(key))
         assert all(entry.key != key for entry in self.store)
         assert self.store.put(key, fields, kept(), b"", b"", before) is None
 

@@ -73,7 +73,7 @@ def test_a_post_that_was_overtaken_by_a_purge_is_not_stored() -> None:
             client = await here.client()
             client.send(request("/a", method="POST"))
             await until(lambda: len(here.origin.asked) == 1)
-            here.node.purge("www.test.example", "/a")
+            here.purge(b"/a")
             go.set()
             await client.response()
             assert (await client.get("/a")).cache == "here-1; fwd=uri-miss; stored"

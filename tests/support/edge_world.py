@@ -154,6 +154,10 @@ class World:
         """The first edge server's."""
         return self.servers[0].node
 
+    def purge(self, target: bytes) -> int:
+        """Purges an object of the first edge server."""
+        return self.node.purge_key(self.node.sites[HOST.encode()].prefix + target)
+
     async def client(self, index: int = 0, local: str | None = None) -> Client:
         """A new connection to an edge server."""
         address = (local, 0) if local else None

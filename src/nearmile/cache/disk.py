@@ -1,7 +1,8 @@
 """The store's snapshot: written on a clean stop, read and deleted at the next start.
 
 A file of records, each behind a mark, its length and a BLAKE2b digest; a damaged record is skipped, never
-served. The file is deleted before it is used: whatever is purged later cannot come back from it.
+served. The file is deleted before it is used: whatever is purged later cannot come back from it. The first record
+says up to which purge order everything in it was purged; without that nothing in it is used.
 """
 
 import mmap
@@ -14,12 +15,14 @@ import msgspec
 from msgspec import Struct
 
 from nearmile.cache.policy import Storable
+from nearmile.cache.purge import Position
 from nearmile.cache.reuse import usable_on_error
 from nearmile.cache.store import MemoryStore
 
-MARK = b"\x89nearmile object 1\n"
+MARK = b"\x89nearmile object 2\n"
 DIGEST_BYTES = 16
 LENGTH_BYTES = 8
+SLICE = 1024
 FRAME_BYTES = len(MARK) + LENGTH_BYTES + DIGEST_BYTES
 
 
@@ -32,16 +35,31 @@ class _Record(Struct, frozen=True, array_like=True):
     body: bytes
 
 
-def save(store: MemoryStore, path: Path, now_s: float) -> int:
+class _Start(Struct, frozen=True, tag=True):
+    position: Position | None
+
+
+class Loaded(Struct, frozen=True):
+    """How many responses were read, how many damages skipped, and the position in the log of purge orders."""
+
+    responses: int = 0
+    damaged: int = 0
+    position: Position | None = None
+
+
+def save(store: MemoryStore, path: Path, now_s: float, position: Position | None) -> int:
     """Writes what is still of use at ``now_s`` to ``path``, at once or not at all; returns how many responses.
 
+    All purge orders up to ``position`` have been given to the store; None where that is not known.
     The file is as large as the store's heads and bodies, so the store's capacity bounds it. Raises OSError.
     """
     temporary = path.with_name(path.name + ".new")
-    count = 0
+    count = -1  # the first record is none
+    while store.sweep(SLICE):
+        pass
     try:
         with temporary.open("wb") as file:
-            for payload in _records(store, now_s):
+            for payload in _records(store, now_s, position):
                 file.write(MARK + len(payload).to_bytes(LENGTH_BYTES, "big") + _digest(payload))
                 file.write(payload)
                 count += 1
@@ -54,23 +72,28 @@ def save(store: MemoryStore, path: Path, now_s: float) -> int:
     return count
 
 
-def load(path: Path, store: MemoryStore) -> tuple[int, int]:
-    """Fills the store from a snapshot and deletes the file; returns the responses read and the damages skipped.
+def load(path: Path, store: MemoryStore) -> Loaded:
+    """Fills the store from a snapshot and deletes the file.
 
     No file is an empty one. Raises OSError.
     """
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        return 0, 0
+        return Loaded()
     with file:
         path.unlink()
         if not os.fstat(file.fileno()).st_size:
-            return 0, 0
+            return Loaded()
         decoder = msgspec.msgpack.Decoder(_Record)
         count = damaged = 0
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            for payload in _payloads(data):
+            payloads = _payloads(data)
+            try:
+                start = msgspec.msgpack.decode(next(payloads) or b"", type=_Start)
+            except msgspec.MsgspecError:
+                return Loaded(damaged=1)
+            for payload in payloads:
                 try:
                     record = decoder.decode(b"" if payload is None else payload)
                 except msgspec.MsgspecError:
@@ -79,11 +102,12 @@ def load(path: Path, store: MemoryStore) -> tuple[int, int]:
                     continue
                 store.restore(*msgspec.structs.astuple(record))
                 count += 1
-    return count, damaged
+    return Loaded(count, damaged, start.position)
 
 
-def _records(store: MemoryStore, now_s: float) -> Iterator[bytes]:
+def _records(store: MemoryStore, now_s: float, position: Position | None) -> Iterator[bytes]:
     encoder = msgspec.msgpack.Encoder()
+    yield encoder.encode(_Start(position))
     for entry in store:
         kept = entry.kept
         if kept.validatable or now_s < kept.fresh_until_s or usable_on_error(kept, now_s):

@@ -8,8 +8,11 @@ kilobytes); where they are needed, on validation, they are read back from it.
 from http import HTTPStatus
 from typing import final
 
+from msgspec.structs import replace
+
 from nearmile.cache.directives import Fields
 from nearmile.cache.policy import Storable
+from nearmile.cache.purge import tag_fields
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 # RFC 9110 section 15.4.5: the fields of a 304; the rest the client has.
@@ -24,6 +27,7 @@ class Entry:
 
     __slots__ = (
         "body",
+        "clean",
         "fresh_until_s",
         "head",
         "kept",
@@ -48,6 +52,8 @@ class Entry:
         self.head = head
         self.body = body
         self.size_bytes = size_bytes
+        self.clean = 0
+        """The store's: the mark at which it was last found not to be purged."""
         self.visited = False
         """Hit since the eviction policy last looked."""
         self.settled = False
@@ -56,8 +62,14 @@ class Entry:
         self.older: Entry | None = None
 
     def fields(self) -> Fields:
-        """The stored fields."""
-        return fields_of(self.head)
+        """The stored fields, and the tags, which are not sent to clients."""
+        return fields_of(self.head) + tag_fields(self.kept.tags)
+
+    def expire(self, at_s: float) -> None:
+        """Fresh no longer than until then."""
+        if at_s < self.kept.fresh_until_s:
+            self.kept = replace(self.kept, fresh_until_s=at_s)
+            self.fresh_until_s = min(self.fresh_until_s, at_s)
 
 
 def response_head(status: int, fields: Fields, body_bytes: int) -> bytes:

@@ -21,6 +21,7 @@ from nearmile.cache.directives import (
     values_of,
 )
 from nearmile.cache.parts import Part, part_of
+from nearmile.cache.purge import UNTOLD, tags_of
 
 STORED_METHODS = frozenset((b"GET", b"POST"))
 # RFC 9110 section 15.1.
@@ -79,6 +80,8 @@ class Storable(Struct, frozen=True, gc=False):
     """Last-Modified, else Date: what If-Modified-Since is compared with (RFC 9111 section 4.3.2)."""
     part: Part | None = None
     """Where the body lies, if it is not the whole (a 206)."""
+    tags: tuple[bytes, ...] = ()
+    """What else it can be purged by: sorted, each once."""
 
     @property
     def validatable(self) -> bool:
@@ -136,6 +139,7 @@ def decide_store(
         last_modified=None if modified_s is None else _first(response_fields, b"last-modified"),
         modified_at_s=date_s if modified_s is None else modified_s,
         part=part,
+        tags=tags_of(response_fields),
     )
     return storable if storable.validatable or _usable_later(storable, allowed, response_time_s) else None
 
@@ -143,10 +147,11 @@ def decide_store(
 def stored_fields(response_fields: Fields, response_time_s: float) -> Fields:
     """The fields to keep with a response, in order (RFC 9111 section 3.1).
 
-    Left out: those of one connection, those that no-cache or private name, and Age, which is computed anew. A
-    missing or unreadable Date is set (RFC 9110 section 6.6.1).
+    Left out: those of one connection, those that no-cache or private name, tags, which are part of the terms, and
+    Age, which is computed anew. A missing or unreadable Date is set (RFC 9110 section 6.6.1).
     """
-    dropped = connection_fields(response_fields) | response_directives(response_fields).withheld | {b"age"}
+    withheld = response_directives(response_fields).withheld
+    dropped = connection_fields(response_fields) | withheld | UNTOLD | {b"age"}
     added: Fields = ()
     if _date(response_fields, b"date", response_time_s) is None:
         dropped |= {b"date"}

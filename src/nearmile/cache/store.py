@@ -2,10 +2,14 @@
 
 A purge raises the store's ``generation``. A fill notes the generation when it starts, and is refused when its
 object was purged meanwhile; so what was fetched before a purge is never served after it.
+
+A purge of one object is done at once. One of many (a prefix, a tag) leaves a mark, and changes the number
+``_broad``: a stored response that was last found good at another number is held against the marks made since, when
+it is asked for, or by a slow ``sweep`` of the whole store, which gives back the room and lets old marks go.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator
+from math import inf
 from typing import final
 
 from nearmile.cache.directives import Fields
@@ -13,6 +17,7 @@ from nearmile.cache.entry import Entry
 from nearmile.cache.eviction import Eviction, S3Fifo
 from nearmile.cache.key import variant_key
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable
+from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Marks, Order, key_of, marks_of
 
 # Measured with tracemalloc (CPython 3.11, 64 bits): 580 to 605 bytes for the entry, its terms and validators, the
 # headers of its byte strings and its place in the dictionary, and 90 for a ghost of the eviction policy; 390 more
@@ -21,8 +26,11 @@ OBJECT_OVERHEAD_BYTES = 700
 VARIANT_OVERHEAD_BYTES = 400
 # Enough for the encodings and languages of a page; a Vary on User-Agent must not make a list without end.
 VARIANTS_MAX = 64
-# Purges whose keys are remembered for fills under way; a fill older than the oldest of them is always refused.
-PURGES_REMEMBERED_MAX = 10_000
+# What a tag costs beside its letters: the header of a byte string and its place in a tuple.
+TAG_OVERHEAD_BYTES = 41
+# When half of the marks are taken, each new one has so many objects swept: a pass over a million ends in time, and
+# takes less than a millisecond at a time.
+SWEEP_SLICE = 256
 
 
 @final
@@ -42,19 +50,25 @@ class MemoryStore:
     def __init__(self, capacity_bytes: int, eviction: Eviction | None = None) -> None:
         self.capacity_bytes = capacity_bytes
         self.used_bytes = 0
-        self.generation = 0
-        """Counts purges. A fill notes it at its start and hands it to ``put``."""
         self._objects: dict[bytes, Entry | _Variants] = {}
         self._eviction = S3Fifo() if eviction is None else eviction
-        self._purged: OrderedDict[bytes, int] = OrderedDict()
-        self._forgotten = 0
+        self._marks = Marks()
+        # The generation of the latest mark that may concern many, of the one that the last pass of the sweep began
+        # at, and of the one that this pass did; and what it has not looked at.
+        self._broad = self._swept = self._sweeping = 0
+        self._unswept: list[bytes] = []
+
+    @property
+    def generation(self) -> int:
+        """Counts purges. A fill notes it at its start and hands it to ``put``."""
+        return self._marks.generation
 
     def get(self, key: bytes, fields: Fields) -> Entry | None:
         """The response stored for this object and these request fields, fresh or not."""
         found = self._objects.get(key)
         if type(found) is _Variants:
             found = found.entries.get(variant_key(found.names, fields))
-        if found is None:
+        if found is None or (found.clean != self._broad and not self._still_good(found)):
             return None
         found.visited = True
         return found
@@ -66,7 +80,7 @@ class MemoryStore:
 
         None if it was purged since ``started_generation``, or is larger than the store: nothing is stored then.
         """
-        if self.purged_since(key, started_generation):
+        if self.purged_since(key, started_generation, kept.tags):
             return None
         names = self._names(key, kept.vary)
         variant = variant_key(names, fields) if names else b""
@@ -80,12 +94,14 @@ class MemoryStore:
             self._drop(key)
         self._make_place(key, variant)
         overhead_bytes = OBJECT_OVERHEAD_BYTES + (VARIANT_OVERHEAD_BYTES if names else 0)
-        size_bytes = len(key) + len(head) + len(body) + overhead_bytes
+        tags_bytes = sum(map(len, kept.tags)) + len(kept.tags) * TAG_OVERHEAD_BYTES if kept.tags else 0
+        size_bytes = len(key) + len(head) + len(body) + tags_bytes + overhead_bytes
         if size_bytes > self.capacity_bytes:
             return None
         while self.used_bytes + size_bytes > self.capacity_bytes:
             self._remove(self._eviction.victim())
         entry = Entry(key, variant, kept, head, body, size_bytes)
+        entry.clean = self._broad
         if names:
             group = self._objects.get(key)
             if type(group) is not _Variants:
@@ -102,21 +118,59 @@ class MemoryStore:
         if any(found is entry for found in self._stored(entry.key)):
             self._remove(entry)
 
-    def purge(self, key: bytes) -> int:
-        """Forgets an object with all its variants, and refuses fills of it that have started; returns how many."""
-        self.generation += 1
-        self._purged[key] = self.generation
-        self._purged.move_to_end(key)
-        if len(self._purged) > PURGES_REMEMBERED_MAX:
-            self._forgotten = self._purged.popitem(last=False)[1]
-        return self._drop(key)
+    def purge(self, order: Order, now_s: float) -> int:
+        """Carries out an order; returns how many responses of single objects it concerned.
 
-    def purged_since(self, key: bytes, generation: int) -> bool:
-        """Whether that object was purged, or may have been, after the store had that generation."""
-        return max(self._purged.get(key, 0), self._forgotten) > generation
+        Those that a mark concerns are not counted: they go, or become stale, when they are looked at.
+        """
+        return sum(self.mark(mark, now_s if order.soft else None) for mark in marks_of(order))
+
+    def purge_all(self) -> None:
+        """Nothing of what is stored, or on its way, is to be served any more."""
+        self.mark(EVERYTHING)
+
+    def mark(self, mark: bytes, soft_at_s: float | None = None) -> int:
+        """One mark of an order: removes what it concerns, or makes it stale; refuses fills that have started."""
+        self._marks.add(mark, soft_at_s)
+        if len(self._marks) > MARKS_MAX // 2 and self._marks.oldest() > self._swept:
+            self.sweep(SWEEP_SLICE)
+        if len(self._marks) > MARKS_MAX:
+            while self._marks.oldest() > self._swept and self.sweep(SWEEP_SLICE):
+                pass
+            self._marks.drop_oldest()
+        key = key_of(mark)
+        if key is None:
+            self._broad = self.generation
+            return 0
+        if soft_at_s is None:
+            return self._drop(key)
+        stored = self._stored(key)
+        for entry in stored:
+            entry.expire(soft_at_s)
+        return len(stored)
+
+    def purged_since(self, key: bytes, generation: int, tags: tuple[bytes, ...]) -> bool:
+        """Whether a response with that key and those tags was purged, or may have been, since that generation."""
+        marks = self._marks
+        return marks.forgotten > generation or (
+            marks.generation > generation and marks.good_until_s(key, tags, generation, alone=True) != inf
+        )
+
+    def sweep(self, count: int) -> bool:
+        """Holds so many objects against the marks; returns whether there are more to look at."""
+        if not self._unswept and self._swept < self._broad:
+            self._unswept, self._sweeping = list(self._objects), self._broad
+        for key in self._unswept[-count:]:
+            for entry in self._stored(key):
+                if entry.clean != self._broad:
+                    self._still_good(entry)
+        del self._unswept[-count:]
+        if not self._unswept:
+            self._swept = self._sweeping
+        return self._swept < self._broad
 
     def __iter__(self) -> Iterator[Entry]:
-        """Every stored response; the store must not change meanwhile."""
+        """Every stored response, also those that a mark concerns; the store must not change meanwhile."""
         for key in self._objects:
             yield from self._stored(key)
 
@@ -145,6 +199,17 @@ class MemoryStore:
                 return
         if len(stored) >= VARIANTS_MAX:
             self._remove(stored[0])
+
+    def _still_good(self, entry: Entry) -> bool:
+        """Carries out what marks of many say of a stored response; whether it is still there."""
+        good_until_s = self._marks.good_until_s(entry.key, entry.kept.tags, entry.clean)
+        if good_until_s == -inf:
+            self._remove(entry)
+            return False
+        entry.clean = self._broad
+        if good_until_s != inf:
+            entry.expire(good_until_s)
+        return True
 
     def _drop(self, key: bytes) -> int:
         gone = self._stored(key)

@@ -90,8 +90,7 @@ def parser() -> argparse.ArgumentParser:
     keys = "comma-separated: site, region, server, country, state, status, cache (default %(default)s)"
     sub.add_argument("--by", default="site,region", metavar="KEYS", help=keys)
 
-    text = "Remove a URL from every server's cache; returns when all have confirmed."
-    grammar.question("purge", purge.purge, text).add_argument("url", metavar="URL", help="http://HOST/PATH")
+    purge.arguments(grammar.question("purge", purge.purge, purge.TEXT))
     grammar.command("geography", run.geography, "Install the full address-to-place database (64 MB, by npm).")
     return grammar.parser
 

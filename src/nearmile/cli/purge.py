@@ -1,7 +1,6 @@
-"""``nearmile purge``: a URL leaves every server's cache."""
+"""``nearmile purge``: a URL, a prefix, a tag or a whole site leaves every server's cache."""
 
 import argparse
-import time
 import uuid
 from urllib.parse import urlsplit
 
@@ -9,59 +8,119 @@ import msgspec
 import uvloop
 
 from nearmile.base.errors import NearmileError, WrongInput
+from nearmile.cache.purge import VALUE_BYTES_MAX, VALUES_MAX, Kind, Order, split_tags
 from nearmile.cli import status
+from nearmile.config.layout import Config, NamedSite
 from nearmile.services import state
 from nearmile.services.bus import Bus
+from nearmile.services.purger import Purged, Purger
 
 CONNECT_PATIENCE_S = 3.0
-ANSWER_PATIENCE_S = 3.0
-# A server asks its region's owner of the object before it asks the origin. In the first round a server may refill
-# from an owner that has not purged yet; in the second every owner has.
-ROUNDS = 2
+CONFIRM_PATIENCE_S = 3.0
+NOT_RUNNING = frozenset(("waiting", "stopped"))
+
+
+TEXT = "Remove what is cached from every server; returns when all that run have confirmed."
+
+
+def arguments(sub: argparse.ArgumentParser) -> None:
+    """Of the subcommand."""
+    sub.add_argument("url", nargs="?", metavar="URL", help="http://HOST/PATH, with all its variants")
+    sub.add_argument("--prefix", metavar="URL", help="all URLs of a site that begin so")
+    sub.add_argument("--host", metavar="NAME", help="all of the site with that host name")
+    sub.add_argument("--site", metavar="NAME", help="the site that --tag or --all is about")
+    tags = "what the origin named so in Surrogate-Key, Cache-Tag or xkey; one of several is enough"
+    sub.add_argument("--tag", nargs="+", default=[], metavar="KEY", help=tags)
+    sub.add_argument("--all", action="store_true", help="all of the site")
+    soft = "do not remove: ask the origin if it is still good (and serve it meanwhile, where it says so)"
+    sub.add_argument("--soft", action="store_true", help=soft)
 
 
 def purge(args: argparse.Namespace) -> int:
-    """Prints how many servers confirmed; exit code 1 unless all did."""
-    url = urlsplit(args.url)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise WrongInput(f"{args.url!r} is not a URL such as http://www.example.test/page.html")
-    path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    edges = {one.name for one in status.read(args.state).processes if one.role == "edge"}
-    started_s = time.perf_counter()
-    confirmed, objects = uvloop.run(_purge(args, url.hostname, path, edges))
-    missing = sorted(edges - confirmed)
-    total_ms = (time.perf_counter() - started_s) * 1000
+    """Prints how many servers confirmed; exit code 1 unless all that run did."""
+    status.read(args.state)
+    config = state.read_config(args.state)
+    done = uvloop.run(_purge(args, config, order_of(args, config)))
+    missing = sorted(done.missing)
     result = {
-        "confirmed": len(confirmed),
-        "servers": len(edges),
+        "confirmed": len(done.servers) - len(missing),
+        "servers": len(done.servers),
         "missing": missing,
-        "objects": objects,
-        "total_ms": round(total_ms, 1),
+        "objects": done.objects,
+        "total_ms": round(done.total_s * 1000, 1),
     }
     if args.json:
         print(msgspec.json.encode(result).decode())
     else:
+        counted = f", {done.objects} stored copies {'made stale' if args.soft else 'removed'}" if args.url else ""
         print(
-            f"{len(confirmed)} of {len(edges)} servers confirmed, {objects} stored copies removed, "
-            f"{total_ms:.1f} ms" + "".join(f"\n  no answer: {name}" for name in missing)
+            f"{result['confirmed']} of {result['servers']} servers confirmed{counted}, {result['total_ms']} ms"
+            + "".join(f"\n  no answer: {name}" for name in missing)
         )
-    return 0 if confirmed >= edges else 1
+    return 1 if missing else 0
 
 
-async def _purge(args: argparse.Namespace, host: str, path: str, edges: set[str]) -> tuple[set[str], int]:
-    config = state.read_config(args.state)
+def order_of(args: argparse.Namespace, config: Config) -> Order:
+    """What the arguments ask for; WrongInput where that is nothing, or two things."""
+    kinds: dict[Kind, bool] = {
+        "url": bool(args.url),
+        "prefix": bool(args.prefix),
+        "tag": bool(args.tag),
+        "all": bool(args.host or args.all),
+    }
+    wanted: list[Kind] = [kind for kind, given in kinds.items() if given]
+    if len(wanted) != 1 or bool(args.site) != bool(args.tag or args.all):
+        raise WrongInput(
+            "what is to be purged? URL, --prefix URL, --host NAME, --site NAME --tag KEY..., or --site NAME --all"
+        )
+    kind, values = wanted[0], tuple[str, ...]()
+    if kind in ("url", "prefix"):
+        host, target = _parts(args.url or args.prefix)
+        site, values = _of_host(config, host), (target,)
+    elif kind == "tag":
+        site = _of_name(config, args.site)
+        values = tuple(tag.decode() for tag in split_tags(" ".join(args.tag).encode()))
+    else:
+        site = _of_host(config, args.host) if args.host else _of_name(config, args.site)
+    if len(values) > VALUES_MAX or any(len(value.encode()) > VALUE_BYTES_MAX for value in values):
+        raise WrongInput(f"one order names at most {VALUES_MAX} things of {VALUE_BYTES_MAX} bytes")
+    return Order(id=str(uuid.uuid4()), serial=site.serial, kind=kind, values=values, soft=args.soft)
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Hostname and target of a URL."""
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise WrongInput(f"{text!r} is not a URL such as http://www.example.test/page.html")
+    return url.hostname, (url.path or "/") + (f"?{url.query}" if url.query else "")
+
+
+def _of_host(config: Config, host: str) -> NamedSite:
+    for site in config.sites:
+        if host in site.document.hostnames:
+            return site
+    known = ", ".join(host for site in config.sites for host in site.document.hostnames)
+    raise WrongInput(f"no site here is called {host!r}; there are: {known}")
+
+
+def _of_name(config: Config, name: str) -> NamedSite:
+    for site in config.sites:
+        if name == site.name:
+            return site
+    raise WrongInput(f"no site {name!r}; there are: {', '.join(site.name for site in config.sites)}")
+
+
+async def _purge(args: argparse.Namespace, config: Config, order: Order) -> Purged:
+    def down(since_s: float) -> set[str]:
+        now = status.read(args.state)
+        return {one.name for one in now.processes if one.state in NOT_RUNNING} if now.at_s > since_s else set()
+
     bus = Bus(state.bus_url(config), state.read_token(args.state), "purge")
+    purger = Purger(bus, (process.name for process in config.of_role("edge")))
     bus.start()
     try:
         if not await bus.connected(CONNECT_PATIENCE_S):
             raise NearmileError("the bus (NATS) does not answer; nothing was purged")
-        confirmed, objects = set(edges), 0
-        for _ in range(ROUNDS):
-            question = msgspec.json.encode({"id": str(uuid.uuid4()), "host": host, "path": path})
-            answers = await bus.request_many("purge", question, len(edges), ANSWER_PATIENCE_S)
-            replies = [msgspec.json.decode(answer) for answer in answers]
-            confirmed &= {reply["name"] for reply in replies}
-            objects += sum(reply["purged"] for reply in replies)
-        return confirmed, objects
+        return await purger.purge(order, down, CONFIRM_PATIENCE_S)
     finally:
         await bus.close()

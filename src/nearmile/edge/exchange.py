@@ -11,6 +11,7 @@ from nearmile.cache.directives import request_directives
 from nearmile.cache.entry import Entry, not_modified_head, partial_head, unsatisfiable_head
 from nearmile.cache.key import object_key, variant_key
 from nearmile.cache.policy import Storable
+from nearmile.cache.purge import APPLIED, tag_fields, write_position
 from nearmile.cache.ranges import Cut, Uncut, cut, wanted
 from nearmile.cache.reuse import Verdict as Use
 from nearmile.cache.reuse import age_s, not_modified, reusable, usable_on_error, verdict
@@ -33,7 +34,7 @@ from nearmile.edge.reply import CHUNKED, Client, Reply
 from nearmile.edge.sites import Site
 from nearmile.http.body import LAST_CHUNK, encode_chunk
 from nearmile.http.fields import BadMessage
-from nearmile.http.head import Request, ResponseHead
+from nearmile.http.head import Request, ResponseHead, write_fields
 from nearmile.reports.hit import Cache
 
 REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS"))  # safe (RFC 9110 section 9.2.1)
@@ -48,6 +49,9 @@ class Exchange:
         self.pairs = request.fields.pairs
         self.internal = node.visitors.internal(client.peer, self.pairs)
         self.reply = Reply(node, client, request)
+        if self.internal and node.position is not None:
+            # Of now: whatever is found or begun from here on was not purged by then.
+            self.reply.for_neighbour = b"%b: %b\r\n" % (APPLIED, write_position(node.position))
         self.serial = 0
         self.cache = Cache.ERROR
         self.complete = False
@@ -173,6 +177,7 @@ class Exchange:
         self.cache = Cache.PASS if kept is None else Cache.MISS
         how = b"fwd=" + why + (b"; stored" if fill.storing else b"")
         age = None if kept is None else age_s(kept, now_s)
+        self._tell_tags(kept)
         if kept is not None and not_modified(self.pairs, kept, now_s):
             await self.reply.whole(304, not_modified_head(head.start), how, age, b"")
             return
@@ -202,7 +207,13 @@ class Exchange:
             head = partial_head(head, found.content_range, len(body))
         elif found is Uncut.UNSATISFIABLE:
             status, head, body = 416, unsatisfiable_head(head, len(body)), b""
+        self._tell_tags(kept)
         await self.reply.whole(status, head, how, age_s(kept, now_s), body)
+
+    def _tell_tags(self, kept: Storable | None) -> None:
+        """A neighbour that keeps this response must be able to purge it by its tags."""
+        if self.internal and kept is not None:
+            self.reply.for_neighbour += write_fields(tag_fields(kept.tags))
 
     async def _instead(self, entry: Entry | None, status: int, why: str) -> None:
         """The origin failed: what is stored where it may stand in, else a page that says so."""
@@ -226,7 +237,7 @@ class Exchange:
         try:
             lesson.answered(answer.head)
             self.cache = Cache.PASS
-            start = response_start(answer.status, forwarded_response(answer.fields.pairs))
+            start = response_start(answer.status, forwarded_response(answer.fields.pairs, self.internal))
             self.reply.begin(answer.status, start, b"fwd=" + why, None, answer.fields.length)
             while pieces := await answer.pieces():
                 lesson.take(pieces)

@@ -9,6 +9,7 @@ from nearmile.cache.directives import response_directives
 from nearmile.cache.entry import Entry, response_head
 from nearmile.cache.parts import joined, strong
 from nearmile.cache.policy import Storable, decide_store, stored_fields
+from nearmile.cache.purge import APPLIED, read_position
 from nearmile.cache.reuse import CONDITIONS, updated_by_304, usable_on_error, validators
 from nearmile.edge.client import Answer
 from nearmile.edge.fill import Verdict
@@ -49,6 +50,7 @@ class Fetch:
         self.fill = ObjectFill(node.loop.create_future)
         # Noted before the origin is asked: a purge from here on makes the response unfit for the store.
         self.generation = node.store.generation
+        self.position = node.position
         self.sent_at_s = 0.0
         self.stored_fields: Pairs = ()
         self.filling_bytes = 0
@@ -104,7 +106,12 @@ class Fetch:
         owner = None if self.hop else self.node.owner_of(self.key[0])
         if owner is not None:
             try:
-                return await self._send(owner, self._head(stale, b"", True))
+                answer = await self._send(owner, self._head(stale, b"", True))
+                said = read_position(answer.fields.get(APPLIED))
+                if self.position is None or (said is not None and said.covers(self.position)):
+                    return answer
+                # It may not have purged yet what is purged here.
+                answer.close()
             except UpstreamError:
                 pass
         return await self._send(self.site.origin, self._head(stale, self.site.base, False))
@@ -145,7 +152,7 @@ class Fetch:
             self._close()
             if self.request.fields.get(b"authorization") is None and not self.ranged:
                 self.node.found_unstorable(self.key[0])
-            start = response_start(answer.status, forwarded_response(pairs))
+            start = response_start(answer.status, forwarded_response(pairs, self.hop))
             head = FillHead(status=answer.status, start=start, own_start=start, length=length)
             self.fill.decide(Verdict.OWN, head)
             return

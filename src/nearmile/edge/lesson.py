@@ -7,6 +7,7 @@ An unsafe method makes what is stored invalid (RFC 9111 section 4.4), the answer
 from nearmile.cache.entry import response_head
 from nearmile.cache.key import object_key
 from nearmile.cache.policy import Storable, decide_store, stored_fields
+from nearmile.cache.purge import tags_of
 from nearmile.cache.reuse import answers_get, invalidated, updated_by_head
 from nearmile.edge.node import Node
 from nearmile.edge.sites import Site
@@ -31,7 +32,7 @@ class Lesson:
         """The response's head has come."""
         node, request, pairs = self.node, self.request, head.fields.pairs
         host = request.fields.get(b"host") or request.host
-        purged = node.store.purged_since(self.key, self.generation)
+        purged = node.store.purged_since(self.key, self.generation, tags_of(pairs))
         for target in invalidated(request.method, head.status, pairs, host, request.target):
             node.purge_key(object_key(self.site.serial, target))
         if request.method == b"HEAD" and head.status == 200:

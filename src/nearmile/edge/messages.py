@@ -3,6 +3,7 @@
 from nearmile.cache.dates import format_date
 from nearmile.cache.entry import status_line
 from nearmile.cache.policy import connection_fields
+from nearmile.cache.purge import APPLIED, UNTOLD
 from nearmile.edge.visitors import HOP
 from nearmile.http.fields import Fields, Pairs
 from nearmile.http.head import write_fields
@@ -32,9 +33,12 @@ def forwarded_request(
     return (*kept, *ours, (HOP, b"1")) if hop else (*kept, *ours)
 
 
-def forwarded_response(pairs: Pairs) -> Pairs:
-    """An origin's fields as the client gets them, without framing (RFC 9110 section 7.6)."""
-    gone = connection_fields(pairs) | _RESPONSE_DROPPED
+def forwarded_response(pairs: Pairs, hop: bool) -> Pairs:
+    """An origin's fields as the client gets them, without framing (RFC 9110 section 7.6).
+
+    The answer to a neighbour (``hop``) keeps the tags, by which the neighbour is to be able to purge it.
+    """
+    gone = connection_fields(pairs) | _RESPONSE_DROPPED | ({APPLIED} if hop else UNTOLD)
     return tuple(pair for pair in pairs if pair[0] not in gone)
 
 
@@ -45,7 +49,7 @@ def response_start(status: int, pairs: Pairs) -> bytes:
 
 def interim_head(status: int, pairs: Pairs) -> bytes:
     """An origin's interim response as the client gets it (RFC 9110 section 15.2)."""
-    return response_start(status, forwarded_response(pairs)) + b"\r\n"
+    return response_start(status, forwarded_response(pairs, hop=False)) + b"\r\n"
 
 
 def forwarded_for(fields: Fields, peer: str, trusted: bool, internal: bool) -> bytes:

@@ -6,8 +6,9 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from nearmile.cache.entry import Entry
-from nearmile.cache.key import object_key, variant_key
+from nearmile.cache.key import variant_key
 from nearmile.cache.policy import Storable
+from nearmile.cache.purge import EVERYTHING, Order, Position, key_mark, marks_of, may_concern
 from nearmile.cache.store import MemoryStore
 from nearmile.config.layout import Config, Process
 from nearmile.edge import limits
@@ -93,6 +94,8 @@ class Node:
         self.via = b"via: 1.1 %b\r\n" % self.name
         # What ends the head of every hit: one constant.
         self.hit_end = b"%bcache-status: %b; hit\r\n\r\n" % (self.via, self.name)
+        self.position: Position | None = None
+        """How far it has come in the log of purge orders; None where it has not seen that log yet."""
         self.fills: dict[FillKey, ObjectFill] = {}
         self.filling_bytes = 0
         self._neighbours: tuple[Server, ...] = ()
@@ -128,16 +131,26 @@ class Node:
             return None
         return Peer(server.address, server.port, self.me.address, limits.OWNER_CONNECT_TIMEOUT_S)
 
-    def purge(self, host: str, path: str) -> int:
-        """Forgets an object, and lets nobody join a fill of it that has begun; returns how many responses went."""
-        site = self.sites.get(host.encode())
-        return 0 if site is None else self.purge_key(object_key(site.serial, path.encode()))
+    def purge(self, order: Order, position: Position) -> int:
+        """Carries out the order at that position; returns how many responses of single objects it concerned."""
+        soft_at_s = self.now_s() if order.soft else None
+        self.position = position
+        return sum(self._mark(mark, soft_at_s) for mark in marks_of(order))
+
+    def purge_all(self, position: Position) -> None:
+        """Forgets everything: orders up to that position are not known."""
+        self.position = position
+        self._mark(EVERYTHING, None)
 
     def purge_key(self, key: bytes) -> int:
-        """The same by key."""
-        for fill_key in [fill_key for fill_key in self.fills if fill_key[0] == key]:
+        """Forgets an object, in this server alone; returns how many responses went."""
+        return self._mark(key_mark(key), None)
+
+    def _mark(self, mark: bytes, soft_at_s: float | None) -> int:
+        """Marks the store, and lets nobody join a fill that has begun, and that this may concern."""
+        for fill_key in [fill_key for fill_key in self.fills if may_concern(mark, fill_key[0])]:
             del self.fills[fill_key]
-        return self.store.purge(key)
+        return self.store.mark(mark, soft_at_s)
 
     def fill_key(self, key: bytes, pairs: Pairs, ranged: bool) -> FillKey:
         """Under which name others may wait for the same fill; ``ranged``: of no more than they all ask for."""

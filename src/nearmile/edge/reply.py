@@ -43,6 +43,8 @@ class Reply:
         self.node, self.client = node, client
         self.minor, self.bodiless = request.minor, request.method == b"HEAD"
         self.keep_alive = request.keep_alive
+        self.for_neighbour = b""
+        """Field lines that go into the answer to another server's question."""
         self.status = 0
         """0 until a head is made."""
         self._head = b""
@@ -70,7 +72,7 @@ class Reply:
         age = b"" if age_s is None else b"age: %d\r\n" % age_s
         close = b"" if self.keep_alive else CLOSE
         ours = b"%bcache-status: %b; %b\r\n" % (self.node.via, self.node.name, how)
-        self._head = b"".join((start, age, ours, framing, close, b"\r\n"))
+        self._head = b"".join((start, age, ours, self.for_neighbour, framing, close, b"\r\n"))
         self.bodiless = self.bodiless or status in BODILESS
         self.status = status
         self.client.handed_bytes = 0

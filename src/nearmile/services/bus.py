@@ -15,7 +15,15 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
-from nats.js.api import DiscardPolicy, KeyValueConfig, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import (
+    DiscardPolicy,
+    KeyValueConfig,
+    RePublish,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+    StreamInfo,
+)
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import KeyWrongLastSequenceError
 
@@ -30,6 +38,11 @@ HITS_SUBJECT = "hits"  # hits.<edge name>
 # A day of hits of a large network; when full, edges keep their segments on their own disks (DiscardPolicy.NEW).
 HITS_BYTES_MAX = 4 << 30
 KV_BYTES_MAX = 64 << 20
+PURGE_STREAM = "PURGES"
+PURGE_SUBJECT, PURGE_STORED = "purge.order", "purge.stored"
+# An edge that was away for longer starts with an empty cache. A purge of one URL takes about 200 bytes.
+PURGE_DAYS, PURGE_BYTES_MAX = 7, 256 << 20
+MESSAGE_ID, SEQUENCE = "Nats-Msg-Id", "Nats-Sequence"
 RECONNECT_PAUSE_S = 0.2
 REQUEST_TIMEOUT_S = 2.0
 # A watch also asks for the key's value now and then, so that a lost update heals.
@@ -170,6 +183,52 @@ class Bus:
         except FAULTS as error:
             raise BusDown(f"cannot write {bucket}/{key}: {error}") from error
 
+    async def purge_log(self) -> tuple[str, int, int]:
+        """The identity of the log of purge orders, and the sequences of the first and the last that it holds.
+
+        It is made where there is none. BusDown where nobody answers.
+        """
+        try:
+            try:
+                info = await self.js.stream_info(PURGE_STREAM)
+            except nats.js.errors.NotFoundError:
+                info = await self._create_purge_log()
+        except FAULTS as error:
+            raise BusDown(f"cannot look at the purge orders: {error}") from error
+        return str(info.created).replace(" ", "T"), info.state.first_seq, info.state.last_seq
+
+    async def purge_order(self, seq: int) -> bytes | None:
+        """The purge order of that sequence; None where the log does not have it (any more)."""
+        try:
+            return (await self.js.get_msg(PURGE_STREAM, seq)).data
+        except nats.js.errors.NotFoundError:
+            return None
+        except FAULTS as error:
+            raise BusDown(f"cannot read purge order {seq}: {error}") from error
+
+    async def put_purge_order(self, data: bytes, id_: str) -> int:
+        """Appends an order; returns its sequence. Of the same id, one is kept. BusDown where nobody answers."""
+        try:
+            headers = {MESSAGE_ID: id_}
+            ack = await self.js.publish(PURGE_SUBJECT, data, stream=PURGE_STREAM, headers=headers)
+        except FAULTS as error:
+            raise BusDown(f"the purge order was not stored: {error}") from error
+        return ack.seq
+
+    async def _create_purge_log(self) -> StreamInfo:
+        return await self.js.add_stream(
+            StreamConfig(
+                name=PURGE_STREAM,
+                subjects=[PURGE_SUBJECT],
+                storage=StorageType.FILE,
+                max_age=PURGE_DAYS * 86_400,
+                max_bytes=PURGE_BYTES_MAX,
+                duplicate_window=120,
+                # Every edge hears of an order without a consumer of its own; the message tells its sequence.
+                republish=RePublish(src=PURGE_SUBJECT, dest=PURGE_STORED),
+            )
+        )
+
     async def create_stores(self) -> None:
         """Creates buckets and streams where they are missing (the controller does, at start and reconnect)."""
         js = self.js
@@ -188,6 +247,7 @@ class Bus:
                 duplicate_window=120,
             )
         )
+        await self._create_purge_log()
 
     async def _connect(self) -> None:
         while True:

@@ -8,12 +8,9 @@ import resource
 import time
 from pathlib import Path
 
-import msgspec
-from msgspec import Struct
-from nats.aio.msg import Msg
-
 from nearmile.base.errors import NearmileError
 from nearmile.cache import disk
+from nearmile.cache.purge import Position
 from nearmile.cache.store import MemoryStore
 from nearmile.config.layout import Config
 from nearmile.edge.client import Origins
@@ -22,31 +19,16 @@ from nearmile.edge.server import EdgeServer
 from nearmile.edge.visitors import Visitors
 from nearmile.mapping.places import Places
 from nearmile.reports.disk import Journal
+from nearmile.services.purges import Purges
 from nearmile.services.runtime import Runtime
 from nearmile.services.shipper import Shipper
 
 log = logging.getLogger("nearmile.edge")
 
 SNAPSHOT = "cache"
-PURGE_SUBJECT = "purge"
 DETAIL_S = 1.0
 # Young objects are looked at every 10,000 allocations, all of them only after 200 million.
 COLLECTOR_THRESHOLDS = (10_000, 20, 1_000)
-
-
-class PurgeOrder(Struct, frozen=True):
-    """A request on the bus to forget one object."""
-
-    id: str
-    host: str
-    path: str
-
-
-class PurgeReply(Struct, frozen=True):
-    """What this server did."""
-
-    name: str
-    purged: int
 
 
 async def run(runtime: Runtime) -> None:
@@ -61,8 +43,10 @@ async def run(runtime: Runtime) -> None:
         return journal.place_id(place.country, place.state)
 
     store = MemoryStore(runtime.config.network.edge.memory_mb * MB)
-    _load(store, runtime.folder / SNAPSHOT)
+    position = _load(store, runtime.folder / SNAPSHOT)
     node = Node(me, loop, time.time, store, Origins(loop), Visitors(place_id), journal.record, runtime)
+    node.position = position
+
 
     def take_config(config: Config) -> None:
         nonlocal places
@@ -75,14 +59,13 @@ async def run(runtime: Runtime) -> None:
     runtime.on_config(take_config)
     runtime.on_map(node.take_map)
 
-    async def purge(message: Msg) -> None:
-        await message.respond(_purge(node, message.data))
-
-    runtime.bus.subscribe(PURGE_SUBJECT, purge)
+    purges = Purges(runtime.bus, node)
+    purging = asyncio.create_task(purges.run())
     shipper = Shipper(runtime, journal)
     shipping = asyncio.create_task(shipper.run())
     server = EdgeServer(node)
     _tune_collector()
+    await purges.settled()
     await server.listen(me.address, me.port)
     runtime.ready = True
     log.info("%s serves %s:%d", me.name, me.address, me.port)
@@ -94,28 +77,19 @@ async def run(runtime: Runtime) -> None:
     await shipping
     await shipper.flush()
     with contextlib.suppress(OSError):
-        disk.save(store, runtime.folder / SNAPSHOT, time.time())
+        disk.save(store, runtime.folder / SNAPSHOT, time.time(), node.position)
+    purging.cancel()
 
 
-def _purge(node: Node, data: bytes) -> bytes:
-    """Does what an order on the bus says; the answer to it."""
+def _load(store: MemoryStore, path: Path) -> Position | None:
     try:
-        order = msgspec.json.decode(data, type=PurgeOrder)
-        purged = node.purge(order.host, order.path)
-    except msgspec.DecodeError as error:
-        log.error("a purge that cannot be read is ignored: %s", error)
-        purged = 0
-    return msgspec.json.encode(PurgeReply(node.me.name, purged))
-
-
-def _load(store: MemoryStore, path: Path) -> None:
-    try:
-        count, damaged = disk.load(path, store)
+        loaded = disk.load(path, store)
     except OSError as error:
         log.error("the cache's snapshot cannot be read, starting empty: %s", error)
-        return
-    if count or damaged:
-        log.info("the cache starts with %d responses (%d damaged)", count, damaged)
+        return None
+    if loaded.responses or loaded.damaged:
+        log.info("the cache starts with %d responses (%d damaged)", loaded.responses, loaded.damaged)
+    return loaded.position
 
 
 def _raise_file_limit() -> None:
@@ -133,6 +107,8 @@ def _tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
+
+
 
 
 async def _tell(runtime: Runtime, server: EdgeServer) -> None:
