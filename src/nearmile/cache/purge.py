@@ -67,6 +67,14 @@ class Position(Struct, frozen=True):
         return self.log == other.log and self.seq >= other.seq
 
 
+def believed(said: Position | None, mine: Position | None) -> bool:
+    """Whether a server uses the answer of another, which said how far it had come when it began to answer.
+
+    ``mine`` is how far the asking one had come when it asked. Who has not seen the log at all confirms nothing yet.
+    """
+    return mine is None or (said is not None and said.covers(mine))
+
+
 def write_position(position: Position) -> bytes:
     """As the field APPLIED has it."""
     return b"%d %b" % (position.seq, position.log.encode())

@@ -9,7 +9,7 @@ from nearmile.cache.directives import response_directives
 from nearmile.cache.entry import Entry, response_head
 from nearmile.cache.parts import joined, strong
 from nearmile.cache.policy import Storable, decide_store, stored_fields
-from nearmile.cache.purge import APPLIED, read_position
+from nearmile.cache.purge import APPLIED, believed, read_position
 from nearmile.cache.reuse import CONDITIONS, updated_by_304, usable_on_error, validators
 from nearmile.edge.client import Answer
 from nearmile.edge.fill import Verdict
@@ -108,7 +108,7 @@ class Fetch:
             try:
                 answer = await self._send(owner, self._head(stale, b"", True))
                 said = read_position(answer.fields.get(APPLIED))
-                if self.position is None or (said is not None and said.covers(self.position)):
+                if believed(said, self.position):
                     return answer
                 # It may not have purged yet what is purged here.
                 answer.close()
