@@ -18,7 +18,7 @@ from nearmile.http.body import (
 )
 from nearmile.http.fields import BadMessage, parse_fields
 from nearmile.http.head import parse_request, parse_response
-from nearmile.http.limits import CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX
+from nearmile.http.limits import CHUNK_LINE_BYTES_MAX, CHUNK_WASTE_BYTES_MAX, TRAILER_BYTES_MAX
 
 
 def decode(decoder: Decoder, pieces: list[bytes]) -> tuple[bytes, bytes]:
@@ -92,6 +92,12 @@ def test_extensions_and_trailers_are_dropped() -> None:
         b"0x1\r\n",
         b" 1\r\n",
         b"1 1\r\n",
+        b"1 \r\n",
+        b"1;\r\n",
+        b"1;=x\r\n",
+        b'1;x="\r\n',
+        b"1;x y\r\n",
+        b"1;%b\r\nA\r\n" % (b"x" * 200) * (2 * CHUNK_WASTE_BYTES_MAX // 200),
         b"1\n\r\n",
         b"1;\x00\r\n",
         b"1;a\nb\r\n",
@@ -112,6 +118,10 @@ def test_chunks_refused(wire: bytes) -> None:
         decode(ChunkedBody(), [wire])
     with pytest.raises(BadMessage):
         decode(ChunkedBody(), [wire[n : n + 1] for n in range(len(wire))])
+
+
+def test_tiny_chunks_that_came_together_are_joined() -> None:
+    assert ChunkedBody().feed(b"1\r\nA\r\n" * 1000)[0] == [b"A" * 1000]
 
 
 def test_ends_that_come_too_early() -> None:

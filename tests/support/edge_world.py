@@ -222,10 +222,10 @@ def config(trusted: tuple[str, ...] = (), edge: Edge | None = None) -> Config:
 
 @contextlib.asynccontextmanager
 async def world(
-    handler: Handler, servers: int = 1, trusted: tuple[str, ...] = (), edge: Edge | None = None
+    handler: "Handler | Origin", servers: int = 1, trusted: tuple[str, ...] = (), edge: Edge | None = None
 ) -> AsyncIterator[World]:
     """Edge servers that have sockets and clocks, but neither bus nor journal."""
-    origin = Origin(handler)
+    origin = handler if isinstance(handler, Origin) else Origin(handler)
     here = World(origin)
     loop = asyncio.get_running_loop()
     listener = await asyncio.start_server(origin.serve, ORIGIN_ADDRESS, PORT)

@@ -33,7 +33,7 @@ from nearmile.edge.peer import UpstreamError
 from nearmile.edge.reply import CHUNKED, Client, Reply
 from nearmile.edge.sites import Site
 from nearmile.http.body import LAST_CHUNK, encode_chunk
-from nearmile.http.fields import BadMessage
+from nearmile.http.fields import BadMessage, members
 from nearmile.http.head import Request, ResponseHead, write_fields
 from nearmile.reports.hit import Cache
 
@@ -84,7 +84,8 @@ class Exchange:
 
     def _refusal(self) -> tuple[int, str] | None:
         fields = self.request.fields
-        if b"upgrade" in fields.connection and fields.get(b"upgrade") is not None:
+        # Other protocols may be passed over (RFC 9110 section 7.8), and curl offers h2c with every request.
+        if b"upgrade" in fields.connection and b"websocket" in members(fields.get(b"upgrade") or b""):
             return 501, "protocol upgrades are not served here"
         if fields.length is not None and fields.length > limits.REQUEST_BODY_BYTES_MAX:
             return 413, "the body is too large"

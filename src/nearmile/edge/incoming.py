@@ -19,6 +19,7 @@ class Incoming:
         self._pieces: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._total_bytes = 0
+        self._noted_bytes = 0
         self._fault: BadMessage | None = None
 
     @property
@@ -47,6 +48,11 @@ class Incoming:
             self._fault, rest = error, b""
         self._news.fire()
         return rest
+
+    def moved(self) -> int:
+        """Bytes of the body that have come since this was last asked."""
+        moved_bytes, self._noted_bytes = self._total_bytes - self._noted_bytes, self._total_bytes
+        return moved_bytes
 
     async def read(self) -> AsyncIterator[list[bytes]]:
         """The body as it comes; raises BadMessage."""

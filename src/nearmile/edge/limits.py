@@ -11,6 +11,10 @@ HEAD_TIMEOUT_S = 20.0
 IDLE_TIMEOUT_S = 60.0
 # A client that takes nothing of a waiting response, or sends nothing of a body, for so long. nginx: 60 s.
 STALLED_TIMEOUT_S = 30.0
+# And no slower than so many bytes of a body, sent or taken, in a second on average of so many seconds in which the
+# client is waited for: a byte now and then is no progress. Apache's mod_reqtimeout: 500 bytes/s after 20 s.
+PACE_BYTES_PER_S_MIN = 500
+PACE_GRACE_S = 60.0
 # Bytes of requests that wait behind one being answered, then reading pauses. Browsers do not pipeline.
 PIPELINE_BYTES_MAX = 64 << 10
 # The largest request body passed on: what the largest CDN plans allow by default (Cloudflare: 100 MB to 500 MB).
@@ -18,7 +22,7 @@ REQUEST_BODY_BYTES_MAX = 512 << 20
 # Bytes of a request body that wait for the origin to take them.
 REQUEST_BUFFER_BYTES_MAX = 256 << 10
 # After a last response, a client that is still sending is heard out for so long, so that a reset does not reach it
-# before the response does. nginx's lingering_timeout is 5 s.
+# before the response does, in all. nginx's lingering_timeout is 5 s, but from byte to byte.
 LINGER_S = 2.0
 # At a stop, responses in flight get so long.
 DRAIN_S = 5.0

@@ -11,6 +11,8 @@ from nearmile.http.head import write_fields
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Framing is the receiver's own; the rest is answered or rewritten here.
 _REQUEST_DROPPED = frozenset((b"content-length", b"host", b"expect", b"x-forwarded-for", HOP))
+# Programs behind CGI, WSGI and their kin cannot tell "content_length" from "content-length".
+_DASHED = bytes(byte if chr(byte).isalnum() and byte < 128 else 0x2D for byte in range(256))
 _PAGE_FIELDS = b"content-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n"
 _RESPONSE_DROPPED = frozenset((b"content-length",))
 
@@ -28,7 +30,7 @@ def forwarded_request(
     ``dropped`` names more fields to leave out; ``hop`` marks the question to the owner of an object.
     """
     gone = connection_fields(pairs) | _REQUEST_DROPPED | dropped
-    kept = tuple(pair for pair in pairs if pair[0] not in gone)
+    kept = tuple(pair for pair in pairs if pair[0] not in gone and pair[0].translate(_DASHED) not in gone)
     ours = ((b"x-forwarded-for", forwarded_for), (b"via", b"1.1 " + name))
     return (*kept, *ours, (HOP, b"1")) if hop else (*kept, *ours)
 

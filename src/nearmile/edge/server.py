@@ -13,10 +13,12 @@ from typing import cast
 from nearmile.cache.entry import not_modified_head
 from nearmile.cache.reuse import not_modified
 from nearmile.edge import limits
+from nearmile.edge.backlog import Backlog
 from nearmile.edge.exchange import Exchange
 from nearmile.edge.incoming import Incoming
 from nearmile.edge.messages import page
 from nearmile.edge.node import Node
+from nearmile.edge.pace import Pace
 from nearmile.http.body import request_body
 from nearmile.http.fields import BadMessage, Fields
 from nearmile.http.head import parse_request
@@ -49,6 +51,8 @@ class Connection(asyncio.Protocol):
         # The transport's high-water mark is 0: it says "pause" whenever the kernel did not take all.
         self._full = False
         self._unsent_bytes = 0
+        self._backlog = Backlog()
+        self._pace = Pace()
         self._room: asyncio.Future[None] | None = None
         self._unrecorded: tuple[int, int, int, int, int, int] | None = None
 
@@ -76,11 +80,13 @@ class Connection(asyncio.Protocol):
         """Of asyncio."""
         if self._ready:
             self._serve(self._held + data if self._held else data)
+        elif self._lingering:
+            return
         elif self._body is not None and not self._body.done:
             self._quiet_sweeps = 0
             self._held += self._body.take(data)
             self._mind_reading()
-        elif not self._lingering:
+        else:
             self._held += data
             self._mind_reading()
 
@@ -92,7 +98,8 @@ class Connection(asyncio.Protocol):
         while at < whole:
             line_end = data.find(b"\r\n", at)
             # What is here is most often one request, with fields that came before: no need to look for their end.
-            end, fields = whole, known.get(data[line_end + 2 :])
+            # Behind the first it is: looking up all that is left each time would cost the square of a flood.
+            end, fields = whole, None if at else known.get(data[line_end + 2 :])
             if fields is None:
                 end = data.find(b"\r\n\r\n", at) + 4
                 fields = self._parse(data[line_end + 2 : end]) if 4 < end <= at + HEAD_BYTES_MAX else None
@@ -119,6 +126,7 @@ class Connection(asyncio.Protocol):
             place = node.visitors.place_of_trusted(self.peer, fields.pairs) if self.trusted else self._place
             node.counter.requests += 1
             if self._full:
+                self._backlog.written_bytes += size_bytes
                 self._unrecorded = (int(now_s * 1000), site.serial, place, status, HIT, size_bytes)
                 self._ready = False
                 break
@@ -132,6 +140,8 @@ class Connection(asyncio.Protocol):
 
     def _hold(self, data: bytes) -> None:
         """Keeps what waits: the beginning of a head, or requests behind a response on its way."""
+        if not self._held:
+            self._quiet_sweeps = 0  # a head's time begins, whatever was idle before
         self._held = data
         if len(data) > HEAD_BYTES_MAX and self._ready:
             self._refuse(BadMessage("the head of the request is too large", 431))
@@ -145,8 +155,8 @@ class Connection(asyncio.Protocol):
     def _begin(self, data: bytes) -> None:
         """Parses the request at the start of ``data`` strictly, and starts its exchange."""
         # RFC 9112 section 2.2: one empty line before a request is forgiven.
-        data = data.removeprefix(b"\r\n")
-        end = data.find(b"\r\n\r\n") + 4
+        start = 2 if data.startswith(b"\r\n") else 0
+        end = data.find(b"\r\n\r\n", start) + 4
         if end < 4:
             self._hold(data)
             return
@@ -154,13 +164,14 @@ class Connection(asyncio.Protocol):
         try:
             if end > HEAD_BYTES_MAX:
                 raise BadMessage("the head of the request is too large", 431)
-            line, _, lines = data[:end].partition(b"\r\n")
+            line, _, lines = data[start:end].partition(b"\r\n")
             request = parse_request(line, self.node.memo.parse(lines))
         except BadMessage as error:
             self._refuse(error)
             return
         loop = self.server.loop
         self._body = Incoming(request_body(request), loop.create_future, self._mind_reading)
+        self._pace = Pace()
         rest = data[end:]
         self._held = rest if self._body.done else self._body.take(rest)
         self._mind_reading()
@@ -203,16 +214,21 @@ class Connection(asyncio.Protocol):
         out = start + self.node.via + b"connection: close\r\n\r\n" + body
         self._transport.write(out)
         self.node.record(int(now_s * 1000), 0, self._place, error.status, ERROR, len(out), not self._full)
-        self._part()
+        self._linger()
 
     def _part(self) -> None:
-        """Ends our side; hears out a client still sending, since a reset would cost it the response
-        (RFC 9112 section 9.6)."""
-        self._ready, self._held = False, b""
-        if self._body is None or self._body.done:
+        """Ends the connection after its last response."""
+        if self.body_read:
+            self._ready, self._held = False, b""
             self._transport.close()
-            return
-        self._lingering = True
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Ends our side; hears out a client still sending, since a reset would cost it the response
+        (RFC 9112 section 9.6). What it sends is dropped, and earns it no more time."""
+        self._ready, self._held, self._lingering = False, b"", True
+        self._quiet_sweeps = 0
         self._transport.write_eof()
         self._mind_reading()
 
@@ -234,6 +250,7 @@ class Connection(asyncio.Protocol):
         size_bytes = sum(map(len, pieces))
         self._transport.writelines(pieces)
         self._quiet_sweeps = 0
+        self._backlog.written_bytes += size_bytes
         if not self._full:
             self.handed_bytes += size_bytes
             return
@@ -271,23 +288,27 @@ class Connection(asyncio.Protocol):
             self._go_on()
 
     def sweep(self) -> None:
-        """Called every SWEEP_S: ends what makes no progress."""
+        """Called every SWEEP_S: ends what makes no progress, or too little."""
         self._quiet_sweeps += 1
+        moved_bytes: int | None = None
         if self._full:
-            unsent_bytes = self._transport.get_write_buffer_size()
-            if unsent_bytes < self._unsent_bytes:
-                self._unsent_bytes, self._quiet_sweeps = unsent_bytes, 0
-            limit_s = limits.STALLED_TIMEOUT_S
+            self._unsent_bytes = self._transport.get_write_buffer_size()
+            moved_bytes, limit_s = self._backlog.moved(self._transport), limits.STALLED_TIMEOUT_S
         elif self._lingering:
             limit_s = limits.LINGER_S
         elif self._exchange is not None:
             if self.body_read or not self._reading:
                 # It waits for the origin, which has limits of its own.
                 self._quiet_sweeps = 0
+            elif self._body is not None:
+                moved_bytes = self._body.moved()
             limit_s = limits.STALLED_TIMEOUT_S
         else:
             limit_s = limits.HEAD_TIMEOUT_S if self._held else limits.IDLE_TIMEOUT_S
-        if self._quiet_sweeps * limits.SWEEP_S > limit_s:
+        if moved_bytes:
+            self._quiet_sweeps = 0
+        too_slow = moved_bytes is not None and self._pace.too_slow(moved_bytes)
+        if too_slow or self._quiet_sweeps * limits.SWEEP_S > limit_s:
             self._transport.abort()
 
     def turn_away(self) -> None:

@@ -4,12 +4,21 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from nearmile.http.fields import BadMessage, parse_pairs
+from nearmile.http.fields import TOKEN, BadMessage, parse_pairs
 from nearmile.http.head import Request, ResponseHead
-from nearmile.http.limits import CHUNK_LINE_BYTES_MAX, CHUNK_SIZE_DIGITS_MAX, TRAILER_BYTES_MAX
+from nearmile.http.limits import (
+    CHUNK_FREE_BYTES,
+    CHUNK_LINE_BYTES_MAX,
+    CHUNK_SIZE_DIGITS_MAX,
+    CHUNK_WASTE_BYTES_MAX,
+    TRAILER_BYTES_MAX,
+)
 
-# RFC 9112 section 7.1; extensions are allowed to be there and are ignored, but not bare CR, LF or other controls.
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]+)[ \t]*(;[\x09\x20-\x7e\x80-\xff]*)?")
+# RFC 9112 section 7.1.1; extensions are ignored, but must be what the grammar says: what a sloppier reader takes
+# for the line's end, or for a part of the size, is never passed over.
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
+_EXTENSION = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (TOKEN.pattern, TOKEN.pattern, _QUOTED)
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]+)(?:%b)*+" % _EXTENSION)
 LAST_CHUNK = b"0\r\n\r\n"
 Step = Callable[[bytes, int, list[bytes]], int | None]
 
@@ -74,6 +83,7 @@ class ChunkedBody:
         self._held = b""
         self._step: Step = self._size_line
         self._left = 0
+        self._waste_bytes = 0
         self._trailer_bytes = 0
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
@@ -85,7 +95,8 @@ class ChunkedBody:
             start = position
             position = self._step(data, start, pieces)
         self._held = b"" if self.done else data[start:]
-        return pieces, data[position:] if self.done else b""
+        # Joined, since a body of tiny chunks would otherwise weigh many times its bytes while it waits.
+        return [b"".join(pieces)] if len(pieces) > 1 else pieces, data[position:] if self.done else b""
 
     def end(self) -> bool:
         """See Decoder."""
@@ -101,6 +112,9 @@ class ChunkedBody:
         if match is None or len(match[1]) > CHUNK_SIZE_DIGITS_MAX:
             raise BadMessage("a malformed chunk size")
         self._left = int(match[1], 16)
+        self._waste_bytes = max(0, self._waste_bytes + len(line) - CHUNK_FREE_BYTES - self._left)
+        if self._waste_bytes > CHUNK_WASTE_BYTES_MAX:
+            raise BadMessage("a chunked body with more around it than in it")
         self._step = self._data if self._left else self._trailer
         return after
 

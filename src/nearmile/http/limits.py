@@ -12,6 +12,10 @@ TARGET_BYTES_MAX = 8_192
 METHOD_BYTES_MAX = 32
 # A chunk-size line: 16 hex digits and an extension nobody uses. More than this is an attack on memory.
 CHUNK_LINE_BYTES_MAX = 256
+# Extensions that outweigh the body by more than this are an attack on the processor (as in Go, CVE-2023-39326);
+# so much of each chunk's line is free.
+CHUNK_WASTE_BYTES_MAX = 16 << 10
+CHUNK_FREE_BYTES = 16
 # A chunk size above 2^53 is no honest body, and unsafe in any peer that counts in doubles.
 CHUNK_SIZE_DIGITS_MAX = 13
 # 19 digits could overflow a 64-bit integer in a peer; 18 digits are 10^18 bytes.
