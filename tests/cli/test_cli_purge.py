@@ -1,0 +1,61 @@
+"""What the arguments of `nearmile purge` ask for."""
+
+import pytest
+
+from nearmile.base.errors import WrongInput
+from nearmile.base.geography import Point
+from nearmile.cli.main import parser
+from nearmile.cli.purge import order_of
+from nearmile.config.layout import lay_out
+from nearmile.config.network import Nameserver, Network, Region, Site
+
+NETWORK = Network(
+    name="test",
+    zone="test.example",
+    regions={"a": Region(city="A")},
+    nameservers=tuple(Nameserver(tier=tier, city="A") for tier in ("top", "low")),
+)
+SITES = {
+    "shop": Site(hostnames=("shop.example", "www.shop.example"), origin="http://127.0.0.1:1", serial=7),
+    "blog": Site(hostnames=("blog.example",), origin="http://127.0.0.1:1", serial=8),
+}
+CONFIG = lay_out(NETWORK, SITES, {"A": Point(0, 0)}, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "serial", "kind", "values", "soft"),
+    [
+        ("http://shop.example", 7, "url", ("/",), False),
+        ("https://www.shop.example:8443/a?b=c#d", 7, "url", ("/a?b=c",), False),
+        ("http://blog.example/a --soft", 8, "url", ("/a",), True),
+        ("--prefix http://shop.example/a/", 7, "prefix", ("/a/",), False),
+        ("--host www.shop.example", 7, "all", (), False),
+        ("--site blog --all", 8, "all", (), False),
+        ("--site blog --tag a b,c", 8, "tag", ("a", "b", "c"), False),
+    ],
+)
+def test_orders(arguments: str, serial: int, kind: str, values: tuple[str, ...], soft: bool) -> None:
+    order = order_of(parser().parse_args(["purge", *arguments.split()]), CONFIG)
+    assert (order.serial, order.kind, order.values, order.soft) == (serial, kind, values, soft)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", "what is to be purged"),
+        ("--all", "what is to be purged"),
+        ("--site shop", "what is to be purged"),
+        ("--tag a", "what is to be purged"),
+        ("http://shop.example/ --host shop.example", "what is to be purged"),
+        ("--site shop --all --tag a", "what is to be purged"),
+        ("http://shop.example/ --site shop", "what is to be purged"),
+        ("ftp://shop.example/", "not a URL"),
+        ("http://elsewhere.example/", "blog.example"),
+        ("--host elsewhere.example", "blog.example"),
+        ("--site chop --all", "shop"),
+        ("--prefix http://shop.example/" + "x" * 9000, "at most"),
+    ],
+)
+def test_mistakes(arguments: str, words: str) -> None:
+    with pytest.raises(WrongInput, match=words):
+        order_of(parser().parse_args(["purge", *arguments.split()]), CONFIG)
