@@ -7,6 +7,7 @@ import pytest
 from nearmile.simulate import __main__ as command
 from nearmile.simulate import checks
 from nearmile.simulate.outages import Outages
+from nearmile.simulate.purges import Purges
 
 
 def test_a_short_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -15,6 +16,14 @@ def test_a_short_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     said = capsys.readouterr().out
     assert "dead servers named: 0 violations" in said
     assert "trace " in said
+
+
+def test_the_second_scenario(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["simulate", "--scenario", "purges", "--minutes", "0.2"])
+    assert command.main() == 0
+    assert "stale after a confirmed purge: 0 violations" in capsys.readouterr().out
+    monkeypatch.setattr(Purges, "check", lambda self: checks.Found(["something"], 1))
+    assert command.main() == 1
 
 
 def test_violations_are_an_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

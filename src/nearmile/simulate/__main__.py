@@ -1,4 +1,4 @@
-"""``python -m nearmile.simulate --seed N``: one run of the first scenario, its figures and its hash."""
+"""``python -m nearmile.simulate --seed N``: one run of a scenario, its figures and its hash."""
 
 import argparse
 import sys
@@ -8,19 +8,27 @@ from rich.progress import Progress
 
 from nearmile.simulate import checks
 from nearmile.simulate.outages import QUIET_S, Outages, Scale
+from nearmile.simulate.purges import Purges
+from nearmile.simulate.purges import Scale as PurgesScale
 
 
 def main() -> int:
     """Exit code 0 where every check held, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m nearmile.simulate",
-        description="200 servers in 50 regions under random crashes and partitions, in virtual time.",
+        description="Servers under random crashes and partitions, in virtual time.",
     )
     parser.add_argument(
         "--seed", type=int, default=1, help="the run; the same seed gives the same run (default 1)"
     )
     parser.add_argument("--minutes", type=float, default=60.0, help="virtual minutes of faults (default 60)")
+    scenarios = (
+        "outages: 200 servers in 50 regions keep their users (default); purges: 12 caches forget what they must"
+    )
+    parser.add_argument("--scenario", choices=("outages", "purges"), default="outages", help=scenarios)
     options = parser.parse_args()
+    if options.scenario == "purges":
+        return _purges(options.seed, 60 * options.minutes)
     run = Outages(options.seed, Scale())
     for_s = 60 * options.minutes
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -42,6 +50,19 @@ def main() -> int:
             out.print(line)
     out.print(f"trace {run.world.clock.digest()}")
     return 1 if any(result.violations for result in found.values()) else 0
+
+
+def _purges(seed: int, for_s: float) -> int:
+    """The second scenario."""
+    run = Purges(seed, PurgesScale())
+    run.run(for_s)
+    found = run.check()
+    out = Console(highlight=False, soft_wrap=True)
+    out.print(f"seed {seed}: {run.orders} orders, {len(run.confirmed)} changes of objects confirmed everywhere")
+    for line in checks.told("stale after a confirmed purge", found):
+        out.print(line)
+    out.print(f"trace {run.world.clock.digest()}")
+    return 1 if found.violations else 0
 
 
 if __name__ == "__main__":
