@@ -5,8 +5,9 @@ appends Age and what else is new. The fields are not kept beside it (a tuple of 
 kilobytes); where they are needed, on validation, they are read back from it.
 """
 
+from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import final
+from typing import Protocol, final
 
 from msgspec.structs import replace
 
@@ -21,6 +22,20 @@ _NOT_MODIFIED_FIELDS = frozenset((b"cache-control", b"content-location", b"date"
 _OF_BODY = frozenset((b"content-length", b"content-range"))
 
 
+class Damaged(Exception):
+    """A body that is not in memory cannot be read, or is not what was stored."""
+
+
+class Elsewhere(Protocol):
+    """A body that is not in memory."""
+
+    length: int
+
+    def pieces(self, start: int, end: int) -> AsyncIterator[bytes]:
+        """The bytes from ``start`` to before ``end``, verified. Raises Damaged."""
+        ...
+
+
 @final
 class Entry:
     """One stored response. Everybody but the store and its eviction policy only reads."""
@@ -28,6 +43,7 @@ class Entry:
     __slots__ = (
         "body",
         "clean",
+        "elsewhere",
         "fresh_until_s",
         "head",
         "kept",
@@ -51,6 +67,8 @@ class Entry:
         """A request without Cache-Control may be served until then without asking anything else."""
         self.head = head
         self.body = body
+        self.elsewhere: Elsewhere | None = None
+        """Where the body is, of an entry that is not in the memory store; ``body`` is empty then."""
         self.size_bytes = size_bytes
         self.clean = 0
         """The store's: the mark at which it was last found not to be purged."""
@@ -60,6 +78,16 @@ class Entry:
         """In the policy's main queue."""
         self.newer: Entry | None = None
         self.older: Entry | None = None
+
+    @property
+    def body_bytes(self) -> int:
+        """The length of the body, wherever it is."""
+        return len(self.body) if self.elsewhere is None else self.elsewhere.length
+
+    async def whole(self) -> bytes:
+        """The body. Raises Damaged."""
+        away = self.elsewhere
+        return self.body if away is None else b"".join([piece async for piece in away.pieces(0, away.length)])
 
     def fields(self) -> Fields:
         """The stored fields, and the tags, which are not sent to clients."""

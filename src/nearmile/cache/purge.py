@@ -14,6 +14,7 @@ carried it out too, or from the origin.
 
 from bisect import bisect_right
 from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import Literal
 
@@ -136,6 +137,10 @@ def tag_fields(tags: tuple[bytes, ...]) -> Fields:
     return ((b"surrogate-key", b" ".join(tags)),) if tags else ()
 
 
+KnownMark = tuple[bytes, int, int, float]
+"""A mark, the generations of its last hard and its last soft making (0: never), and what the soft one said."""
+
+
 class _Mark:
     """When it was last made, hard and soft; 0 is never."""
 
@@ -161,6 +166,19 @@ class Marks:
 
     def __len__(self) -> int:
         return len(self._marks)
+
+    def __iter__(self) -> Iterator[KnownMark]:
+        """What ``resume`` takes, oldest first."""
+        for name, mark in self._marks.items():
+            yield name, mark.hard, mark.soft, mark.soft_at_s
+
+    def resume(self, known: Iterable[KnownMark], generation: int, forgotten: int) -> None:
+        """Goes on where others ended."""
+        for name, hard, soft, soft_at_s in known:
+            self.add(name)
+            mark = self._marks[name]
+            mark.hard, mark.soft, mark.soft_at_s = hard, soft, soft_at_s
+        self.generation, self.forgotten = generation, forgotten
 
     def add(self, mark: bytes, soft_at_s: float | None = None) -> None:
         """Makes a mark: hard, or soft at that time."""

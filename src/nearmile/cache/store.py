@@ -10,14 +10,14 @@ it is asked for, or by a slow ``sweep`` of the whole store, which gives back the
 
 from collections.abc import Iterator
 from math import inf
-from typing import final
+from typing import Protocol, final
 
 from nearmile.cache.directives import Fields
 from nearmile.cache.entry import Entry
 from nearmile.cache.eviction import Eviction, S3Fifo
 from nearmile.cache.key import variant_key
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable
-from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Marks, Order, key_of, marks_of
+from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Marks, Order, Position, key_of, marks_of
 
 # Measured with tracemalloc (CPython 3.11, 64 bits): 580 to 605 bytes for the entry, its terms and validators, the
 # headers of its byte strings and its place in the dictionary, and 90 for a ghost of the eviction policy; 390 more
@@ -31,6 +31,47 @@ TAG_OVERHEAD_BYTES = 41
 # When half of the marks are taken, each new one has so many objects swept: a pass over a million ends in time, and
 # takes less than a millisecond at a time.
 SWEEP_SLICE = 256
+
+
+# What is larger than this share of the memory is kept on disk alone, if there is one: it would push out hundreds.
+LARGE_SHARE = 1 / 32
+
+
+class Below(Protocol):
+    """A larger and slower store that is told of all that happens in this one."""
+
+    @property
+    def working(self) -> bool:
+        """Whether it takes what it is given."""
+        ...
+
+    def vary(self, key: bytes) -> tuple[bytes, ...]:
+        """As this store's; it may know of more variants."""
+        ...
+
+    async def find(self, key: bytes, fields: Fields) -> Entry | None:
+        """The response stored for this object and these request fields; taken into memory, if it is not large."""
+        ...
+
+    def put(self, entry: Entry, names: tuple[bytes, ...], in_memory: bool) -> None:
+        """A new response has come, in place of another; ``in_memory`` it is here too."""
+        ...
+
+    def left(self, entry: Entry) -> None:
+        """It was evicted here."""
+        ...
+
+    def delete(self, entry: Entry) -> None:
+        """It is to be forgotten."""
+        ...
+
+    def mark(self, mark: bytes, soft_at_s: float | None) -> int:
+        """As this store's."""
+        ...
+
+    def reached(self, position: Position) -> None:
+        """All orders up to there have been given to ``mark``."""
+        ...
 
 
 @final
@@ -52,11 +93,18 @@ class MemoryStore:
         self.used_bytes = 0
         self._objects: dict[bytes, Entry | _Variants] = {}
         self._eviction = S3Fifo() if eviction is None else eviction
+        self.below: Below | None = None
         self._marks = Marks()
         # The generation of the latest mark that may concern many, of the one that the last pass of the sweep began
         # at, and of the one that this pass did; and what it has not looked at.
         self._broad = self._swept = self._sweeping = 0
         self._unswept: list[bytes] = []
+
+    @property
+    def entry_bytes_max(self) -> int:
+        """The largest response that is kept here, with its overhead."""
+        below = self.below is not None and self.below.working
+        return int(self.capacity_bytes * LARGE_SHARE) if below else self.capacity_bytes
 
     @property
     def generation(self) -> int:
@@ -73,18 +121,29 @@ class MemoryStore:
         found.visited = True
         return found
 
+    async def find(self, key: bytes, fields: Fields) -> Entry | None:
+        """As ``get``, and looks below for what is not here."""
+        entry = self.get(key, fields)
+        return entry if entry is not None or self.below is None else await self.below.find(key, fields)
+
     def put(
         self, key: bytes, fields: Fields, kept: Storable, head: bytes, body: bytes, started_generation: int
     ) -> Entry | None:
         """Stores a response in place of the one for the same object and request ``fields``, evicting others.
 
         None if it was purged since ``started_generation``, or is larger than the store: nothing is stored then.
+        What is large is given to the store below alone.
         """
         if self.purged_since(key, started_generation, kept.tags):
             return None
         names = self._names(key, kept.vary)
         variant = variant_key(names, fields) if names else b""
-        return self.restore(key, names, variant, kept, head, body)
+        entry, below = self.restore(key, names, variant, kept, head, body), self.below
+        if below is not None:
+            stored = Entry(key, variant, kept, head, body, 0) if entry is None else entry
+            below.put(stored, names, entry is not None)
+            return stored
+        return entry
 
     def restore(
         self, key: bytes, names: tuple[bytes, ...], variant: bytes, kept: Storable, head: bytes, body: bytes
@@ -96,10 +155,13 @@ class MemoryStore:
         overhead_bytes = OBJECT_OVERHEAD_BYTES + (VARIANT_OVERHEAD_BYTES if names else 0)
         tags_bytes = sum(map(len, kept.tags)) + len(kept.tags) * TAG_OVERHEAD_BYTES if kept.tags else 0
         size_bytes = len(key) + len(head) + len(body) + tags_bytes + overhead_bytes
-        if size_bytes > self.capacity_bytes:
+        if size_bytes > self.entry_bytes_max:
             return None
         while self.used_bytes + size_bytes > self.capacity_bytes:
-            self._remove(self._eviction.victim())
+            victim = self._eviction.victim()
+            self._remove(victim)
+            if self.below is not None:
+                self.below.left(victim)
         entry = Entry(key, variant, kept, head, body, size_bytes)
         entry.clean = self._broad
         if names:
@@ -117,6 +179,8 @@ class MemoryStore:
         """Forgets one response, if it is still the stored one; fills under way are not concerned."""
         if any(found is entry for found in self._stored(entry.key)):
             self._remove(entry)
+            if self.below is not None:
+                self.below.delete(entry)
 
     def purge(self, order: Order, now_s: float) -> int:
         """Carries out an order; returns how many responses of single objects it concerned.
@@ -138,16 +202,21 @@ class MemoryStore:
             while self._marks.oldest() > self._swept and self.sweep(SWEEP_SLICE):
                 pass
             self._marks.drop_oldest()
-        key = key_of(mark)
+        key, below = key_of(mark), 0 if self.below is None else self.below.mark(mark, soft_at_s)
         if key is None:
             self._broad = self.generation
             return 0
         if soft_at_s is None:
-            return self._drop(key)
+            return max(self._drop(key), below)
         stored = self._stored(key)
         for entry in stored:
             entry.expire(soft_at_s)
-        return len(stored)
+        return max(len(stored), below)
+
+    def reached(self, position: Position) -> None:
+        """All orders up to there have been carried out: what is below must know, if it outlives this store."""
+        if self.below is not None:
+            self.below.reached(position)
 
     def purged_since(self, key: bytes, generation: int, tags: tuple[bytes, ...]) -> bool:
         """Whether a response with that key and those tags was purged, or may have been, since that generation."""
@@ -180,6 +249,8 @@ class MemoryStore:
     def vary(self, key: bytes) -> tuple[bytes, ...]:
         """The names of the request fields that tell this object's variants apart; empty if it has none."""
         found = self._objects.get(key)
+        if found is None and self.below is not None:
+            return self.below.vary(key)
         return found.names if type(found) is _Variants else ()
 
     def _names(self, key: bytes, vary: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -1,0 +1,243 @@
+"""The files of the disk tier: segments of records, and the diary. Everything here blocks.
+
+Nothing is synced before the end: what was written is the kernel's, and survives the process. A crash of the
+machine is another matter: then the kernel may have kept any of it. The diary names the run of the machine, and
+whatever is there is deleted when that is over and nobody closed.
+"""
+
+import contextlib
+import mmap
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from nearmile.cache.purge import Marks, Position
+from nearmile.cache.tier.index import Copy, Index, Kill, Place, Unlink
+from nearmile.cache.tier.orders import read_diary
+from nearmile.cache.tier.record import (
+    DEAD,
+    HEADER_BYTES,
+    PIECE_BYTES,
+    Header,
+    Lead,
+    is_alive,
+    read_header,
+    read_lead,
+    write_lead,
+)
+
+DIARY, SUFFIX = "diary", ".segment"
+# Read at once; almost every head fits in.
+GUESSED_LEAD_BYTES = 4 << 10
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Write(NamedTuple):
+    """Write a record. ``lead`` is what it says of itself."""
+
+    place: Place
+    lead: Lead
+    meta: bytes
+    body: bytes
+
+
+class Tell(NamedTuple):
+    """Write into the diary, or begin it ``anew``."""
+
+    data: bytes
+    anew: bool
+
+
+class Sync(NamedTuple):
+    """Bring everything to the disk itself, then write this into the diary."""
+
+    data: bytes
+
+
+Job = Write | Copy | Kill | Unlink | Tell | Sync
+
+
+class File:
+    """An open file, closed when the last who uses it is done, in whatever thread."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):
+            os.close(self.fd)
+
+
+class Loaded(NamedTuple):
+    """A record from disk, verified: ``body`` is all of it, or its first piece."""
+
+    lead: Lead
+    body: bytes
+    file: File
+    body_at: int
+    """Where in the file the body begins."""
+
+
+class Files:
+    """One folder's. One thread at a time may call ``do``; reading is free to all."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._segments: dict[int, File] = {}
+        self._diary: File | None = None
+        try:
+            self.boot = _BOOT.read_text().strip()
+        except OSError:
+            self.boot = ""
+
+    def open(self, index: Index) -> tuple[Position | None, Marks, int]:
+        """Fills the index; returns what the diary says, and the highest generation of a record."""
+        try:
+            known = read_diary((self._folder / DIARY).read_bytes(), self.boot)
+        except FileNotFoundError:
+            known = None
+        if known is None:
+            self.wipe()
+            return None, Marks(), 0
+        newest = 0
+        for path in sorted(self._folder.glob("*" + SUFFIX)):
+            number = int(path.stem, 16)
+            file = self._segments[number] = File(path)
+            length = os.fstat(file.fd).st_size
+            index.adopt(number, length)
+            if length:
+                with mmap.mmap(file.fd, 0, access=mmap.ACCESS_READ) as data:
+                    newest = max(newest, _index_segment(index, number, data))
+        index.fit()
+        return *known, newest
+
+    def wipe(self) -> None:
+        """Deletes everything."""
+        for path in (self._folder / DIARY, *self._folder.glob("*" + SUFFIX)):
+            path.unlink(missing_ok=True)
+
+    def do(self, job: Job) -> None:
+        """Carries out a job. Raises OSError."""
+        match job:
+            case Write(place, lead, meta, body):
+                buffers = [write_lead(lead.header, meta, body), body]
+                _write(self._file(place.segment), place.offset, buffers)
+            case Copy(source, target):
+                data = _read(self._file(source.segment), source.offset, source.length)
+                _write(self._file(target.segment), target.offset, [data])
+            case Kill(place):
+                file = self._file(place.segment)
+                # A record whose writing failed may not be there; its place may have no room on the disk.
+                if os.fstat(file.fd).st_size > place.offset:
+                    _write(file, place.offset, [DEAD])
+            case Unlink(number):
+                self._segments.pop(number, None)
+                self._path(number).unlink(missing_ok=True)
+            case Tell(data, anew):
+                self._tell(data, anew)
+            case Sync(data):
+                for file in self._segments.values():
+                    os.fdatasync(file.fd)
+                self._tell(data, False)
+                if self._diary is not None:
+                    os.fdatasync(self._diary.fd)
+
+    def distrust(self) -> None:
+        """Something could not be forgotten on disk: the next start is to be an empty one. Raises OSError."""
+        self._diary = None
+        (self._folder / DIARY).unlink(missing_ok=True)
+
+    def load(self, place: Place, whole_bytes_max: int) -> Loaded | None:
+        """A record; None where it is not what was written. Raises OSError."""
+        file = self._segments.get(place.segment)
+        if file is None:
+            return None
+        guess = place.length if place.length <= whole_bytes_max else GUESSED_LEAD_BYTES
+        data = os.pread(file.fd, guess, place.offset)
+        header = read_header(data)
+        if header is None or header.record_bytes != place.length:
+            return None
+        if len(data) < header.lead_bytes:
+            data = os.pread(file.fd, header.lead_bytes, place.offset)
+        lead = read_lead(data)
+        if lead is None:
+            return None
+        if guess == place.length:
+            body = data[header.lead_bytes :]
+            view = memoryview(body)
+            pieces = [view[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)]
+            sound = len(body) == header.body_bytes and all(map(lead.fits, range(len(pieces)), pieces))
+            return Loaded(lead, body, file, place.offset + header.lead_bytes) if sound else None
+        found = Loaded(lead, b"", file, place.offset + header.lead_bytes)
+        piece = load_piece(found, 0)
+        return None if piece is None else found._replace(body=piece)
+
+    def _file(self, number: int) -> File:
+        file = self._segments.get(number)
+        if file is None:
+            file = self._segments[number] = File(self._path(number))
+        return file
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:010x}{SUFFIX}"
+
+    def _tell(self, data: bytes, anew: bool) -> None:
+        path = self._folder / DIARY
+        if anew:
+            new = path.with_suffix(".new")
+            new.unlink(missing_ok=True)
+            self._diary = File(new)
+        if self._diary is not None:
+            _write(self._diary, os.fstat(self._diary.fd).st_size, [data])
+        if anew:
+            new.replace(path)
+
+
+def load_piece(record: Loaded, number: int) -> bytes | None:
+    """A piece of a record's body, verified; None where it is damaged. Raises OSError."""
+    at = number * PIECE_BYTES
+    length = min(PIECE_BYTES, record.lead.header.body_bytes - at)
+    data = os.pread(record.file.fd, length, record.body_at + at)
+    return data if record.lead.fits(number, data) else None
+
+
+def _index_segment(index: Index, number: int, data: mmap.mmap) -> int:
+    """All records of a segment; what is behind a damage is lost, since a body may look like records."""
+    offset, newest = 0, 0
+    while (header := read_header(data[offset : offset + HEADER_BYTES])) is not None:
+        length = header.record_bytes
+        if offset + length > len(data):
+            break
+        if is_alive(data[offset : offset + len(DEAD)]):
+            newest = max(newest, header.generation)
+            fields = _fields(data, offset, header)
+            if fields is not None:
+                index.load(header.object_name, header.name, fields, Place(number, offset, length))
+        offset += length
+    return newest
+
+
+def _fields(data: mmap.mmap, offset: int, header: Header) -> tuple[bytes, ...] | None:
+    """The request fields that a record's variant is of; None where that cannot be read."""
+    if header.name == header.object_name:
+        return ()
+    lead = read_lead(data[offset : offset + header.lead_bytes])
+    return None if lead is None else lead.meta.names
+
+
+def _read(file: File, offset: int, length: int) -> bytes:
+    data = os.pread(file.fd, length, offset)
+    if len(data) != length:
+        raise OSError("a segment is shorter than what was written")
+    return data
+
+
+def _write(file: File, offset: int, buffers: list[bytes]) -> None:
+    written = os.pwritev(file.fd, buffers, offset)
+    if written < sum(map(len, buffers)):
+        data = b"".join(buffers)
+        while written < len(data):
+            written += os.pwrite(file.fd, data[written:], offset + written)

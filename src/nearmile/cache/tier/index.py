@@ -1,0 +1,318 @@
+"""Where each record is on disk, where the next one goes, and which segments make room.
+
+    new -> young segments -> hit, or still in memory? -> main segments -> hit, or in memory? -> main again
+                          \\-> gone                                      \\-> gone
+
+Records are appended to segments, files that are never overwritten, and segments go in the order in which they were
+begun. That is S3-FIFO (Yang et al., SOSP 2023) by segments: who goes unasked for from the young ones is remembered
+in a Bloom filter, and on a return begins in the main ones. A young segment that is deleted within half a minute
+was never written by the kernel at all: objects asked for once cost a busy disk next to nothing.
+
+Everything is decided here and nothing done: methods leave ``commands``, to be carried out in their order. Whatever
+leaves the index is killed on disk by a command of its own before anything that follows from its going; so what is
+alive on disk is in the index, at every moment in the sequence of commands.
+
+An object costs about 180 bytes of memory: two numbers of 32 and 48 bytes, their place in a dictionary, and 8 bytes
+in the list of its segment.
+"""
+
+from array import array
+from collections import deque
+from typing import NamedTuple
+
+from nearmile.cache.tier.record import RECORD_BYTES_MAX
+from nearmile.cache.tier.seen import Seen
+
+# So many segments, so that one that makes room is a small part; but files of a size that a file system likes.
+SEGMENTS = 64
+SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 16 << 10, 64 << 20
+YOUNG_SHARE = 0.1  # the paper's
+# Room is made before it is needed, a few records for each that comes: no segment is gone through at once.
+STEPS = 8
+SPARE_SEGMENTS = 2
+# Of what a segment frees, no more than this goes to records that stay: the disk is written at most four times.
+KEPT_SHARE = 0.75
+# No record takes more of the main segments than that.
+RECORD_SHARE = 0.25
+# What a record is guessed to have, for the size of the Bloom filters.
+GUESSED_RECORD_BYTES = 8 << 10
+# Also the bound in memory.
+VARIANTS_MAX = 64
+
+IN_MEMORY, HIT = 1, 2
+
+
+class Place(NamedTuple):
+    """A record's."""
+
+    segment: int
+    offset: int
+    length: int
+
+
+class Copy(NamedTuple):
+    """Write the record at ``source`` to ``target`` as well."""
+
+    source: Place
+    target: Place
+
+
+class Kill(NamedTuple):
+    """This record must not be used any more, whatever happens."""
+
+    place: Place
+
+
+class Unlink(NamedTuple):
+    """Delete a segment."""
+
+    segment: int
+
+
+Command = Copy | Kill | Unlink
+
+
+class _Segment:
+    """A file: its number, its size, and the names of its records in their order."""
+
+    __slots__ = ("length", "names", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number, self.length = number, 0
+        self.names = array("Q")
+
+
+class _Area:
+    """Segments that go in the order in which they came; only the newest is appended to, if it is open."""
+
+    def __init__(self, main: bool) -> None:
+        self.main = main
+        self.segments: deque[_Segment] = deque()
+        self.open: _Segment | None = None
+        self.used_bytes = 0
+        self.checked = 0
+        """How many records of the oldest segment have been gone through."""
+        self.credit_bytes = 0.0
+        """What may be kept of those that are gone through."""
+
+
+class _Varied:
+    """An object's variants: by which fields, and the names of their records."""
+
+    __slots__ = ("fields", "names")
+
+    def __init__(self, fields: tuple[bytes, ...]) -> None:
+        self.fields = fields
+        self.names: dict[int, None] = {}
+
+
+class Index:
+    """At most ``capacity_bytes`` in all segments together."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self.segment_bytes = min(max(capacity_bytes // SEGMENTS, SEGMENT_BYTES_MIN), SEGMENT_BYTES_MAX)
+        self._capacity_bytes = capacity_bytes
+        self._early_bytes = capacity_bytes - SPARE_SEGMENTS * self.segment_bytes
+        self._young_bytes = int(capacity_bytes * YOUNG_SHARE)
+        self._young, self._main = _Area(False), _Area(True)
+        self.record_bytes_max = min(int(capacity_bytes * RECORD_SHARE), RECORD_BYTES_MAX)
+        self.commands: list[Command] = []
+        self.copied_bytes = self.settled_bytes = 0
+        """Written again, and written to main segments at all."""
+        self._places: dict[int, int] = {}
+        self._varied: dict[int, _Varied] = {}
+        self._object_of: dict[int, int] = {}
+        self._gone = Seen(capacity_bytes // GUESSED_RECORD_BYTES)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def used_bytes(self) -> int:
+        """The sum of the segments' sizes."""
+        return self._young.used_bytes + self._main.used_bytes
+
+    def fields(self, object_name: int) -> tuple[bytes, ...]:
+        """The request fields that tell this object's variants apart; empty if it has none."""
+        varied = self._varied.get(object_name)
+        return () if varied is None else varied.fields
+
+    def count(self, object_name: int) -> int:
+        """How many records of an object there are."""
+        varied = self._varied.get(object_name)
+        return (object_name in self._places) if varied is None else len(varied.names)
+
+    def place(self, name: int) -> Place | None:
+        """Where the record of that name is."""
+        packed = self._places.get(name)
+        return None if packed is None else _place(packed)
+
+    def put(
+        self, object_name: int, name: int, fields: tuple[bytes, ...], length: int, in_memory: bool
+    ) -> Place | None:
+        """A place for a new record, instead of the old one; None where it is too large."""
+        self.make_way(object_name, name, fields)
+        if length > self.record_bytes_max:
+            return None
+        self._make_room(length)
+        area = self._main if name in self._gone else self._young
+        place = self._append(area, name, length, IN_MEMORY if in_memory else 0)
+        self._vary(object_name, name, fields)
+        return place
+
+    def make_way(self, object_name: int, name: int, fields: tuple[bytes, ...]) -> None:
+        """Forgets what a new record of that name, told apart by those fields, takes the place of."""
+        if self.fields(object_name) != fields:
+            self.remove_object(object_name)
+        self.remove(name)
+
+    def hit(self, name: int, in_memory: bool) -> None:
+        """It was found, and perhaps taken into memory."""
+        if name in self._places:
+            self._places[name] |= HIT | (IN_MEMORY if in_memory else 0)
+
+    def left(self, name: int, hit: bool) -> None:
+        """It is no longer in memory, and was asked for there or not."""
+        if name in self._places:
+            self._places[name] = self._places[name] & ~IN_MEMORY | (HIT if hit else 0)
+
+    def remove(self, name: int) -> bool:
+        """Forgets one record; returns whether there was one."""
+        packed = self._places.pop(name, None)
+        if packed is None:
+            return False
+        self.commands.append(Kill(_place(packed)))
+        object_name = self._object_of.pop(name, None)
+        if object_name is not None:
+            varied = self._varied[object_name]
+            del varied.names[name]
+            if not varied.names:
+                del self._varied[object_name]
+        return True
+
+    def remove_object(self, object_name: int) -> int:
+        """Forgets an object with all its variants; returns how many records there were."""
+        varied = self._varied.get(object_name)
+        names = [object_name] if varied is None else list(varied.names)
+        return sum(map(self.remove, names))
+
+    def take_commands(self) -> list[Command]:
+        """What is to be done, in this order; once."""
+        commands, self.commands = self.commands, []
+        return commands
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        for area in (self._young, self._main):
+            self.commands += (Unlink(segment.number) for segment in area.segments)
+            area.segments.clear()
+            area.open, area.used_bytes, area.checked = None, 0, 0
+        for known in (self._places, self._varied, self._object_of):
+            known.clear()
+
+    def seal(self) -> None:
+        """Appends no more to what is open: there may be holes in it now."""
+        self._young.open = self._main.open = None
+
+    def adopt(self, number: int, length: int) -> None:
+        """A segment was found on disk, the next in order; its records follow."""
+        area = self._main if number & 1 else self._young
+        segment = _Segment(number)
+        segment.length = length
+        area.segments.append(segment)
+        area.used_bytes += length
+        self._count = max(self._count, (number >> 1) + 1)
+
+    def load(self, object_name: int, name: int, fields: tuple[bytes, ...], place: Place) -> None:
+        """A record was found in the segment adopted last; another of its name was copied here or there."""
+        self.make_way(object_name, name, fields)
+        area = self._main if place.segment & 1 else self._young
+        area.segments[-1].names.append(name)
+        self._places[name] = _pack(place, 0)
+        self._vary(object_name, name, fields)
+
+    def fit(self) -> None:
+        """Makes the room that a smaller disk asks for, after all has been loaded."""
+        while self.used_bytes > self._capacity_bytes:
+            self._step()
+
+    def _vary(self, object_name: int, name: int, fields: tuple[bytes, ...]) -> None:
+        if not fields:
+            return
+        varied = self._varied.get(object_name)
+        if varied is None:
+            varied = self._varied[object_name] = _Varied(fields)
+        elif len(varied.names) >= VARIANTS_MAX:
+            self.remove(next(iter(varied.names)))
+        varied.names[name] = None
+        self._object_of[name] = object_name
+
+    def _make_room(self, length: int) -> None:
+        steps = STEPS
+        while (used := self.used_bytes) and (
+            used + length > self._capacity_bytes or (steps > 0 and used + length > self._early_bytes)
+        ):
+            self._step()
+            steps -= 1
+
+    def _append(self, area: _Area, name: int, length: int, flags: int) -> Place:
+        segment = area.open
+        if segment is None or segment.length + length > self.segment_bytes:
+            segment = area.open = _Segment(self._count << 1 | area.main)
+            self._count += 1
+            area.segments.append(segment)
+        place = Place(segment.number, segment.length, length)
+        segment.length += length
+        segment.names.append(name)
+        area.used_bytes += length
+        self.settled_bytes += length if area.main else 0
+        self._places[name] = _pack(place, flags)
+        return place
+
+    def _step(self) -> None:
+        """Goes through one more record of the segment whose turn it is; deletes that after its last."""
+        young, main = self._young, self._main
+        area = young if young.used_bytes > self._young_bytes or not main.segments else main
+        segment = area.segments[0]
+        if segment is area.open:
+            area.open = None
+        if area.checked == 0:
+            most = KEPT_SHARE * max(segment.length, self.segment_bytes)
+            area.credit_bytes = min(area.credit_bytes + KEPT_SHARE * segment.length, 2 * most)
+        if area.checked < len(segment.names):
+            name = segment.names[area.checked]
+            area.checked += 1
+            packed = self._places.get(name)
+            if packed is not None and _place(packed).segment == segment.number:
+                self._judge(area, name, packed)
+            return
+        area.segments.popleft()
+        area.used_bytes -= segment.length
+        area.checked = 0
+        self.commands.append(Unlink(segment.number))
+
+    def _judge(self, area: _Area, name: int, packed: int) -> None:
+        """A record's turn has come: it stays, somewhere else, or goes."""
+        source, flags = _place(packed), packed & (IN_MEMORY | HIT)
+        stays = flags and source.length <= self._capacity_bytes - self.used_bytes
+        if stays and area.main:
+            stays = area.credit_bytes >= source.length
+            area.credit_bytes -= source.length if stays else 0
+        if stays:
+            target = self._append(self._main, name, source.length, flags & IN_MEMORY)
+            self.copied_bytes += source.length
+            self.commands += (Copy(source, target), Kill(source))
+            return
+        if not area.main:
+            self._gone.add(name)
+        self.remove(name)
+
+
+def _pack(place: Place, flags: int) -> int:
+    return ((place.segment << 32 | place.offset) << 32 | place.length) << 2 | flags
+
+
+def _place(packed: int) -> Place:
+    length, where = packed >> 2 & 0xFFFFFFFF, packed >> 34
+    return Place(where >> 32, where & 0xFFFFFFFF, length)

@@ -1,0 +1,359 @@
+"""The store on disk, under the one in memory: the event loop decides and asks, threads read and write.
+
+    put, mark, left -> Index -> commands -> queue -> one writer thread -> files
+    find -> Index -> a reader thread -> verified? purged meanwhile? -> memory, or a body in pieces
+
+Commands are carried out in their order, so the index is ahead of the files by the queue and no more. A disk that
+fails to write rests for a while, and memory does what it can alone; one that fails to forget begins empty at the
+next start. No request fails.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import inf
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from nearmile.cache.directives import Fields
+from nearmile.cache.entry import Damaged, Entry
+from nearmile.cache.key import variant_key
+from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Position, key_of
+from nearmile.cache.store import MemoryStore
+from nearmile.cache.tier.disk import Files, Job, Loaded, Sync, Tell, Write, load_piece
+from nearmile.cache.tier.index import Copy, Index, Place
+from nearmile.cache.tier.orders import NOTES_MAX, Closed, Marked, Note, Reached, start_of, write_note
+from nearmile.cache.tier.record import (
+    HEADER_BYTES,
+    PIECE_BYTES,
+    SUM_BYTES,
+    Header,
+    Lead,
+    Meta,
+    object_name,
+    pieces_of,
+    variant_name,
+    write_meta,
+)
+
+T = TypeVar("T")
+log = logging.getLogger("nearmile.cache")
+
+# Bodies that wait for the writer; what comes then is kept in memory alone. A tenth of a second of a fast disk.
+QUEUE_BYTES_MAX = 32 << 20
+# Reads under way; what is asked for then counts as not stored. Each holds no more than memory takes of an object.
+READS_MAX = 128
+READERS = 2
+# A record that is moved while it is read is read again; twice in a row is unheard of.
+READ_TRIES = 3
+# A disk that could not be written is tried again.
+REST_S = 10.0
+# How long a stop waits for what is still to be written, and synced.
+CLOSE_S = 5.0
+
+
+class DiskStore:
+    """What ``memory`` has and more, in ``folder``, in at most ``capacity_bytes``. For one event loop.
+
+    Indexes what is there at once; raises OSError where there can be no such folder.
+    """
+
+    def __init__(self, folder: Path, capacity_bytes: int, memory: MemoryStore) -> None:
+        self._memory = memory
+        self._index = Index(capacity_bytes)
+        self._files = Files(folder)
+        self.position, self._marks, newest = self._files.open(self._index)
+        """Up to which purge order that is known here."""
+        # Notes may be lost that records are younger than.
+        self._marks.generation = max(self._marks.generation, newest)
+        self._queue: SimpleQueue[Job | threading.Event | None] = SimpleQueue()
+        self._pending: dict[Place, Write | Copy] = {}
+        self._reads: dict[int, asyncio.Task[Entry | None]] = {}
+        # Counted by one thread each, so that no lock is needed.
+        self._given_bytes = self._done_bytes = self._notes = 0
+        self._sealed_faults = self._faults = 0
+        self._rests_until_s = 0.0
+        self._trusted, self.failing = True, False
+        self.dropped = self.damaged = self.hits = 0
+        """Responses not written since the disk was too slow; found damaged; found."""
+        self._begin_diary()
+        self._carry_out()
+        self._readers = ThreadPoolExecutor(READERS, "nearmile-read")
+        self._writer = threading.Thread(target=self._write, name="nearmile-write", daemon=True)
+        self._writer.start()
+        memory.below = self
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def used_bytes(self) -> int:
+        """Of the disk."""
+        return self._index.used_bytes
+
+    @property
+    def written_bytes(self) -> int:
+        """Copied to, or first put in, segments that stay for long."""
+        return self._index.settled_bytes
+
+    @property
+    def working(self) -> bool:
+        """False for some time after a write has failed."""
+        return self._rests_until_s <= time.monotonic()
+
+    def vary(self, key: bytes) -> tuple[bytes, ...]:
+        """The names of the request fields that tell this object's variants apart; empty if it has none."""
+        return self._index.fields(object_name(key))
+
+    def put(self, entry: Entry, names: tuple[bytes, ...], in_memory: bool) -> None:
+        """Writes a response, soon; it can be found at once."""
+        key, body = entry.key, entry.body
+        of_object = object_name(key)
+        name = variant_name(key, entry.variant) if names else of_object
+        meta = Meta(key, names, entry.variant, entry.kept, entry.head)
+        data = write_meta(meta)
+        length = HEADER_BYTES + len(data) + SUM_BYTES * pieces_of(len(body)) + len(body)
+        if self._sealed_faults != self._faults:
+            self._sealed_faults = self._faults
+            self._index.seal()
+        waiting = self._given_bytes - self._done_bytes
+        place = None
+        if not self.working or (waiting and waiting + length > QUEUE_BYTES_MAX):
+            self.dropped += 1
+            self._index.make_way(of_object, name, names)
+        else:
+            place = self._index.put(of_object, name, names, length, in_memory)
+        self._carry_out()
+        if place is not None:
+            header = Header(len(data), len(body), of_object, name, self._marks.generation)
+            write = Write(place, Lead(header, meta, b""), data, body)
+            self._pending[place] = write
+            self._given_bytes += length
+            self._queue.put(write)
+
+    def left(self, entry: Entry) -> None:
+        """It was evicted from memory."""
+        self._index.left(_name(entry), entry.visited or entry.settled)
+
+    def delete(self, entry: Entry) -> None:
+        """Forgets one response."""
+        self._index.remove(_name(entry))
+        self._carry_out()
+
+    def mark(self, mark: bytes, soft_at_s: float | None) -> int:
+        """One mark of an order: forgets at once, or remembers what to hold records against when they are read."""
+        key = key_of(mark)
+        gone = 0
+        if soft_at_s is None and mark == EVERYTHING:
+            self._index.clear()
+        elif soft_at_s is None and key is not None:
+            gone = self._index.remove_object(object_name(key))
+        else:
+            self._marks.add(mark, soft_at_s)
+            if len(self._marks) > MARKS_MAX:
+                self._marks.drop_oldest()
+            self._note(Marked(mark, soft_at_s))
+            gone = 0 if key is None else self._index.count(object_name(key))
+        self._carry_out()
+        return gone
+
+    def reached(self, position: Position) -> None:
+        """All orders up to there have been given to ``mark``."""
+        self.position = position
+        self._note(Reached(position))
+
+    async def find(self, key: bytes, fields: Fields) -> Entry | None:
+        """The response stored for this object and these request fields, fresh or not, taken into memory.
+
+        What is too large for that has its body elsewhere.
+        """
+        name = object_name(key)
+        if names := self._index.fields(name):
+            name = variant_name(key, variant_key(names, fields))
+        read = self._reads.get(name)
+        if read is None:
+            if self._index.place(name) is None or len(self._reads) >= READS_MAX:
+                return None
+            read = self._reads[name] = asyncio.get_running_loop().create_task(self._read(name, key))
+            read.add_done_callback(lambda _: self._reads.pop(name))
+        # One who asks may go away; the others still wait.
+        return await asyncio.shield(read)
+
+    async def load_piece(self, record: Loaded, number: int) -> bytes | None:
+        """A piece of a large body; None where it is damaged."""
+        return await self._ask(partial(load_piece, record, number))
+
+    def discard(self, name: int, place: Place) -> None:
+        """That record turned out to be damaged, or could not be read or written."""
+        self.damaged += 1
+        if self._index.place(name) == place:
+            self._index.remove(name)
+            self._carry_out()
+
+    def detail(self) -> dict[str, float]:
+        """What the heartbeat tells."""
+        return {
+            "disk_bytes": self.used_bytes,
+            "disk_objects": len(self),
+            "disk_hits": self.hits,
+            "disk_dropped": self.dropped,
+            "disk_damaged": self.damaged,
+            "disk_failing": float(self.failing),
+        }
+
+    def flush(self) -> None:
+        """Waits until everything given so far has been written, or has failed. Blocks."""
+        done = threading.Event()
+        self._queue.put(done)
+        done.wait()
+
+    def close(self) -> None:
+        """Brings everything to the disk. Blocks, for CLOSE_S at most."""
+        self._memory.below = None
+        self._queue.put(Sync(write_note(Closed())))
+        self._queue.put(None)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._writer.join(CLOSE_S)
+
+    async def _read(self, name: int, key: bytes) -> Entry | None:
+        whole_bytes_max = self._memory.entry_bytes_max
+        for _ in range(READ_TRIES):
+            asked = self._index.place(name)
+            if asked is None:
+                return None
+            place = asked
+            while isinstance(pending := self._pending.get(place), Copy):
+                place = pending.source
+            if isinstance(pending, Write):
+                return self._take(name, key, place, pending.lead, pending.body, None)
+            found = await self._ask(partial(self._files.load, place, whole_bytes_max))
+            if self._index.place(name) == asked:
+                if found is not None:
+                    return self._take(name, key, asked, found.lead, found.body, found)
+                if place == asked:
+                    self.discard(name, asked)
+                    return None
+        return None
+
+    def _take(
+        self, name: int, key: bytes, place: Place, lead: Lead, body: bytes, found: Loaded | None
+    ) -> Entry | None:
+        """Takes a record into memory, if nothing speaks against it."""
+        meta, generation, marks = lead.meta, lead.header.generation, self._marks
+        if meta.key != key:
+            return None  # Of another object with the same name.
+        good_until_s = marks.good_until_s(key, meta.kept.tags, generation, alone=True)
+        if good_until_s == -inf or marks.forgotten > generation:
+            self._index.remove(name)
+            self._carry_out()
+            return None
+        kept = meta.kept
+        if good_until_s < kept.fresh_until_s:
+            kept = replace(kept, fresh_until_s=good_until_s)
+        entry = None
+        if len(body) == lead.header.body_bytes:
+            entry = self._memory.restore(key, meta.names, meta.variant, kept, meta.head, body)
+        self._index.hit(name, entry is not None)
+        self.hits += 1
+        if entry is None:
+            entry = Entry(key, meta.variant, kept, meta.head, body, 0)
+            if found is not None:
+                entry.body, entry.elsewhere = b"", _Body(self, name, place, found)
+        return entry
+
+    async def _ask(self, load: Callable[[], T | None]) -> T | None:
+        """What a reader thread finds; None where the disk fails."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, load)
+        except OSError as error:
+            log.error("the disk of the cache cannot be read: %s", error)
+            return None
+
+    def _note(self, note: Note) -> None:
+        self._notes += 1
+        if self._notes > NOTES_MAX:
+            self._begin_diary()
+        else:
+            self._queue.put(Tell(write_note(note), False))
+
+    def _begin_diary(self) -> None:
+        self._notes = 0
+        self._queue.put(Tell(write_note(start_of(self._files.boot, self.position, self._marks)), True))
+
+    def _carry_out(self) -> None:
+        for command in self._index.take_commands():
+            if isinstance(command, Copy):
+                self._pending[command.target] = command
+            self._queue.put(command)
+
+    def _write(self) -> None:
+        """The writer thread."""
+        while (job := self._queue.get()) is not None:
+            if isinstance(job, threading.Event):
+                job.set()
+            elif isinstance(job, Write | Copy):
+                place = job.place if isinstance(job, Write) else job.target
+                self._add(job)
+                self._pending.pop(place, None)
+                self._done_bytes += place.length if isinstance(job, Write) else 0
+            elif self._trusted:
+                self._forget(job)
+
+    def _add(self, job: Write | Copy) -> None:
+        """Writes a record, unless the disk rests."""
+        if not self.working:
+            self._faults += 1
+            return
+        try:
+            self._files.do(job)
+        except OSError as error:
+            self._faults += 1
+            self._rests_until_s = time.monotonic() + REST_S
+            if not self.failing:
+                log.error("the disk of the cache cannot be written, memory goes on alone: %s", error)
+            self.failing = True
+            return
+        if self.failing:
+            log.info("the disk of the cache can be written again")
+            self.failing = False
+
+    def _forget(self, job: Job) -> None:
+        """What must not fail, or what is on disk cannot be relied on after a restart."""
+        try:
+            self._files.do(job)
+        except OSError as error:
+            log.error("the disk of the cache cannot be kept right, the next start is without it: %s", error)
+            self._trusted, self.failing = False, True
+            with contextlib.suppress(OSError):
+                self._files.distrust()
+
+
+class _Body:
+    """A body on disk. Its file stays open, also when the record has moved or gone."""
+
+    def __init__(self, store: DiskStore, name: int, place: Place, found: Loaded) -> None:
+        self._store, self._name, self._place = store, name, place
+        self._found, self._first = found._replace(body=b""), found.body
+        self.length = found.lead.header.body_bytes
+
+    async def pieces(self, start: int, end: int) -> AsyncIterator[bytes]:
+        """The bytes from ``start`` to before ``end``, verified. Raises Damaged."""
+        for number in range(start // PIECE_BYTES, pieces_of(end)):
+            at = number * PIECE_BYTES
+            piece = await self._store.load_piece(self._found, number) if number else self._first
+            if piece is None:
+                self._store.discard(self._name, self._place)
+                raise Damaged
+            yield piece[max(0, start - at) : end - at]
+
+
+def _name(entry: Entry) -> int:
+    return variant_name(entry.key, entry.variant) if entry.variant else object_name(entry.key)
