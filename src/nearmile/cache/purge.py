@@ -71,7 +71,7 @@ class Position(Struct, frozen=True):
 def believed(said: Position | None, mine: Position | None) -> bool:
     """Whether a server uses the answer of another, which said how far it had come when it began to answer.
 
-    ``mine`` is how far the asking one had come when it asked. Who has not seen the log at all confirms nothing yet.
+    ``mine`` is how far the asking one had come when it asked. Who has not seen the log confirms nothing yet.
     """
     return mine is None or (said is not None and said.covers(mine))
 
