@@ -18,6 +18,7 @@ test: dev
 bench: dev
 	@tools/system-packages
 	$(BIN)/python benchmarks/edge.py
+	$(BIN)/python benchmarks/tls.py
 
 install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev

@@ -1,4 +1,5 @@
-"""The origin of the edge benchmark: COUNT objects of log-normal size, and how often it was asked (`/asked`).
+"""The origin of the edge benchmarks: COUNT objects of log-normal size (`/N`), objects of a size asked for
+(`/size/BYTES`), and how often it was asked (`/asked`).
 
 python edge_origin.py ADDRESS PORT
 """
@@ -33,7 +34,7 @@ HEAD = (
 
 
 class Origin(asyncio.Protocol):
-    """Answers `/N` with object N."""
+    """Answers `/N` with object N, `/size/BYTES` with so many bytes."""
 
     bodies = tuple(random.Random(size).randbytes(size) for size in sizes())
     asked = 0
@@ -53,7 +54,8 @@ class Origin(asyncio.Protocol):
             text = b"%d" % cls.asked
             return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)
         cls.asked += 1
-        body = cls.bodies[int(target[1:])]
+        name = target[1:].removeprefix(b"size/")
+        body = cls.bodies[int(name)] if name == target[1:] else b"x" * int(name)
         return HEAD.format(size=len(body), date=formatdate(usegmt=True)).encode() + body
 
 

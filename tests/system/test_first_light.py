@@ -26,6 +26,12 @@ def test_a_user_is_served_nearby(world: LiveNetwork, city: str, regions: set[str
     assert first["dns"][0]["ttl_s"] > first["dns"][-1]["ttl_s"]
 
 
+def test_the_same_page_over_tls(world: LiveNetwork) -> None:
+    plain = world.json("fetch", PAGE, "--from", "Tokyo")
+    secure = world.json("fetch", PAGE.replace("http:", "https:"), "--from", "Tokyo")
+    assert (secure["status"], secure["bytes"], secure["cache"]) == (200, plain["bytes"], "hit")
+
+
 def test_a_hit_is_in_the_report_within_five_seconds(world: LiveNetwork) -> None:
     path = f"{PAGE}?reported"
     for city in ("Tokyo", "Paris", "Chicago"):

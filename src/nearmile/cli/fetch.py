@@ -2,8 +2,10 @@
 
 import argparse
 import http.client
+import socket
+import ssl
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -45,14 +47,14 @@ class Fetched(msgspec.Struct, kw_only=True):
 def fetch(args: argparse.Namespace) -> int:
     """Prints the steps, or JSON; exit code 1 where the response is an error (400 and above)."""
     url = urlsplit(args.url)
-    if url.scheme != "http" or not url.hostname:
+    if url.scheme not in ("http", "https") or not url.hostname:
         raise WrongInput(f"{args.url!r} is not a URL such as http://www.example.test/")
     status.read(args.state)
     config = state.read_config(args.state)
     client = client_address(args.where) if args.where else None
     started_s = time.perf_counter()
     resolution = uvloop.run(resolve(config, url.hostname, client))
-    fetched = get(config, url, resolution.addresses, client, args.output)
+    fetched = get(config, url, resolution.addresses, client, args.output, _trust(args.state))
     total_ms = (time.perf_counter() - started_s) * 1000
     region = next((p.region for p in config.processes if p.name == fetched.server), "")
     if args.json:
@@ -86,25 +88,64 @@ async def resolve(config: Config, hostname: str, client: str | None) -> Resoluti
     return await Resolver(tops, config.network.dns.port, client).resolve(hostname)
 
 
+def _trust(root: Path) -> ssl.SSLContext:
+    """Whom an https server may be certified by: the usual authorities, and the network's own."""
+    context = ssl.create_default_context()
+    with suppress(FileNotFoundError):
+        context.load_verify_locations(state.authority_files(root)[0])
+    return context
+
+
+class _Secure(http.client.HTTPSConnection):
+    """Connects to an address, and checks that the server is that of a name."""
+
+    def __init__(self, name: str, address: str, port: int, trust: ssl.SSLContext) -> None:
+        super().__init__(address, port, timeout=TIMEOUT_S)
+        self._name, self._trust = name, trust
+
+    def connect(self) -> None:
+        """Of http.client."""
+        plain = socket.create_connection((self.host, self.port), TIMEOUT_S)
+        try:
+            self.sock = self._trust.wrap_socket(plain, server_hostname=self._name)
+        except BaseException:
+            plain.close()
+            raise
+
+
 def get(
-    config: Config, url: SplitResult, addresses: tuple[str, ...], client: str | None, output: Path | None
+    config: Config,
+    url: SplitResult,
+    addresses: tuple[str, ...],
+    client: str | None,
+    output: Path | None,
+    trust: ssl.SSLContext,
 ) -> Fetched:
     """Fetches from the first address that answers."""
-    port = url.port or config.network.edge.http_port
     attempts: list[str] = []
     for address in addresses:
         try:
-            return _get_one(url, address, port, client, output, attempts)
+            return _get_one(config, url, address, client, output, attempts, trust)
         except (OSError, http.client.HTTPException) as error:
             attempts.append(f"{address}: {error or type(error).__name__}")
     raise NearmileError(f"no server answered for {url.geturl()}: {'; '.join(attempts)}")
 
 
 def _get_one(
-    url: SplitResult, address: str, port: int, client: str | None, output: Path | None, attempts: list[str]
+    config: Config,
+    url: SplitResult,
+    address: str,
+    client: str | None,
+    output: Path | None,
+    attempts: list[str],
+    trust: ssl.SSLContext,
 ) -> Fetched:
-    started_s = time.perf_counter()
-    connection = http.client.HTTPConnection(address, port, timeout=TIMEOUT_S)
+    started_s, edge = time.perf_counter(), config.network.edge
+    if url.scheme == "https":
+        name, port = url.hostname or "", url.port or edge.https_port
+        connection: http.client.HTTPConnection = _Secure(name, address, port, trust)
+    else:
+        connection = http.client.HTTPConnection(address, url.port or edge.http_port, timeout=TIMEOUT_S)
     with closing(connection):
         connection.connect()
         connected_s = time.perf_counter()

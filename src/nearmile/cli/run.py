@@ -163,17 +163,19 @@ def _ready_count(now: agent.Status) -> int:
 
 def _welcome(root: Path, config: Config, now: agent.Status, elapsed_s: float, console: Console) -> None:
     status.show(now, console)
-    site, port = config.sites[0], config.network.edge.http_port
+    host, edge = config.sites[0].document.hostnames[0], config.network.edge
     program = sys.argv[0] if sys.argv[0].endswith("nearmile") else "nearmile"
     where = "" if root == state.default_root() else f" --state {root}"
     console.print(f"ready after {elapsed_s:.1f} s; try\n", highlight=False)
     for words in (
-        f"fetch http://{site.document.hostnames[0]}:{port}/ --from Tokyo",
+        f"fetch http://{host}:{edge.http_port}/ --from Tokyo",
+        f"fetch https://{host}:{edge.https_port}/ --from Tokyo",
         "report --by country,state,region",
         "status",
     ):
         console.print(f"  {program} {words}{where}", highlight=False, soft_wrap=True)
-    console.print()
+    trusted = state.authority_files(root)[0]
+    console.print(f"\nfor https, other programs have to trust {trusted}\n", highlight=False, soft_wrap=True)
 
 
 def _tail(path: Path, lines: int = 12) -> str:

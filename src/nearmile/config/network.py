@@ -99,6 +99,9 @@ class Edge(Document, frozen=True, kw_only=True):
     """Limits and ports of the edge servers."""
 
     http_port: Annotated[Port, Meta(description="HTTP port of every edge server.")] = 8080
+    https_port: Annotated[
+        Port, Meta(description="Port of every edge server for HTTP over TLS (HTTP/1.1 and HTTP/2).")
+    ] = 8443
     memory_mb: Annotated[int, Meta(ge=1, le=1_048_576, description="Cache memory of one edge process.")] = 64
     max_object_mb: Annotated[
         int, Meta(ge=1, le=65536, description="Larger responses are passed through, not stored.")
@@ -184,6 +187,17 @@ class CacheRules(Document, frozen=True, kw_only=True):
     ] = 0
 
 
+class Tls(Document, frozen=True, kw_only=True):
+    """The site's own certificate; without this table one is made by the network's local authority."""
+
+    certificate: Annotated[
+        str, Meta(min_length=1, description="PEM file with the certificate and those between it and its root.")
+    ]
+    key: Annotated[
+        str, Meta(min_length=1, description="PEM file with its private key, which stays on this machine.")
+    ]
+
+
 class Site(Document, frozen=True, kw_only=True):
     """A site document, `sites/NAME.toml`."""
 
@@ -196,3 +210,4 @@ class Site(Document, frozen=True, kw_only=True):
         Meta(description="Number that places it on servers; by default made from its name."),
     ] = None
     cache: CacheRules = CacheRules()
+    tls: Tls | None = None

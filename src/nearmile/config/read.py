@@ -18,7 +18,7 @@ from nearmile.config.check import Found, check
 from nearmile.config.describe import allowed
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.lines import KeyPath, line_of, lines_of
-from nearmile.config.network import Name, Nameserver, Network, PlaceEntry, Region, Site
+from nearmile.config.network import Name, Nameserver, Network, PlaceEntry, Region, Site, Tls
 from nearmile.config.problems import DocumentErrors, Problem, key_text
 from nearmile.config.rules import between_sites, network_rules, site_rules
 
@@ -97,7 +97,7 @@ def read_directory(folder: Path) -> Documents:
         raise DocumentErrors(problems)
     if network.geography is not None:
         network = structs.replace(network, geography=str(folder / network.geography))
-    whole = {name: _with_folder(site, folder) for name, site in sites.items() if site is not None}
+    whole = {name: _with_paths(site, folder) for name, site in sites.items() if site is not None}
     return Documents(network, whole, _points(network))
 
 
@@ -136,9 +136,14 @@ def _read_text(path: Path) -> str:
     return data.decode()
 
 
-def _with_folder(site: Site, folder: Path) -> Site:
-    """The site with an origin folder as an absolute path."""
-    return site if "://" in site.origin else structs.replace(site, origin=str((folder / site.origin).resolve()))
+def _with_paths(site: Site, folder: Path) -> Site:
+    """The site with an origin folder, and the files of its certificate, as absolute paths."""
+    if "://" not in site.origin:
+        site = structs.replace(site, origin=str((folder / site.origin).resolve()))
+    if site.tls is not None:
+        tls = Tls(certificate=str(folder / site.tls.certificate), key=str(folder / site.tls.key))
+        site = structs.replace(site, tls=tls)
+    return site
 
 
 def _points(network: Network) -> dict[str, Point]:

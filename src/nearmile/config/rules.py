@@ -11,10 +11,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nearmile.base.gazetteer import find_city, near_misses
+from nearmile.config.certificate import certificate_problems
 from nearmile.config.check import Found
 from nearmile.config.layout import serial_of_name
 from nearmile.config.lines import KeyPath
-from nearmile.config.network import Health
+from nearmile.config.network import Edge, Health
 from nearmile.config.problems import did_you_mean, key_text
 
 EACH = "*"
@@ -45,6 +46,7 @@ def network_rules(document: dict[str, Any], folder: Path) -> Found:
     yield from _addresses(document)
     yield from _tiers(document)
     yield from _health(document)
+    yield from _ports(document)
     for path, geography in find(document, ["geography"]):
         if isinstance(geography, str) and not exists(folder, geography):
             yield path, f"there is no {folder / geography}; leave the key out for the built-in database"
@@ -58,6 +60,7 @@ def site_rules(document: dict[str, Any], folder: Path) -> Found:
     for path, origin in find(document, ["origin"]):
         if isinstance(origin, str):
             yield from ((path, what) for what in _origin(origin, folder))
+    yield from _certificate(document, folder)
 
 
 def between_sites(documents: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, KeyPath, str]]:
@@ -126,6 +129,32 @@ def _health(document: dict[str, Any]) -> Found:
         key = "dead_after_ms" if "dead_after_ms" in table else "beat_ms"
         what = f"dead_after_ms is {dead_after_ms}, but must be at least {BEATS_MIN} beats of {beat_ms} ms"
         yield ("health", key), what
+
+
+def _ports(document: dict[str, Any]) -> Found:
+    table = document.get("edge")
+    if not isinstance(table, dict):
+        return
+    http, https = table.get("http_port", Edge().http_port), table.get("https_port", Edge().https_port)
+    if http == https:
+        yield ("edge", "https_port" if "https_port" in table else "http_port"), "both ports cannot be the same"
+
+
+def _certificate(document: dict[str, Any], folder: Path) -> Found:
+    table = document.get("tls")
+    if not isinstance(table, dict):
+        return
+    files: dict[str, bytes] = {}
+    for key in ("certificate", "key"):
+        if isinstance(name := table.get(key), str):
+            try:
+                files[key] = (folder / name).read_bytes()
+            except (OSError, ValueError) as error:
+                yield ("tls", key), f"{folder / name} cannot be read: {getattr(error, 'strerror', error)}"
+    if len(files) == 2:
+        hostnames = [name for _, name in find(document, ["hostnames", EACH]) if isinstance(name, str)]
+        for key, what in certificate_problems(files["certificate"], files["key"], hostnames):
+            yield ("tls", key), what
 
 
 def _origin(origin: str, folder: Path) -> Iterator[str]:

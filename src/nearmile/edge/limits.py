@@ -27,6 +27,24 @@ LINGER_S = 2.0
 # At a stop, responses in flight get so long.
 DRAIN_S = 5.0
 
+# --- clients over TLS and HTTP/2 ---
+# From the first byte to the end of the handshake. nginx: 60 s; a phone on a bad line needs some seconds.
+HANDSHAKE_TIMEOUT_S = 10.0
+# How long a client is waited for to say goodbye.
+TLS_GOODBYE_S = 2.0
+# A response no larger is copied into one write, and so into as few TLS records of 16 KB as can be.
+TLS_JOIN_BYTES_MAX = 64 << 10
+# Bytes handed to the transport at a time; a few TLS records, and no copy larger than that.
+H2_WRITE_BYTES = 128 << 10
+# Bytes that the transport may hold before streams wait.
+H2_UNSENT_BYTES_MAX = 64 << 10
+# A hit no larger than this is recorded as sent when it is handed over: every stream's first window takes it, so
+# that only the end of the whole connection could cut it short.
+H2_AT_ONCE_BYTES = 16 << 10
+# Requests of one connection, in one sweep, that the client gave up or that broke a rule. Browsers reset a few
+# dozen when a page is left; CVE-2023-44487 attacked with thousands a second.
+H2_SPOILED_MAX = 200
+
 # --- origins ---
 # Connections to one origin. Varnish: unlimited; nginx: unlimited; HAProxy advises hundreds. More would wait below.
 LINKS_PER_ORIGIN_MAX = 256

@@ -19,6 +19,7 @@ from nearmile.edge.sites import Sites, sites_of
 from nearmile.edge.visitors import Visitors
 from nearmile.edge.wake import Future
 from nearmile.http.fields import FieldsMemo, Pairs
+from nearmile.http.streams import StreamsMemo, headers_of
 from nearmile.mapping.choose import owner
 from nearmile.mapping.map import Map, Server
 
@@ -87,13 +88,14 @@ class Node:
         self.loop, self.now_s = loop, now_s
         self.store, self.origins, self.visitors = store, origins, visitors
         self.record, self.counter = record, counter
-        self.memo = FieldsMemo()
+        self.memo, self.streams = FieldsMemo(), StreamsMemo()
         self.sites: Sites = {}
         self.object_bytes_max = 0
         self.connections_max = 0
         self.via = b"via: 1.1 %b\r\n" % self.name
         # What ends the head of every hit: one constant.
         self.hit_end = b"%bcache-status: %b; hit\r\n\r\n" % (self.via, self.name)
+        self.hit_fields = headers_of(b"\r\n" + self.hit_end)[1:]
         self.position: Position | None = None
         """How far it has come in the log of purge orders; None where it has not seen that log yet."""
         self.fills: dict[FillKey, ObjectFill] = {}

@@ -19,6 +19,8 @@ class Client(Protocol):
 
     peer: str
     trusted: bool
+    multiplexed: bool
+    """A stream of HTTP/2: it needs no framing in bytes, and its end is not its connection's."""
     handed_bytes: int
     """Bytes that the kernel has taken of what was written since this was last set to 0."""
 
@@ -56,7 +58,7 @@ class Reply:
         ``start`` is status line and fields; ``how`` goes into Cache-Status (RFC 9211); ``length`` is the body's:
         None where it is not known, ``STATED`` where ``start`` has it.
         """
-        if not self.client.body_read:
+        if not self.client.body_read and not self.client.multiplexed:
             # What is still to come of this request would be taken for the next one.
             self.keep_alive = False
         framing = b""
@@ -64,7 +66,7 @@ class Reply:
             pass
         elif status not in BODILESS and length is not None:
             framing = b"content-length: %d\r\n" % length
-        elif status not in BODILESS and not self.bodiless:
+        elif status not in BODILESS and not self.bodiless and not self.client.multiplexed:
             # HTTP/1.0 knows no chunks: there the end of the connection ends the body.
             self._chunked = self.minor == 1
             self.keep_alive = self.keep_alive and self._chunked

@@ -6,7 +6,8 @@ becomes an ``Exchange``, a coroutine, while further requests of the connection w
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import cast
 
@@ -15,12 +16,14 @@ from nearmile.cache.reuse import not_modified
 from nearmile.edge import limits
 from nearmile.edge.backlog import Backlog
 from nearmile.edge.exchange import Exchange
+from nearmile.edge.h2server import H2Connection
 from nearmile.edge.incoming import Incoming
 from nearmile.edge.messages import page
 from nearmile.edge.node import Node
 from nearmile.edge.pace import Pace
 from nearmile.http.body import request_body
 from nearmile.http.fields import BadMessage, Fields
+from nearmile.http.h2 import PREFACE
 from nearmile.http.head import parse_request
 from nearmile.http.limits import HEAD_BYTES_MAX
 from nearmile.reports.hit import Cache
@@ -29,16 +32,21 @@ log = logging.getLogger("nearmile.edge")
 
 HIT, ERROR = int(Cache.HIT), int(Cache.ERROR)
 DRAIN_LOOK_S = 0.02
+PREFACE_START = PREFACE[: PREFACE.find(b"\r\n\r\n") + 4]  # what looks like a head of HTTP/1.1
 
 
 class Connection(asyncio.Protocol):
     """One client's connection: hits answered at once, one exchange at a time, requests in order."""
 
-    def __init__(self, server: "EdgeServer") -> None:
+    multiplexed = False
+
+    def __init__(self, server: "EdgeServer", secure: bool = False) -> None:
         self.server, self.node = server, server.node
+        self._secure = secure
         self.peer, self.trusted = "", False
         self.handed_bytes = 0
         self._transport: asyncio.Transport
+        self._write: Callable[[Sequence[bytes]], None]
         self._place = 0
         self._ready = True
         """The next request may be answered now."""
@@ -59,7 +67,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Of asyncio."""
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=0)
+        # A TLS transport says "pause" from its mark on, any other above it.
+        self._transport.set_write_buffer_limits(high=1 if self._secure else 0, low=0)
+        self._write = self._write_records if self._secure else self._transport.writelines
         self.peer = transport.get_extra_info("peername")[0]
         visitors = self.node.visitors
         self.trusted = visitors.trusts(self.peer)
@@ -93,7 +103,7 @@ class Connection(asyncio.Protocol):
     def _serve(self, data: bytes) -> None:
         """The hit path: answers requests from memory, in order, until one needs more than that."""
         node = self.node
-        known, sites, store, write = node.memo.known, node.sites, node.store, self._transport.writelines
+        known, sites, store, write = node.memo.known, node.sites, node.store, self._write
         at, end, whole = 0, 0, len(data)
         while at < whole:
             line_end = data.find(b"\r\n", at)
@@ -119,7 +129,7 @@ class Connection(asyncio.Protocol):
                 head, body, status = not_modified_head(head), b"", 304
             age_s = now_s - kept.born_at_s
             head = b"%bage: %d\r\n%b" % (head, age_s if age_s > 0 else 0, node.hit_end)
-            # Both at once, but not joined: the copy would cost 6 % of the CPU time of a hit.
+            # Both at once, but not joined: the copy would cost 6 % of the CPU time of a hit (without TLS).
             write((head, body))
             size_bytes = len(head) + len(body)
             at = end
@@ -154,6 +164,9 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, data: bytes) -> None:
         """Parses the request at the start of ``data`` strictly, and starts its exchange."""
+        if data.startswith(PREFACE_START) and self._speaks_h2():
+            self._become_h2(data)
+            return
         # RFC 9112 section 2.2: one empty line before a request is forgiven.
         start = 2 if data.startswith(b"\r\n") else 0
         end = data.find(b"\r\n\r\n", start) + 4
@@ -178,6 +191,19 @@ class Connection(asyncio.Protocol):
         exchange = Exchange(self.node, self, request)
         self._exchange = loop.create_task(exchange.run())
         self._exchange.add_done_callback(partial(self._answered, exchange))
+
+    def _speaks_h2(self) -> bool:
+        """Whether to believe that the client knew before that we speak HTTP/2 (RFC 9113 section 3.3): without TLS
+        only proxies and servers of the network itself do."""
+        return not self._secure and (self.trusted or self.node.visitors.is_server(self.peer))
+
+    def _become_h2(self, data: bytes) -> None:
+        """Hands the connection over, as it began."""
+        self.server.closed(self)
+        connection = H2Connection(self.server)
+        self._transport.set_protocol(connection)
+        connection.connection_made(self._transport)
+        connection.data_received(data)
 
     def _answered(self, exchange: Exchange, task: "asyncio.Task[None]") -> None:
         """The exchange is over: on to the next request, or the end."""
@@ -229,7 +255,8 @@ class Connection(asyncio.Protocol):
         (RFC 9112 section 9.6). What it sends is dropped, and earns it no more time."""
         self._ready, self._held, self._lingering = False, b"", True
         self._quiet_sweeps = 0
-        self._transport.write_eof()
+        if not self._secure:  # TLS 1.2 has no half-closed connections
+            self._transport.write_eof()
         self._mind_reading()
 
     def _mind_reading(self) -> None:
@@ -248,7 +275,7 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             raise ConnectionAbortedError("the client is gone")
         size_bytes = sum(map(len, pieces))
-        self._transport.writelines(pieces)
+        self._write(pieces)
         self._quiet_sweeps = 0
         self._backlog.written_bytes += size_bytes
         if not self._full:
@@ -260,6 +287,13 @@ class Connection(asyncio.Protocol):
         await self._room
         self._room = None
         self.handed_bytes += unsent_bytes
+
+    def _write_records(self, pieces: Sequence[bytes]) -> None:
+        """Each write to TLS makes records of its own: where a copy is cheaper than one more, copies."""
+        if sum(map(len, pieces)) <= limits.TLS_JOIN_BYTES_MAX:
+            self._transport.write(b"".join(pieces))
+        else:
+            self._transport.writelines(pieces)
 
     def body(self) -> AsyncIterator[list[bytes]]:
         """See Client."""
@@ -321,6 +355,20 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
+class Greeter(asyncio.Protocol):
+    """A client that has shaken hands: goes on with the protocol it chose (ALPN, RFC 7301)."""
+
+    def __init__(self, server: "EdgeServer") -> None:
+        self.server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Of asyncio."""
+        chosen = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        connection = H2Connection(self.server) if chosen == "h2" else Connection(self.server, secure=True)
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+
+
 class EdgeServer:
     """All clients' connections of an edge server."""
 
@@ -330,38 +378,54 @@ class EdgeServer:
         self.closing = False
         self.refused = 0
         """Connections beyond the limit."""
-        self._connections: set[Connection] = set()
-        self._listener: asyncio.Server | None = None
+        self._connections: set[Connection | H2Connection] = set()
+        self._listeners: list[asyncio.Server] = []
         self._sweeping: asyncio.Task[None] | None = None
 
     async def listen(self, address: str, port: int) -> None:
         """Opens the door; OSError where it is taken."""
-        self._listener = await self.loop.create_server(
+        listener = await self.loop.create_server(
             lambda: Connection(self), address, port, backlog=limits.BACKLOG, reuse_address=True
         )
-        self._sweeping = self.loop.create_task(self._sweep())
+        self._listeners.append(listener)
+        if self._sweeping is None:
+            self._sweeping = self.loop.create_task(self._sweep())
+
+    async def listen_secure(self, address: str, port: int, context: ssl.SSLContext) -> None:
+        """The same for TLS, with HTTP/2 where the client chooses it."""
+        listener = await self.loop.create_server(
+            lambda: Greeter(self),
+            address,
+            port,
+            backlog=limits.BACKLOG,
+            reuse_address=True,
+            ssl=context,
+            ssl_handshake_timeout=limits.HANDSHAKE_TIMEOUT_S,
+            ssl_shutdown_timeout=limits.TLS_GOODBYE_S,
+        )
+        self._listeners.append(listener)
 
     @property
     def connections(self) -> int:
         """Clients connected now."""
         return len(self._connections)
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, connection: Connection | H2Connection) -> None:
         """Called by a new connection."""
         self._connections.add(connection)
         if len(self._connections) > self.node.connections_max:
             self.refused += 1
             connection.turn_away()
 
-    def closed(self, connection: Connection) -> None:
+    def closed(self, connection: Connection | H2Connection) -> None:
         """Called by a connection that has ended."""
         self._connections.discard(connection)
 
     async def close(self) -> None:
         """Takes no more clients, and gives responses in flight DRAIN_S to finish."""
         self.closing = True
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         for connection in tuple(self._connections):
             connection.stop()
         deadline_s = self.loop.time() + limits.DRAIN_S

@@ -32,6 +32,10 @@ class Visitors:
         address = ip_address(peer)
         return any(address in block for block in self._trusted)
 
+    def is_server(self, peer: str) -> bool:
+        """Whether that is the address of one of the network's own servers."""
+        return peer in self._servers
+
     def internal(self, peer: str, pairs: Pairs) -> bool:
         """Whether the request is another server's question to the owner of an object."""
         return peer in self._servers and field(pairs, HOP) is not None

@@ -27,3 +27,16 @@ TRAILER_BYTES_MAX = 8 << 10
 # A keep-alive client repeats its block with each request, so one block for each active connection suffices.
 MEMO_ENTRIES_MAX = 2_048
 MEMO_BLOCK_BYTES_MAX = 4 << 10
+
+# --- HTTP/2 ---
+# RFC 9113 section 6.5.2 recommends no fewer than 100; nginx, Apache and Caddy have 100 to 250.
+H2_STREAMS_MAX = 128
+# Of request bodies on one connection that no origin has taken yet: what a hostile client can make us keep.
+H2_CONNECTION_WINDOW_BYTES = 1 << 20
+H2_STREAM_WINDOW_BYTES = 256 << 10
+# CONTINUATION frames behind one HEADERS (CVE-2024-27316): a head of 32 KB needs two.
+H2_CONTINUATIONS_MAX = 8
+# Answers to PING and SETTINGS that wait for a client to read them (CVE-2019-9512, CVE-2019-9515).
+H2_HELD_ACKS_MAX = 100
+# Translated heads of stored responses: 2 to 3 KB each, 10 MB in all.
+H2_HEADS_MAX = 4_096

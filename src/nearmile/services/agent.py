@@ -5,12 +5,14 @@ Everything it knows is in ``status.json`` of the state folder, so that asking ne
 
 import asyncio
 import fcntl
+import itertools
 import logging
 import os
 import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +23,7 @@ from nearmile.base.errors import NearmileError
 from nearmile.config.layout import Config, Process
 from nearmile.fleet.beat import SUBJECT, Beat
 from nearmile.fleet.restart import RestartPolicy
-from nearmile.services import children, natsserver, state
+from nearmile.services import authority, children, natsserver, state
 from nearmile.services.bus import Bus
 
 log = logging.getLogger("nearmile.agent")
@@ -73,6 +75,7 @@ class Agent:
 
     def __init__(self, root: Path, config: Config, tell: Callable[[str], None]) -> None:
         self.root, self.config, self._tell = root, config, tell
+        authority.ensure(root, config, datetime.now(UTC))
         self._commands = {p.name: children.command(root, p) for p in config.processes if p.role != "nats"}
         if config.network.nats is None:
             self._commands["nats"] = natsserver.prepare(root, config)
@@ -236,11 +239,12 @@ def taken(config: Config) -> list[str]:
     busy = []
     for process in config.processes:
         kinds = [socket.SOCK_STREAM] + [socket.SOCK_DGRAM] * (process.role == "nameserver")
-        for kind in kinds if process.port else []:
+        ports = [process.port] + [config.network.edge.https_port] * (process.role == "edge")
+        for kind, port in itertools.product(kinds, ports if process.port else []):
             with socket.socket(socket.AF_INET, kind) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
                 try:
-                    probe.bind((process.address, process.port))
+                    probe.bind((process.address, port))
                 except OSError:
-                    busy.append(f"{process.address}:{process.port}")
+                    busy.append(f"{process.address}:{port}")
     return busy

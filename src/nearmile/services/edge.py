@@ -19,6 +19,7 @@ from nearmile.edge.server import EdgeServer
 from nearmile.edge.visitors import Visitors
 from nearmile.mapping.places import Places
 from nearmile.reports.disk import Journal
+from nearmile.services.certificates import LOOK_S, Certificates
 from nearmile.services.purges import Purges
 from nearmile.services.runtime import Runtime
 from nearmile.services.shipper import Shipper
@@ -46,10 +47,11 @@ async def run(runtime: Runtime) -> None:
     position = _load(store, runtime.folder / SNAPSHOT)
     node = Node(me, loop, time.time, store, Origins(loop), Visitors(place_id), journal.record, runtime)
     node.position = position
-
+    certificates = Certificates(runtime.root)
 
     def take_config(config: Config) -> None:
         nonlocal places
+        certificates.take_config(config)
         try:
             places = Places.open(config.network)
         except NearmileError as error:
@@ -66,13 +68,17 @@ async def run(runtime: Runtime) -> None:
     server = EdgeServer(node)
     _tune_collector()
     await purges.settled()
+    https_port = runtime.config.network.edge.https_port
     await server.listen(me.address, me.port)
+    await server.listen_secure(me.address, https_port, certificates.context)
     runtime.ready = True
-    log.info("%s serves %s:%d", me.name, me.address, me.port)
+    log.info("%s serves %s:%d, with TLS at %d", me.name, me.address, me.port, https_port)
     telling = asyncio.create_task(_tell(runtime, server))
+    looking = asyncio.create_task(_look(certificates))
     await runtime.stopping.wait()
     runtime.ready = False
     telling.cancel()
+    looking.cancel()
     await server.close()
     await shipping
     await shipper.flush()
@@ -109,6 +115,11 @@ def _tune_collector() -> None:
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
+async def _look(certificates: Certificates) -> None:
+    """Takes up certificates that were renewed."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        certificates.refresh()
 
 
 async def _tell(runtime: Runtime, server: EdgeServer) -> None:

@@ -1,7 +1,8 @@
 """The state folder: what a network keeps on a machine's disk, and where.
 
 ``config.json`` the configuration as checked at `up`; ``token`` the bus's credential (0600); ``status.json``
-what the agent sees; ``nats/`` the bus's own data; ``processes/NAME/`` each process's; ``log/NAME.log`` its words.
+what the agent sees; ``authority/`` certificates for development and their keys (0600); ``nats/`` the bus's own
+data; ``processes/NAME/`` each process's; ``log/NAME.log`` its words.
 """
 
 import os
@@ -63,3 +64,13 @@ def read_token(root: Path) -> str:
     """The credential that only this network's processes know."""
     path = root / "token"
     return path.read_text().strip() if path.exists() else ""
+
+
+def authority_files(root: Path) -> tuple[Path, Path]:
+    """Certificate and key of the local authority."""
+    return root / "authority" / "ca.pem", root / "authority" / "ca.key"
+
+
+def site_files(root: Path, site: str) -> tuple[Path, Path]:
+    """The certificate that the local authority made for a site, and its key."""
+    return root / "authority" / f"{site}.pem", root / "authority" / f"{site}.key"

@@ -1,0 +1,236 @@
+"""Hits over TLS 1.3 against nginx's proxy cache: HTTP/1.1, and HTTP/2 with one stream and with many; CPU time per
+request, in turn.
+
+wrk asks over HTTP/1.1, h2load over HTTP/2, both on keep-alive connections, for one object of the size named. The
+server has core 0, load and origin core 1. Both servers show the same kind of certificate (ECDSA P-256, made by the
+local authority) and write their hits down.
+"""
+
+import os
+import re
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from measure import (
+    LOAD_CORE,
+    SERVER_CORE,
+    Case,
+    case,
+    cpu_s,
+    options,
+    progress,
+    require,
+    running,
+    show,
+    wait_for_port,
+)
+
+from nearmile.base.geography import Point
+from nearmile.config.layout import lay_out
+from nearmile.config.network import Edge, Nameserver, Network, Region, Site
+from nearmile.services import authority, state
+
+HERE = Path(__file__).parent
+HOST = "www.bench.test"
+ORIGIN, NGINX, NEARMILE = ("127.42.201.1", 8100), ("127.42.202.1", 8443), ("127.42.203.11", 8443)
+PLAIN_PORT = 8080
+CONNECTIONS, STREAMS = 64, 32
+H2_RATE_PER_S = 8_000
+PATIENCE_S = 60
+BROWSER = {
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0",
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "Accept-Language": "en-US,en;q=0.9",
+}
+# (name, bytes, streams on each connection: 0 is HTTP/1.1; what is to be reached)
+CASES = (
+    ("HTTP/1.1 over TLS 1.3, hit of 1 KB", 1024, 0, "<= 0.9"),
+    ("HTTP/1.1 over TLS 1.3, hit of 16 KB", 16384, 0, "<= 0.9"),
+    (f"HTTP/2 over TLS 1.3, hit of 1 KB, {STREAMS} streams", 1024, STREAMS, "<= 0.5"),
+    ("HTTP/2 over TLS 1.3, hit of 1 KB, 1 stream", 1024, 1, "<= 0.9"),
+)
+
+NGINX_CONF = """
+worker_processes 1;
+user root;
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections 4096; }}
+http {{
+  types {{ }}
+  default_type text/html;
+  sendfile off;
+  keepalive_requests 100000000;
+  open_file_cache max=20000 inactive=600s;
+  open_file_cache_valid 600s;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  proxy_cache_path {folder}/cache levels=1:2 keys_zone=bench:32m max_size=1g inactive=1d use_temp_path=off;
+  access_log {folder}/access.log combined buffer=64k flush=1s;
+  upstream origin {{ server {origin}; keepalive 32; }}
+  server {{
+    listen {listen} ssl http2 backlog=4096;
+    server_name {host};
+    ssl_certificate {certificate};
+    ssl_certificate_key {key};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    location / {{
+      proxy_pass http://origin;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Host $host;
+      proxy_cache bench;
+      add_header X-Cache $upstream_cache_status;
+    }}
+  }}
+}}
+"""
+
+
+def prepare(folder: Path) -> None:
+    """A network of one edge server, and nginx, with certificates."""
+    network = Network(
+        name="bench",
+        zone="bench.example",
+        loopback="127.42.0.0/16",
+        regions={"bench": Region(city="Frankfurt", servers=(NEARMILE[0],))},
+        nameservers=tuple(Nameserver(tier=tier, city="Frankfurt") for tier in ("top", "low")),
+        edge=Edge(http_port=PLAIN_PORT, https_port=NEARMILE[1], memory_mb=64),
+    )
+    # wrk names the server by its address, which must pass for a host name here.
+    site = Site(hostnames=(HOST, NEARMILE[0]), origin=f"http://{ORIGIN[0]}:{ORIGIN[1]}")
+    config = lay_out(network, {"www": site}, {"Frankfurt": Point(50.1, 8.7)}, version=1)
+    (folder / "config.json").write_bytes(msgspec.json.encode(config))
+    authority.ensure(folder, config, datetime.now(UTC))
+    certificate, key = state.site_files(folder, "www")
+    conf = NGINX_CONF.format(
+        folder=folder,
+        origin=f"{ORIGIN[0]}:{ORIGIN[1]}",
+        listen=f"{NGINX[0]}:{NGINX[1]}",
+        host=HOST,
+        certificate=certificate,
+        key=key,
+    )
+    (folder / "nginx.conf").write_text(conf)
+
+
+def get(address: tuple[str, int], target: str) -> bytes:
+    """One response, whoever answers: which certificate is shown does not matter here."""
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    request = urllib.request.Request(
+        f"https://{address[0]}:{address[1]}{target}", headers={"Host": HOST, **BROWSER}
+    )
+    with urllib.request.urlopen(request, context=trust) as response:
+        body: bytes = response.read()
+    return body
+
+
+def times_asked() -> int:
+    """How often the origin was asked."""
+    with urllib.request.urlopen(f"http://{ORIGIN[0]}:{ORIGIN[1]}/asked") as response:
+        return int(response.read())
+
+
+def load(address: tuple[str, int], pid: int, size: int, streams: int, seconds: float) -> tuple[float, float]:
+    """One measurement: CPU us per request, and requests/s, roughly."""
+    host, port = address
+    headers = [part for name, value in BROWSER.items() for part in ("-H", f"{name}: {value}")]
+    if streams:
+        connections = 8 if streams > 1 else CONNECTIONS
+        # By number: told to stop after a time, h2load 1.52 forgets half of its clients of one stream.
+        counts = ["-t1", f"-c{connections}", f"-m{streams}", f"-n{int(seconds * H2_RATE_PER_S)}"]
+        url = f"https://{HOST}/size/{size}"
+        command = [require("h2load", "nghttp2-client"), *counts, f"--connect-to={host}:{port}", *headers, url]
+    else:
+        counts = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "-s", str(HERE / "tls.lua")]
+        url = f"https://{host}:{port}/size/{size}"
+        command = [require("wrk", "wrk"), *counts, "-H", f"Host: {HOST}", *headers, url]
+    before_s, started_s = cpu_s(pid), time.monotonic()
+    result = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_S,
+        preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CORE}),
+    )
+    used_s = cpu_s(pid) - before_s
+    requests = _succeeded(result.stdout, streams)
+    return used_s / requests * 1e6, requests / (time.monotonic() - started_s)
+
+
+def _succeeded(output: str, streams: int) -> int:
+    """Requests answered with 200; ends where any was not."""
+    if streams:
+        found = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", output)
+    else:
+        found = re.search(r"answered (\d+), errors (\d+)", output)
+    if found is None or any(int(number) for number in found.groups()[1:]) or not int(found[1]):
+        sys.exit(f"some requests failed:\n{output}")
+    return int(found[1])
+
+
+def measure(seconds: float, rounds: int) -> list[Case]:
+    """Both servers, warm, in turn."""
+    cases = []
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        prepare(folder)
+        origin = [sys.executable, str(HERE / "edge_origin.py"), ORIGIN[0], str(ORIGIN[1])]
+        nginx = [
+            require("nginx", "nginx-light"),
+            "-p",
+            name,
+            "-c",
+            f"{name}/nginx.conf",
+            "-e",
+            f"{name}/error.log",
+        ]
+        nearmile = [sys.executable, "-m", "nearmile.services.runtime", name, "bench-1"]
+        stack.enter_context(running(origin, LOAD_CORE, folder / "origin.log"))
+        wait_for_port(*ORIGIN, folder / "origin.log")
+        servers = []
+        for who, command, address in (("nearmile", nearmile, NEARMILE), ("nginx", nginx, NGINX)):
+            pid = stack.enter_context(running(command, SERVER_CORE, folder / f"{who}.log"))
+            wait_for_port(*address, folder / f"{who}.log")
+            servers.append((who, address, pid))
+        for title, size, streams, goal in CASES:
+            for _, address, pid in servers:
+                if get(address, f"/size/{size}") != b"x" * size:
+                    sys.exit(f"{address} does not answer with the object")
+                load(address, pid, size, streams, 1)
+            asked = times_asked()
+            figures: dict[str, list[tuple[float, float]]] = {"nearmile": [], "nginx": []}
+            for number in range(rounds):
+                for who, address, pid in servers if number % 2 else servers[::-1]:
+                    figures[who].append(load(address, pid, size, streams, seconds))
+                    progress("{}, {}: {:.1f} us, {:.0f} requests/s".format(title, who, *figures[who][-1]))
+            if times_asked() != asked:
+                sys.exit("not all requests were hits: the origin was asked during the measurement")
+            mine, theirs = ([cpu for cpu, _ in figures[who]] for who in ("nearmile", "nginx"))
+            cases.append(case(f"{title}: CPU per request", mine, theirs, "us", goal))
+    return cases
+
+
+def main() -> None:
+    """Measures and prints."""
+    chosen = options(__doc__ or "", seconds=4, rounds=5)
+    show(measure(chosen.seconds, chosen.rounds), chosen.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""HTTP/2's heads said in HTTP/1.1, and the reverse.
+
+A request of HTTP/2 goes on to an origin as HTTP/1.1. So it is written as such here and read by the one strict
+parser of heads: nothing can be said in HTTP/2 that HTTP/1.1 could not say or would read in another way. Since that
+costs 20 us, and a client repeats its fields with each request, both directions have a memo of bounded size.
+"""
+
+from msgspec import structs
+
+from nearmile.http.fields import BadMessage, Fields, parse_fields
+from nearmile.http.head import Request, parse_request
+from nearmile.http.limits import H2_HEADS_MAX, MEMO_ENTRIES_MAX
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+PSEUDO = 4  # :method, :scheme, :authority, :path, in any order, before all fields
+_PSEUDO_NAMES = frozenset((b":method", b":scheme", b":authority", b":path"))
+# RFC 9113 section 8.2.2: they would speak of a connection that is not this one.
+_OF_CONNECTION = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+
+
+def request_of(headers: Headers, ended: bool) -> Request:
+    """The request that a stream begins with; ``ended``: it has no body. Raises BadMessage (RFC 9113 section 8.3).
+
+    A body without Content-Length is called chunked: its length is known only at its end.
+    """
+    pseudo = {name: value for name, value in headers if name.startswith(b":")}
+    method, target = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
+    if method == b"CONNECT":
+        raise BadMessage("CONNECT is not served here", 501)
+    if not pseudo.keys() <= _PSEUDO_NAMES or not target.startswith((b"/", b"*")):
+        raise BadMessage("malformed pseudo-header fields")
+    fields = parse_fields(_lines(headers, pseudo.get(b":authority")))
+    if fields.chunked or (ended and fields.length):
+        raise BadMessage("framing that HTTP/2 does not have")
+    if not ended and fields.length is None:
+        fields = structs.replace(fields, chunked=True, plain=False)
+    return parse_request(b"%b %b HTTP/1.1" % (method, target), fields)
+
+
+def _lines(headers: Headers, authority: bytes | None) -> bytes:
+    """The fields as lines of HTTP/1.1: the authority as Host, cookies joined (RFC 9113 sections 8.2.3, 8.3.1)."""
+    lines, cookies = [], []
+    for name, value in headers:
+        if name.startswith(b":"):
+            continue
+        if name == b"cookie":
+            cookies.append(value)
+        elif name == b"host" and authority is not None:
+            if value.lower() != authority.lower():
+                raise BadMessage("Host and :authority differ")
+        else:
+            lines.append((name, value))
+    if authority is not None:
+        lines.insert(0, (b"host", authority))
+    if cookies:
+        lines.append((b"cookie", b"; ".join(cookies)))
+    if any(b":" in name or b"\r" in value or b"\n" in value for name, value in lines):
+        raise BadMessage("a malformed field line")
+    return b"".join([b"%b: %b\r\n" % line for line in lines])
+
+
+def headers_of(head: bytes) -> Headers:
+    """A response's head of HTTP/1.1 (status line and fields, with or without the empty line) as HTTP/2 says it."""
+    first, *lines = head.removesuffix(b"\r\n\r\n").removesuffix(b"\r\n").split(b"\r\n")
+    parts = (line.partition(b":") for line in lines)
+    pairs = [(name.lower(), value.strip()) for name, _, value in parts]
+    return ((b":status", first[9:12]), *(pair for pair in pairs if pair[0] not in _OF_CONNECTION))
+
+
+class StreamsMemo:
+    """What was understood lately: requests' fields by themselves and their authority, responses by their heads."""
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[bytes | None, Headers], Fields] = {}
+        self.responses: dict[bytes, Headers] = {}
+
+    def learn_request(self, authority: bytes | None, headers: Headers, fields: Fields) -> None:
+        """Keeps the fields of a request without a body."""
+        if len(self.requests) >= MEMO_ENTRIES_MAX:
+            self.requests.clear()
+        self.requests[authority, headers] = fields
+
+    def learn_response(self, head: bytes) -> Headers:
+        """Translates a stored response's head, and keeps that."""
+        if len(self.responses) >= H2_HEADS_MAX:
+            self.responses.clear()
+        headers = self.responses[head] = headers_of(head)
+        return headers

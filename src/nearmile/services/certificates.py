@@ -1,0 +1,90 @@
+"""Which certificate a client is shown: by the name it asks for (SNI), from files that may change at any time.
+
+A name that no site has is refused (``unrecognized_name``, RFC 6066 section 3): any certificate shown in its place
+could only make the client fail later, with less to go by. A client that names nobody (a probe by address) is shown
+the first site's.
+"""
+
+import logging
+import ssl
+from pathlib import Path
+
+from nearmile.config.layout import Config, NamedSite
+from nearmile.services import state
+
+log = logging.getLogger("nearmile.certificates")
+
+# How often the files are looked at.
+LOOK_S = 2.0
+ALPN = ("h2", "http/1.1")
+# For TLS 1.2: forward secrecy and AEAD, all that HTTP/2 allows (RFC 9113 section 9.2.2). TLS 1.3 has no others.
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+Stamp = tuple[int, ...]
+
+
+class Certificates:
+    """``context`` is what to listen with; it stays the same, so that sessions outlive changes of certificates."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.context = _new_context()
+        self.context.sni_callback = self._choose
+        self._sites: tuple[NamedSite, ...] = ()
+        self._contexts: dict[str, tuple[Stamp, ssl.SSLContext | None]] = {}
+        self._by_host: dict[str, ssl.SSLContext] = {}
+        self._first: ssl.SSLContext | None = None
+
+    def take_config(self, config: Config) -> None:
+        """The sites and their certificates from now on; connections that are open stay."""
+        self._sites = config.sites
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Reads what has changed. What cannot be used replaces nothing."""
+        loaded = {site.name: self._load(site) for site in self._sites}
+        self._contexts = loaded
+        contexts = {site.name: loaded[site.name][1] for site in self._sites}
+        pairs = ((host, contexts[site.name]) for site in self._sites for host in site.document.hostnames)
+        self._by_host = {host: context for host, context in pairs if context is not None}
+        self._first = next((context for context in contexts.values() if context is not None), None)
+
+    def _load(self, site: NamedSite) -> tuple[Stamp, ssl.SSLContext | None]:
+        tls = site.document.tls
+        files = state.site_files(self.root, site.name) if tls is None else (tls.certificate, tls.key)
+        stamp, old = self._contexts.get(site.name, ((), None))
+        try:
+            now = tuple(part for file in files for part in _stamp(Path(file)))
+            if now == stamp:
+                return stamp, old
+            context = _new_context()
+            context.load_cert_chain(*files)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            if stamp != _BROKEN:
+                log.error("site %s: %s or its key cannot be used: %s", site.name, files[0], error)
+            return _BROKEN, old
+        return now, context
+
+    def _choose(self, tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
+        """Of ssl: called with the name from a client's hello."""
+        context = self._first if name is None else self._by_host.get(name.lower().removesuffix("."))
+        if context is None:
+            return int(ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME)
+        tls.context = context
+        return None
+
+
+_BROKEN: Stamp = (-1,)
+
+
+def _stamp(file: Path) -> Stamp:
+    found = file.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _new_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.set_ciphers(CIPHERS)
+    context.set_alpn_protocols(list(ALPN))
+    return context
