@@ -8,7 +8,7 @@ from nearmile.edge.sites import sites_of
 
 def test_every_hostname_has_its_site() -> None:
     document = config()
-    sites = sites_of(document)
+    sites = sites_of(document, {})
     site = sites[HOST.encode()]
     assert site.serial == document.sites[0].serial
     assert site.prefix + b"/x" == object_key(site.serial, b"/x")

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
+import msgspec
 import uvloop
 
 from nearmile.base.geography import Point
@@ -14,6 +15,7 @@ from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Edge, Nameserver, Network, Region, Site
 from nearmile.edge.client import Origins
 from nearmile.edge.node import Node
+from nearmile.edge.rules.site import NO_FILES, Files
 from nearmile.edge.server import EdgeServer
 from nearmile.edge.visitors import Visitors
 from nearmile.mapping.map import Map, MapRegion, Server
@@ -206,8 +208,8 @@ def response(body: bytes = b"", *lines: str, status: str = "200 OK") -> bytes:
     return head.encode() + body
 
 
-def config(trusted: tuple[str, ...] = (), edge: Edge | None = None) -> Config:
-    """Two edge servers and a site."""
+def config(trusted: tuple[str, ...] = (), edge: Edge | None = None, rules: dict[str, Any] | None = None) -> Config:
+    """Two edge servers and a site; ``rules`` are further keys of its document."""
     network = Network(
         name="test",
         zone="test.example",
@@ -216,22 +218,28 @@ def config(trusted: tuple[str, ...] = (), edge: Edge | None = None) -> Config:
         nameservers=tuple(Nameserver(tier=tier, city="X") for tier in ("top", "low")),
         edge=edge or Edge(http_port=PORT, memory_mb=8, max_object_mb=1),
     )
-    site = Site(hostnames=(HOST,), origin=f"http://{ORIGIN_ADDRESS}:{PORT}")
+    document = {"hostnames": [HOST], "origin": f"http://{ORIGIN_ADDRESS}:{PORT}", **(rules or {})}
+    site = msgspec.convert(document, Site)
     return lay_out(network, {"www": site}, {"X": POINT}, version=1)
 
 
 @contextlib.asynccontextmanager
 async def world(
-    handler: "Handler | Origin", servers: int = 1, trusted: tuple[str, ...] = (), edge: Edge | None = None
+    handler: "Handler | Origin",
+    servers: int = 1,
+    trusted: tuple[str, ...] = (),
+    edge: Edge | None = None,
+    rules: dict[str, Any] | None = None,
+    files: Files = NO_FILES,
 ) -> AsyncIterator[World]:
     """Edge servers that have sockets and clocks, but neither bus nor journal."""
     origin = handler if isinstance(handler, Origin) else Origin(handler)
     here = World(origin)
     loop = asyncio.get_running_loop()
     listener = await asyncio.start_server(origin.serve, ORIGIN_ADDRESS, PORT)
-    document = config(trusted, edge)
+    document = config(trusted, edge, rules)
     for number in range(1, servers + 1):
-        visitors = Visitors(lambda address: int(address.rpartition(".")[2]))
+        visitors = Visitors(lambda address: int(address.rpartition(".")[2]), country)
         store = MemoryStore(document.network.edge.memory_mb << 20)
         node = Node(
             document.process(f"here-{number}"),
@@ -243,7 +251,7 @@ async def world(
             here.record,
             here,
         )
-        node.take_config(document)
+        node.take_config(document, {"www": files})
         server = EdgeServer(node)
         await server.listen(node.me.address, node.me.port)
         here.servers.append(server)
@@ -252,6 +260,11 @@ async def world(
     finally:
         await here.close()
         listener.close()
+
+
+def country(address: str) -> str:
+    """Of an address: 127.45.1.x is in Germany, 127.45.2.x in France."""
+    return {"127.45.1": "DE", "127.45.2": "FR"}.get(address.rpartition(".")[0], "")
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nearmile.base.errors import NearmileError
-from nearmile.cli import fetch, purge, report, run, status
+from nearmile.cli import fetch, purge, report, run, sign, status
 from nearmile.services.state import default_root
 
 EXIT_CODES = """exit codes:
@@ -91,6 +91,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--by", default="site,region", metavar="KEYS", help=keys)
 
     purge.arguments(grammar.question("purge", purge.purge, purge.TEXT))
+    sub = grammar.on_state("sign", sign.sign, sign.TEXT)
+    sign.arguments(sub)
+    sub.add_argument("--expires", type=seconds, required=True, metavar="SPAN", help="from now on: 10m, 2h, 1d")
     grammar.command("geography", run.geography, "Install the full address-to-place database (64 MB, by npm).")
     return grammar.parser
 

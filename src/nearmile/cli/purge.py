@@ -11,6 +11,7 @@ from nearmile.base.errors import NearmileError, WrongInput
 from nearmile.cache.purge import VALUE_BYTES_MAX, VALUES_MAX, Kind, Order, split_tags
 from nearmile.cli import status
 from nearmile.config.layout import Config, NamedSite
+from nearmile.edge.rules.site import stored_target
 from nearmile.services import state
 from nearmile.services.bus import Bus
 from nearmile.services.purger import Purged, Purger
@@ -75,19 +76,21 @@ def order_of(args: argparse.Namespace, config: Config) -> Order:
         )
     kind, values = wanted[0], tuple[str, ...]()
     if kind in ("url", "prefix"):
-        host, target = _parts(args.url or args.prefix)
-        site, values = _of_host(config, host), (target,)
+        host, target = parts(args.url or args.prefix)
+        site, values = of_host(config, host), (target,)
+        if kind == "url":
+            values = (stored_target(site.document, target.encode()).decode(),)
     elif kind == "tag":
-        site = _of_name(config, args.site)
+        site = of_name(config, args.site)
         values = tuple(tag.decode() for tag in split_tags(" ".join(args.tag).encode()))
     else:
-        site = _of_host(config, args.host) if args.host else _of_name(config, args.site)
+        site = of_host(config, args.host) if args.host else of_name(config, args.site)
     if len(values) > VALUES_MAX or any(len(value.encode()) > VALUE_BYTES_MAX for value in values):
         raise WrongInput(f"one order names at most {VALUES_MAX} things of {VALUE_BYTES_MAX} bytes")
     return Order(id=str(uuid.uuid4()), serial=site.serial, kind=kind, values=values, soft=args.soft)
 
 
-def _parts(text: str) -> tuple[str, str]:
+def parts(text: str) -> tuple[str, str]:
     """Hostname and target of a URL."""
     url = urlsplit(text)
     if url.scheme not in ("http", "https") or not url.hostname:
@@ -95,7 +98,8 @@ def _parts(text: str) -> tuple[str, str]:
     return url.hostname, (url.path or "/") + (f"?{url.query}" if url.query else "")
 
 
-def _of_host(config: Config, host: str) -> NamedSite:
+def of_host(config: Config, host: str) -> NamedSite:
+    """The site with that hostname; WrongInput where there is none."""
     for site in config.sites:
         if host in site.document.hostnames:
             return site
@@ -103,7 +107,8 @@ def _of_host(config: Config, host: str) -> NamedSite:
     raise WrongInput(f"no site here is called {host!r}; there are: {known}")
 
 
-def _of_name(config: Config, name: str) -> NamedSite:
+def of_name(config: Config, name: str) -> NamedSite:
+    """The site of that name; WrongInput where there is none."""
     for site in config.sites:
         if name == site.name:
             return site

@@ -37,6 +37,8 @@ def check(value: object, kind: inspect.Type, path: KeyPath = ()) -> Found:
 
 def _fits(value: object, kind: inspect.Type) -> bool:
     """Whether the value is of that kind at all, whatever its bounds."""
+    if isinstance(kind, inspect.LiteralType):
+        return type(value) is type(kind.values[0])
     if isinstance(value, bool):
         return isinstance(kind, inspect.BoolType)
     if isinstance(value, int):
@@ -44,7 +46,7 @@ def _fits(value: object, kind: inspect.Type) -> bool:
     if isinstance(value, float):
         return isinstance(kind, inspect.FloatType)
     if isinstance(value, str):
-        return isinstance(kind, inspect.StrType | inspect.LiteralType)
+        return isinstance(kind, inspect.StrType)
     if isinstance(value, list):
         return isinstance(kind, MANY)
     return isinstance(value, dict) and isinstance(kind, inspect.StructType | inspect.DictType)

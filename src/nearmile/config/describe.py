@@ -49,7 +49,8 @@ def allowed(kind: inspect.Type) -> str:
     if isinstance(plain, MANY):
         return f"a list of {_plural(plain.item_type)}{_at_least(plain.min_length)}"
     if isinstance(plain, inspect.DictType):
-        return f"tables by name{_at_least(plain.min_length)}"
+        named = "tables" if isinstance(bare(plain.value_type), inspect.StructType) else "texts"
+        return f"{named} by name{_at_least(plain.min_length)}"
     return note(parts[0], "title") or ("a table" if isinstance(plain, inspect.StructType) else "text")
 
 

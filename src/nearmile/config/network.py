@@ -103,6 +103,15 @@ class Edge(Document, frozen=True, kw_only=True):
         Port, Meta(description="Port of every edge server for HTTP over TLS (HTTP/1.1 and HTTP/2).")
     ] = 8443
     memory_mb: Annotated[int, Meta(ge=1, le=1_048_576, description="Cache memory of one edge process.")] = 64
+    disk_mb: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=16_777_216,
+            description="Cache on disk of one edge process, which outlives it; 0: none. Takes 200 bytes of memory "
+            "for each response.",
+        ),
+    ] = 1024
     max_object_mb: Annotated[
         int, Meta(ge=1, le=65536, description="Larger responses are passed through, not stored.")
     ] = 16
@@ -198,6 +207,158 @@ class Tls(Document, frozen=True, kw_only=True):
     ]
 
 
+Country = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Z]{2}\Z",
+        title="a country's code of two capital letters, such as `DE`",
+        extra_json_schema={"titles": "countries' codes of two capital letters, such as `DE`"},
+    ),
+]
+FieldName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z",
+        title="the name of a header field",
+        extra_json_schema={"titles": "names of header fields"},
+    ),
+]
+FieldValue = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[\x21-\x7e]([\x20-\x7e]{0,4094}[\x21-\x7e])?\Z",
+        title="the value of a header field: printable ASCII characters, at most 4096",
+    ),
+]
+Method = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Z][A-Z-]{0,31}\Z",
+        title="a method in capitals, such as `GET`",
+        extra_json_schema={"titles": "methods in capitals, such as `GET`"},
+    ),
+]
+Token = Annotated[str, Meta(pattern=r"\A[^\s&=#;,\"]{1,128}\Z", title="a name without white space or & = # ; ,")]
+Path = Annotated[
+    str,
+    Meta(
+        pattern=r"\A/[\x21\x22\x24-\x3e\x40-\x7e]{0,2047}\Z",
+        title="a path that begins with /",
+        extra_json_schema={"titles": "paths that begin with /"},
+    ),
+]
+File = Annotated[str, Meta(min_length=1, title="the path of a file")]
+Variable = Annotated[
+    str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_]{0,127}\Z", title="the name of an environment variable")
+]
+Rate = Annotated[float, Meta(ge=0.01, le=1_000_000)]
+Burst = Annotated[int, Meta(ge=1, le=1_000_000)]
+# An edge keeps 64 variants of an object, told apart by at most 16 fields; a list above these bounds is a mistake.
+KEY_FIELDS_MAX, PARAMETERS_MAX = 8, 64
+BLOCKS_MAX, REDIRECTS_MAX, EDITS_MAX, KEYS_MAX = 10_000, 10_000, 64, 8
+
+
+class Key(Document, frozen=True, kw_only=True):
+    """What tells the site's objects apart; the origin is asked for exactly what the key says."""
+
+    normalise: Annotated[
+        bool,
+        Meta(description="Write escapes and dot segments of targets in one way; refuse what can be read in two."),
+    ] = False
+    query: Annotated[
+        Literal["keep", "ignore", "only", "without"],
+        Meta(description="Of the query: all, nothing, only `parameters`, or all without `parameters`."),
+    ] = "keep"
+    parameters: Annotated[
+        tuple[Token, ...],
+        Meta(
+            max_length=PARAMETERS_MAX, description="Names of the query's parameters; `utm_*` is all that begin so."
+        ),
+    ] = ()
+    sort: Annotated[bool, Meta(description="Bring the query's parameters into the order of their names.")] = False
+    headers: Annotated[
+        tuple[FieldName, ...],
+        Meta(max_length=KEY_FIELDS_MAX, description="Request fields with a variant for each value, as by Vary."),
+    ] = ()
+    cookies: Annotated[
+        tuple[Token, ...],
+        Meta(max_length=KEY_FIELDS_MAX, description="Cookies with a variant for each of their values together."),
+    ] = ()
+
+
+class Access(Document, frozen=True, kw_only=True):
+    """Who may use the site; addresses are looked at first, and any `allow` list shuts out whom none allows."""
+
+    allow_addresses: Annotated[tuple[Block, ...], Meta(max_length=BLOCKS_MAX, description="Let in.")] = ()
+    deny_addresses: Annotated[
+        tuple[Block, ...], Meta(max_length=BLOCKS_MAX, description="Refused, even if allowed otherwise.")
+    ] = ()
+    allow_countries: Annotated[
+        tuple[Country, ...], Meta(description="Let in; who is nowhere known is in no country.")
+    ] = ()
+    deny_countries: Annotated[
+        tuple[Country, ...], Meta(description="Refused, unless the address is in `allow_addresses`.")
+    ] = ()
+
+
+class Limits(Document, frozen=True, kw_only=True):
+    """How many requests one edge server takes: steadily so many a second, and at once a burst."""
+
+    client_per_s: Annotated[
+        Rate | None, Meta(description="Of one client: an IPv4 address, or an IPv6 block of 64 bits.")
+    ] = None
+    client_burst: Annotated[Burst, Meta(description="That one client may make at once.")] = 20
+    site_per_s: Annotated[Rate | None, Meta(description="Of all clients of the site together.")] = None
+    site_burst: Annotated[Burst, Meta(description="That all clients together may make at once.")] = 1000
+
+
+class SigningKey(Document, frozen=True, kw_only=True):
+    """Where a key is to be found; the key itself stands in no document."""
+
+    file: Annotated[File | None, Meta(description="File with the key, on every edge's machine.")] = None
+    environment: Annotated[
+        Variable | None, Meta(description="Or the environment variable of the edge processes that has it.")
+    ] = None
+
+
+class Signed(Document, frozen=True, kw_only=True):
+    """Only signed URLs are served, until they expire."""
+
+    keys: Annotated[
+        dict[Name, SigningKey],
+        Meta(min_length=1, max_length=KEYS_MAX, description="The keys by id; several while they are rotated."),
+    ]
+    open: Annotated[
+        tuple[Path, ...],
+        Meta(max_length=PARAMETERS_MAX, description="What begins so needs no signature (with `key.normalise`)."),
+    ] = ()
+
+
+class Redirect(Document, frozen=True, kw_only=True):
+    """Answers a path with the address of another."""
+
+    path: Annotated[Path, Meta(description="The path; with `/*` at its end all that begin so.")]
+    to: Annotated[
+        str,
+        Meta(
+            pattern=r"\A(https?://[A-Za-z0-9.:\[\]-]+)?/[\x21\x22\x24-\x7e]{0,2047}\Z",
+            title="a URL with a path, or a path",
+            description="Where to; a `*` at its end is what the path's stood for. The query is kept.",
+        ),
+    ]
+    status: Annotated[Literal[301, 302, 307, 308], Meta(description="301 and 308 are for ever.")] = 302
+
+
+class FieldRules(Document, frozen=True, kw_only=True):
+    """Header fields to set (in place of those of that name) and to remove."""
+
+    set: Annotated[dict[FieldName, FieldValue], Meta(max_length=EDITS_MAX, description="Values by name.")] = {}
+    remove: Annotated[tuple[FieldName, ...], Meta(max_length=EDITS_MAX, description="Names.")] = ()
+
+
+PageStatus = Literal["400", "403", "405", "413", "429", "500", "501", "502", "503", "504", "508"]
+
+
 class Site(Document, frozen=True, kw_only=True):
     """A site document, `sites/NAME.toml`."""
 
@@ -211,3 +372,25 @@ class Site(Document, frozen=True, kw_only=True):
     ] = None
     cache: CacheRules = CacheRules()
     tls: Tls | None = None
+    methods: Annotated[
+        tuple[Method, ...],
+        Meta(max_length=EDITS_MAX, description="Methods that are served (HEAD with GET); by default all."),
+    ] = ()
+    max_body_kb: Annotated[
+        Annotated[int, Meta(ge=0, le=524_288)] | None,
+        Meta(description="Largest body of a request; by default 512 MB."),
+    ] = None
+    key: Key = Key()
+    access: Access = Access()
+    limits: Limits = Limits()
+    signed: Signed | None = None
+    redirects: Annotated[
+        tuple[Redirect, ...],
+        Meta(max_length=REDIRECTS_MAX, description="Paths with new addresses; the longest that fits counts."),
+    ] = ()
+    request_headers: Annotated[FieldRules, Meta(description="Changes to what the origin gets.")] = FieldRules()
+    response_headers: Annotated[FieldRules, Meta(description="Changes to what clients get.")] = FieldRules()
+    error_pages: Annotated[
+        dict[PageStatus, File],
+        Meta(description="Files (at most 64 KB) in place of the edge's own pages, by status."),
+    ] = {}

@@ -137,13 +137,20 @@ def _read_text(path: Path) -> str:
 
 
 def _with_paths(site: Site, folder: Path) -> Site:
-    """The site with an origin folder, and the files of its certificate, as absolute paths."""
+    """The site with an origin folder, and the files that it names, as absolute paths."""
     if "://" not in site.origin:
         site = structs.replace(site, origin=str((folder / site.origin).resolve()))
     if site.tls is not None:
         tls = Tls(certificate=str(folder / site.tls.certificate), key=str(folder / site.tls.key))
         site = structs.replace(site, tls=tls)
-    return site
+    if site.signed is not None:
+        keys = {
+            name: structs.replace(key, file=str(folder / key.file)) if key.file is not None else key
+            for name, key in site.signed.keys.items()
+        }
+        site = structs.replace(site, signed=structs.replace(site.signed, keys=keys))
+    pages = {status: str(folder / page) for status, page in site.error_pages.items()}
+    return structs.replace(site, error_pages=pages)
 
 
 def _points(network: Network) -> dict[str, Point]:

@@ -4,7 +4,7 @@ The rules look at documents as they were parsed and pass over what has the wrong
 must not hide what else is wrong.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -13,30 +13,16 @@ from urllib.parse import urlsplit
 from nearmile.base.gazetteer import find_city, near_misses
 from nearmile.config.certificate import certificate_problems
 from nearmile.config.check import Found
+from nearmile.config.clients import client_rules
+from nearmile.config.find import EACH, find
 from nearmile.config.layout import serial_of_name
 from nearmile.config.lines import KeyPath
 from nearmile.config.network import Edge, Health
 from nearmile.config.problems import did_you_mean, key_text
 
-EACH = "*"
 # One lost heartbeat, and one that is late, must not take a healthy server out of the answers.
 BEATS_MIN = 3
 HTTP = "http://host[:port]"
-
-
-def find(value: object, pattern: Iterable[str], path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
-    """Every value at that place; ``EACH`` stands for all items of a list or table."""
-    name, *rest = pattern
-    items: Iterable[tuple[str | int, object]] = ()
-    if isinstance(value, dict):
-        items = value.items() if name == EACH else [(name, value[name])] if name in value else ()
-    elif isinstance(value, list) and name == EACH:
-        items = enumerate(value)
-    for key, item in items:
-        if rest:
-            yield from find(item, rest, (*path, key))
-        else:
-            yield (*path, key), item
 
 
 def network_rules(document: dict[str, Any], folder: Path) -> Found:
@@ -60,6 +46,7 @@ def site_rules(document: dict[str, Any], folder: Path) -> Found:
     for path, origin in find(document, ["origin"]):
         if isinstance(origin, str):
             yield from ((path, what) for what in _origin(origin, folder))
+    yield from client_rules(document, folder)
     yield from _certificate(document, folder)
 
 

@@ -31,9 +31,12 @@ from nearmile.edge.messages import (
 from nearmile.edge.node import Node, ObjectFill
 from nearmile.edge.peer import UpstreamError
 from nearmile.edge.reply import CHUNKED, Client, Reply
+from nearmile.edge.rules.redirects import To
+from nearmile.edge.rules.site import Asked, Refuse
 from nearmile.edge.sites import Site
+from nearmile.edge.visitors import SHAPE
 from nearmile.http.body import LAST_CHUNK, encode_chunk
-from nearmile.http.fields import BadMessage, members
+from nearmile.http.fields import BadMessage, Pairs, members
 from nearmile.http.head import Request, ResponseHead, write_fields
 from nearmile.reports.hit import Cache
 
@@ -75,12 +78,37 @@ class Exchange:
             await self.reply.page(421, "no site of that name is served here")
             return
         self.serial = site.serial
-        if (refusal := self._refusal()) is not None:
-            await self.reply.page(*refusal)
+        self.reply.rules = site.rules
+        if (instead := self._refusal() or self._by_rules(site)) is not None:
+            await self.reply.page(*instead)
         elif reusable(request.method, self.pairs):
-            await self._from_cache(site, object_key(site.serial, request.target))
+            await self._from_cache(site, object_key(site.serial, self.request.target))
         else:
             await self._pass(site, b"request" if request.method in (b"GET", b"HEAD") else b"method")
+
+    def _by_rules(self, site: Site) -> tuple[int, str, Pairs] | None:
+        """Brings the request into the form that the site's objects have, or says what to answer instead of it."""
+        rules, request, node = site.rules, self.request, self.node
+        if self.internal:
+            # Who asks has applied the rules, if they are those that are known here.
+            if (request.fields.get(SHAPE) or b"") != site.shape.encode():
+                return 421, "the site's rules are others here", ()
+            target = rules.target(request.target)
+        elif rules.plain:
+            return None
+        else:
+            length = request.fields.length
+            asked = Asked(request.method, request.target, length, self._client(), node.visitors.country)
+            found = rules.check(asked, node.now_s(), node.limiter)
+            if isinstance(found, Refuse):
+                return found.status, found.why, found.fields
+            if isinstance(found, To):
+                return found.status, "it is elsewhere", ((b"location", found.location),)
+            target = found.target
+        if not rules.plain:
+            self.request = rules.shaped(request, target)
+            self.pairs = self.request.fields.pairs
+        return None
 
     def _refusal(self) -> tuple[int, str] | None:
         fields = self.request.fields
@@ -229,8 +257,9 @@ class Exchange:
         framing = CHUNKED if fields.chunked else b""
         if fields.length is not None:
             framing = b"content-length: %d\r\n" % fields.length
-        body = self._body() if fields.chunked or fields.length else None
+        body = self._body(site.rules.body_bytes_max) if fields.chunked or fields.length else None
         pairs = forwarded_request(self.pairs, NO_MORE, self._forwarded_for(), node.name, hop=False)
+        pairs = site.rules.to_origin.apply(pairs)
         head = request_head(request.method, site.base + request.target, request.host, pairs, framing)
         repeatable = body is None and request.method in REPEATABLE
         lesson = Lesson(node, site, request)
@@ -238,7 +267,8 @@ class Exchange:
         try:
             lesson.answered(answer.head)
             self.cache = Cache.PASS
-            start = response_start(answer.status, forwarded_response(answer.fields.pairs, self.internal))
+            edited = site.rules.to_client.apply(forwarded_response(answer.fields.pairs, self.internal))
+            start = response_start(answer.status, edited)
             self.reply.begin(answer.status, start, b"fwd=" + why, None, answer.fields.length)
             while pieces := await answer.pieces():
                 lesson.take(pieces)
@@ -254,13 +284,16 @@ class Exchange:
         if self.request.minor == 1:
             await self.client.write((interim_head(head.status, head.fields.pairs),))
 
-    async def _body(self) -> AsyncIterator[bytes]:
+    async def _body(self, body_bytes_max: int) -> AsyncIterator[bytes]:
         """The request's body, framed for the origin."""
-        fields = self.request.fields
+        fields, body_bytes = self.request.fields, 0
         try:
             if self.request.minor == 1 and (fields.get(b"expect") or b"").lower() == b"100-continue":
                 await self.client.write((CONTINUE,))
             async for pieces in self.client.body():
+                body_bytes += sum(map(len, pieces))
+                if body_bytes > body_bytes_max:
+                    raise BadMessage("the body is too large", 413)
                 for piece in pieces:
                     yield encode_chunk(piece) if fields.chunked else piece
             if fields.chunked:
@@ -269,6 +302,10 @@ class Exchange:
             # The sending side ends the origin's connection; the answering side learns the reason here.
             self._fault = error
             raise
+
+    def _client(self) -> str:
+        """The address of who asks."""
+        return self.node.visitors.client(self.client.trusted, self.client.peer, self.pairs)
 
     def _forwarded_for(self) -> bytes:
         return forwarded_for(self.request.fields, self.client.peer, self.client.trusted, self.internal)
@@ -284,7 +321,7 @@ class Exchange:
         if self.internal or self.reply.status == 0:
             return
         node, client = self.node, self.client
-        place = node.visitors.place_id(node.visitors.client(client.trusted, client.peer, self.pairs))
+        place = node.visitors.place_id(self._client())
         now_ms = int(node.now_s() * 1000)
         node.record(now_ms, self.serial, place, self.reply.status, self.cache, client.handed_bytes, self.complete)
         node.counter.requests += 1

@@ -17,10 +17,12 @@ from nearmile.edge.messages import forwarded_request, forwarded_response, reques
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
 from nearmile.edge.peer import Peer, UpstreamError
 from nearmile.edge.sites import Site
+from nearmile.edge.visitors import SHAPE
 from nearmile.http.fields import Pairs
 from nearmile.http.head import Request
 
 SERVER_ERRORS = frozenset((500, 502, 503, 504))  # RFC 5861 section 4
+MISDIRECTED = 421
 RANGES = frozenset((b"range", b"if-range"))
 
 
@@ -39,6 +41,7 @@ class Fetch:
         ranged: bool,
     ) -> None:
         self.node, self.key, self.request, self.site = node, key, request, site
+        self.rules = site.rules
         self.stale = stale
         self.forwarded_for = forwarded_for
         self.ranged = ranged
@@ -98,7 +101,7 @@ class Fetch:
         kept = decide_store(
             b"GET", self.asked, answer.status, answer.fields.pairs, self.site.default_ttl_s, self.sent_at_s, now_s
         )  # fmt: skip
-        self._decide(answer, kept, now_s)
+        self._decide(answer, self.rules.keyed(kept), now_s)
         return answer
 
     async def _ask(self, stale: Entry | None) -> Answer:
@@ -108,9 +111,10 @@ class Fetch:
             try:
                 answer = await self._send(owner, self._head(stale, b"", True))
                 said = read_position(answer.fields.get(APPLIED))
-                if believed(said, self.position):
+                current = believed(said, self.position)
+                if current and answer.status != MISDIRECTED:
                     return answer
-                # It may not have purged yet what is purged here.
+                # It may not have purged yet what is purged here, or not know the site as it is now.
                 answer.close()
             except UpstreamError:
                 pass
@@ -123,6 +127,10 @@ class Fetch:
     def _head(self, stale: Entry | None, base: bytes, hop: bool) -> bytes:
         request = self.request
         pairs = forwarded_request(self.asked, CONDITIONS, self.forwarded_for, self.node.name, hop)
+        if not hop:
+            pairs = self.rules.to_origin.apply(pairs)
+        elif self.site.shape:
+            pairs += ((SHAPE, self.site.shape.encode()),)
         if stale is not None:
             pairs += validators(stale.kept)
         return request_head(b"GET", base + request.target, request.host, pairs, b"")
@@ -136,9 +144,11 @@ class Fetch:
         kept = decide_store(
             b"GET", pairs, stale.kept.status, fields, self.site.default_ttl_s, self.sent_at_s, now_s
         )
+        kept = self.rules.keyed(kept)
         if kept is None:
             return False
-        head = response_head(stale.kept.status, stored_fields(fields, now_s), len(stale.body))
+        edited = self.rules.to_client.apply(stored_fields(fields, now_s))
+        head = response_head(stale.kept.status, edited, len(stale.body))
         entry = node.store.put(self.key[0], pairs, kept, head, stale.body, self.generation)
         if entry is None:
             return False
@@ -152,16 +162,19 @@ class Fetch:
             self._close()
             if self.request.fields.get(b"authorization") is None and not self.ranged:
                 self.node.found_unstorable(self.key[0])
-            start = response_start(answer.status, forwarded_response(pairs, self.hop))
+            edited = self.rules.to_client.apply(forwarded_response(pairs, self.hop))
+            start = response_start(answer.status, edited)
             head = FillHead(status=answer.status, start=start, own_start=start, length=length)
             self.fill.decide(Verdict.OWN, head)
             return
-        self.stored_fields = tuple(pair for pair in stored_fields(pairs, now_s) if pair[0] != b"content-length")
+        edit = self.rules.to_client
+        stored = tuple(pair for pair in stored_fields(pairs, now_s) if pair[0] != b"content-length")
         own = tuple(pair for pair in pairs if pair[0] in response_directives(pairs).withheld)
+        self.stored_fields = edit.apply(stored)
         head = FillHead(
             status=answer.status,
             start=response_start(answer.status, self.stored_fields),
-            own_start=response_start(answer.status, self.stored_fields + own),
+            own_start=response_start(answer.status, edit.apply(stored + own)),
             length=length,
             kept=kept,
             asked=self.asked,

@@ -34,13 +34,13 @@ class Lesson:
         host = request.fields.get(b"host") or request.host
         purged = node.store.purged_since(self.key, self.generation, tags_of(pairs))
         for target in invalidated(request.method, head.status, pairs, host, request.target):
-            node.purge_key(object_key(self.site.serial, target))
+            node.purge_key(object_key(self.site.serial, self.site.rules.target(target)))
         if request.method == b"HEAD" and head.status == 200:
             self._update(pairs)
         elif not purged and answers_get(request.method, head.status, pairs, host, request.target):
             self.generation = node.store.generation
             self._kept = self._decide(head.status, pairs)
-            self._fields = stored_fields(pairs, node.now_s())
+            self._fields = self._stored(pairs, node.now_s())
 
     def take(self, pieces: list[bytes]) -> None:
         """The next of the response's body."""
@@ -73,12 +73,16 @@ class Lesson:
         if fields is None:
             node.store.delete(entry)
         elif (kept := self._decide(entry.kept.status, fields)) is not None:
-            self._put(kept, stored_fields(fields, now_s), entry.body)
+            self._put(kept, self._stored(fields, now_s), entry.body)
+
+    def _stored(self, fields: Pairs, now_s: float) -> Pairs:
+        return self.site.rules.to_client.apply(stored_fields(fields, now_s))
 
     def _decide(self, status: int, fields: Pairs) -> Storable | None:
         method = b"GET" if self.request.method == b"HEAD" else self.request.method
         asked, now_s = self.request.fields.pairs, self.node.now_s()
-        return decide_store(method, asked, status, fields, self.site.default_ttl_s, self.asked_at_s, now_s)
+        kept = decide_store(method, asked, status, fields, self.site.default_ttl_s, self.asked_at_s, now_s)
+        return self.site.rules.keyed(kept)
 
     def _put(self, kept: Storable, fields: Pairs, body: bytes) -> None:
         head = response_head(kept.status, fields, len(body))

@@ -79,3 +79,7 @@ HIT_FOR_MISS_MAX = 16_384  # keys remembered so: 4 MB at worst
 # --- memos ---
 # Addresses with their places: about 200 bytes each.
 PLACES_MAX = 32_768
+
+# --- rules of sites ---
+# Clients whose rate is known: 300 bytes each, 10 MB. Who is forgotten may make one more burst.
+RATED_CLIENTS_MAX = 32_768

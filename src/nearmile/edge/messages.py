@@ -4,16 +4,17 @@ from nearmile.cache.dates import format_date
 from nearmile.cache.entry import status_line
 from nearmile.cache.policy import connection_fields
 from nearmile.cache.purge import APPLIED, UNTOLD
-from nearmile.edge.visitors import HOP
+from nearmile.edge.rules.site import COOKIES, Page
+from nearmile.edge.visitors import HOP, SHAPE
 from nearmile.http.fields import Fields, Pairs
 from nearmile.http.head import write_fields
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Framing is the receiver's own; the rest is answered or rewritten here.
-_REQUEST_DROPPED = frozenset((b"content-length", b"host", b"expect", b"x-forwarded-for", HOP))
+_REQUEST_DROPPED = frozenset((b"content-length", b"host", b"expect", b"x-forwarded-for", HOP, SHAPE, COOKIES))
 # Programs behind CGI, WSGI and their kin cannot tell "content_length" from "content-length".
 _DASHED = bytes(byte if chr(byte).isalnum() and byte < 128 else 0x2D for byte in range(256))
-_PAGE_FIELDS = b"content-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n"
+TEXT = b"text/plain; charset=utf-8"
 _RESPONSE_DROPPED = frozenset((b"content-length",))
 
 
@@ -62,13 +63,13 @@ def forwarded_for(fields: Fields, peer: str, trusted: bool, internal: bool) -> b
     return peer.encode() if said is None else said + b", " + peer.encode()
 
 
-def page(status: int, text: str, now_s: float) -> tuple[bytes, bytes]:
-    """A small page of our own: the start of its head (no empty line), and its body."""
+def page(status: int, text: str, now_s: float, own: Page | None = None) -> tuple[bytes, bytes]:
+    """A small page of our own, or of the site's: the start of its head (no empty line), and its body."""
     line = status_line(status)
-    body = b"%b\n%b\n" % (line[9:].strip(), text.encode())
-    return b"%bdate: %b\r\n%bcontent-length: %d\r\n" % (
+    kind, body = (own.kind, own.body) if own else (TEXT, b"%b\n%b\n" % (line[9:].strip(), text.encode()))
+    return b"%bdate: %b\r\ncontent-type: %b\r\ncache-control: no-store\r\ncontent-length: %d\r\n" % (
         line,
         format_date(int(now_s)),
-        _PAGE_FIELDS,
+        kind,
         len(body),
     ), body

@@ -1,6 +1,6 @@
 """An edge server put together: everything that its requests share, and how that changes."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -15,6 +15,8 @@ from nearmile.edge import limits
 from nearmile.edge.client import Origins
 from nearmile.edge.fill import Fill
 from nearmile.edge.peer import Peer
+from nearmile.edge.rules.rates import Limiter
+from nearmile.edge.rules.site import Files
 from nearmile.edge.sites import Sites, sites_of
 from nearmile.edge.visitors import Visitors
 from nearmile.edge.wake import Future
@@ -24,6 +26,7 @@ from nearmile.mapping.choose import owner
 from nearmile.mapping.map import Map, Server
 
 MB = 1 << 20
+NO_FILES: Mapping[str, Files] = {}
 Record = Callable[[int, int, int, int, int, int, bool], None]
 """The journal's: time in ms, site's serial, place, status, cache code, bytes sent, complete."""
 FillKey = tuple[bytes, bytes]
@@ -90,6 +93,9 @@ class Node:
         self.record, self.counter = record, counter
         self.memo, self.streams = FieldsMemo(), StreamsMemo()
         self.sites: Sites = {}
+        self.shapes: dict[int, str] = {}
+        """Under which rules each site's stored responses were made: by serial, see sites.shape_of."""
+        self.limiter = Limiter()
         self.object_bytes_max = 0
         self.connections_max = 0
         self.via = b"via: 1.1 %b\r\n" % self.name
@@ -111,13 +117,21 @@ class Node:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def take_config(self, config: Config) -> None:
-        """A new configuration: sites, limits and trust change at once, what is cached stays."""
+    def take_config(self, config: Config, files: Mapping[str, Files] = NO_FILES) -> None:
+        """A new configuration: sites, limits and trust change at once.
+
+        What is cached stays, but for that of sites whose rules have changed what is stored under a key.
+        """
         edge = config.network.edge
         self.object_bytes_max = edge.max_object_mb * MB
         self.connections_max = edge.max_connections
         self.visitors.configure(config.network.trusted, (p.address for p in config.of_role("edge")))
-        self.sites = sites_of(config)
+        self.sites = sites_of(config, files)
+        for site in self.sites.values():
+            if self.shapes.get(site.serial, "") != site.shape:
+                self.shapes[site.serial] = site.shape
+                self._mark(EVERYTHING + site.prefix, None)
+        self.limiter.keep_sites({site.serial for site in self.sites.values()})
 
     def take_map(self, map_: Map) -> None:
         """A new map: who lives in this server's region."""

@@ -5,8 +5,10 @@ from typing import Protocol
 
 from nearmile.edge.messages import page
 from nearmile.edge.node import Node
+from nearmile.edge.rules.site import NO_RULES
 from nearmile.http.body import LAST_CHUNK, encode_chunk
-from nearmile.http.head import Request
+from nearmile.http.fields import Pairs
+from nearmile.http.head import Request, write_fields
 
 CHUNKED = b"transfer-encoding: chunked\r\n"
 CLOSE = b"connection: close\r\n"
@@ -45,6 +47,8 @@ class Reply:
         self.node, self.client = node, client
         self.minor, self.bodiless = request.minor, request.method == b"HEAD"
         self.keep_alive = request.keep_alive
+        self.rules = NO_RULES
+        """Of the site, once it is known."""
         self.for_neighbour = b""
         """Field lines that go into the answer to another server's question."""
         self.status = 0
@@ -104,7 +108,9 @@ class Reply:
         await self.send((body,))
         await self.end()
 
-    async def page(self, status: int, text: str) -> None:
-        """A small page of our own."""
-        start, body = page(status, text, self.node.now_s())
+    async def page(self, status: int, text: str, fields: Pairs = ()) -> None:
+        """A small page of our own, with further ``fields``."""
+        rules = self.rules
+        start, body = page(status, text, self.node.now_s(), rules.pages.get(status))
+        start += write_fields(fields) + rules.page_lines
         await self.whole(status, start, b"fwd=bypass; detail=edge", None, body)

@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
                 break
             line = data[at:line_end].split(b" ")
             site = sites.get(fields.host)
-            if site is None or len(line) != 3 or line[0] != b"GET" or line[2] != b"HTTP/1.1":
+            if site is None or site.guarded or len(line) != 3 or line[0] != b"GET" or line[2] != b"HTTP/1.1":
                 break
             # The target needs no look at its characters: only what was checked before it was stored is a key.
             entry = store.get(site.prefix + line[1], fields.pairs)

@@ -1,14 +1,21 @@
 """The sites an edge server answers for, by hostname; made from a configuration and swapped whole."""
 
+from collections.abc import Mapping
+from hashlib import blake2b
 from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Struct
 
 from nearmile.cache.key import object_key
 from nearmile.config.layout import Config, NamedSite
+from nearmile.config.network import FieldRules, Key
+from nearmile.config.network import Site as Document
 from nearmile.edge.peer import Peer
+from nearmile.edge.rules.site import NO_FILES, NO_RULES, Files, Rules, rules_of
 
 HTTP_PORT = 80
+SHAPE_BYTES = 8
 
 
 class Site(Struct, frozen=True):
@@ -22,19 +29,33 @@ class Site(Struct, frozen=True):
     base: bytes
     """The path of the origin's URL, put before every target."""
     default_ttl_s: int
+    rules: Rules = NO_RULES
+    guarded: bool = False
+    """An answer from memory, too, must go through the rules."""
+    shape: str = ""
+    """Stands for the rules that what is stored was made under; empty where there are none."""
 
 
 Sites = dict[bytes, Site]
 
 
-def sites_of(config: Config) -> Sites:
-    """Every hostname with its site."""
-    made = ((named, _site(named)) for named in config.sites)
+def sites_of(config: Config, files: Mapping[str, Files]) -> Sites:
+    """Every hostname with its site; ``files`` has what sites' documents name, by site."""
+    made = ((named, _site(named, files.get(named.name, NO_FILES))) for named in config.sites)
     return {host.encode(): site for named, site in made for host in named.document.hostnames}
 
 
-def _site(named: NamedSite) -> Site:
+def shape_of(document: Document) -> str:
+    """Differs where two documents would have different things stored under one key."""
+    parts = (document.key, document.redirects, document.request_headers, document.response_headers)
+    if parts == (Key(), (), FieldRules(), FieldRules()):
+        return ""
+    return blake2b(msgspec.json.encode(parts), digest_size=SHAPE_BYTES).hexdigest()
+
+
+def _site(named: NamedSite, files: Files) -> Site:
     url = urlsplit(named.origin)
+    rules = rules_of(named, files)
     return Site(
         name=named.name,
         serial=named.serial,
@@ -42,4 +63,7 @@ def _site(named: NamedSite) -> Site:
         origin=Peer(url.hostname or "", url.port or HTTP_PORT),
         base=url.path.rstrip("/").encode(),
         default_ttl_s=named.document.cache.default_ttl_s,
+        rules=rules,
+        guarded=rules.guarded,
+        shape=shape_of(named.document),
     )

@@ -9,12 +9,20 @@ from nearmile.http.fields import Pairs, field
 HOP = b"nearmile-hop"
 """The field by which one server of the network asks another; believed from a server's address alone."""
 
+SHAPE = b"nearmile-rules"
+"""The field that says under which rules of the site it asks; absent where there are none."""
+
+
+def _unknown(_address: str) -> str:
+    return ""
+
 
 class Visitors:
-    """``place_id`` gives the number, in the journal, of an address's place."""
+    """``place_id`` gives the number, in the journal, of an address's place; ``country`` its code, or nothing."""
 
-    def __init__(self, place_id: Callable[[str], int]) -> None:
+    def __init__(self, place_id: Callable[[str], int], country: Callable[[str], str] = _unknown) -> None:
         self._look_up = place_id
+        self.country = country
         self._places: dict[str, int] = {}
         self._trusted: list[IPv4Network | IPv6Network] = []
         self._servers: frozenset[str] = frozenset()

@@ -8,6 +8,8 @@ import resource
 import time
 from pathlib import Path
 
+import msgspec
+
 from nearmile.base.errors import NearmileError
 from nearmile.cache import disk
 from nearmile.cache.purge import Position
@@ -20,13 +22,16 @@ from nearmile.edge.visitors import Visitors
 from nearmile.mapping.places import Places
 from nearmile.reports.disk import Journal
 from nearmile.services.certificates import LOOK_S, Certificates
+from nearmile.services import state
 from nearmile.services.purges import Purges
 from nearmile.services.runtime import Runtime
 from nearmile.services.shipper import Shipper
+from nearmile.services.site_files import read_files
 
 log = logging.getLogger("nearmile.edge")
 
 SNAPSHOT = "cache"
+SHAPES = "rules.json"
 DETAIL_S = 1.0
 # Young objects are looked at every 10,000 allocations, all of them only after 200 million.
 COLLECTOR_THRESHOLDS = (10_000, 20, 1_000)
@@ -45,8 +50,9 @@ async def run(runtime: Runtime) -> None:
 
     store = MemoryStore(runtime.config.network.edge.memory_mb * MB)
     position = _load(store, runtime.folder / SNAPSHOT)
-    node = Node(me, loop, time.time, store, Origins(loop), Visitors(place_id), journal.record, runtime)
-    node.position = position
+    visitors = Visitors(place_id, lambda address: places.lookup(address).country)
+    node = Node(me, loop, time.time, store, Origins(loop), visitors, journal.record, runtime)
+    node.position, node.shapes = position, _read_shapes(runtime.folder / SHAPES)
     certificates = Certificates(runtime.root)
 
     def take_config(config: Config) -> None:
@@ -56,7 +62,8 @@ async def run(runtime: Runtime) -> None:
             places = Places.open(config.network)
         except NearmileError as error:
             log.error("the places of clients stay as they were: %s", error)
-        node.take_config(config)
+        node.take_config(config, {named.name: read_files(named) for named in config.sites})
+        state.write_atomically(runtime.folder / SHAPES, msgspec.json.encode(node.shapes))
 
     runtime.on_config(take_config)
     runtime.on_map(node.take_map)
@@ -96,6 +103,14 @@ def _load(store: MemoryStore, path: Path) -> Position | None:
     if loaded.responses or loaded.damaged:
         log.info("the cache starts with %d responses (%d damaged)", loaded.responses, loaded.damaged)
     return loaded.position
+
+
+def _read_shapes(path: Path) -> dict[int, str]:
+    """Under which rules the snapshot was made. What cannot be known counts as made under none."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[int, str])
+    except (OSError, msgspec.DecodeError):
+        return {}
 
 
 def _raise_file_limit() -> None:
