@@ -46,8 +46,8 @@ def site_rules(document: dict[str, Any], folder: Path) -> Found:
     for path, origin in find(document, ["origin"]):
         if isinstance(origin, str):
             yield from ((path, what) for what in _origin(origin, folder))
-    yield from client_rules(document, folder)
     yield from _certificate(document, folder)
+    yield from client_rules(document, folder)
 
 
 def between_sites(documents: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, KeyPath, str]]:

@@ -233,7 +233,9 @@ class H2Connection(asyncio.Protocol):
             return
         site = node.sites.get(fields.host)
         # As over HTTP/1.1: only what was checked before it was stored is a key.
-        entry = None if site is None else node.store.get(site.prefix + pseudo[b":path"], fields.pairs)
+        entry = (
+            None if site is None or site.guarded else node.store.get(site.prefix + pseudo[b":path"], fields.pairs)
+        )
         now_s = node.now_s()
         if site is None or entry is None or now_s >= entry.fresh_until_s:
             self._begin(number, headers, ended)
