@@ -8,7 +8,7 @@
 from collections.abc import AsyncIterator
 
 from nearmile.cache.directives import request_directives
-from nearmile.cache.entry import Entry, not_modified_head, partial_head, unsatisfiable_head
+from nearmile.cache.entry import Damaged, Elsewhere, Entry, not_modified_head, partial_head, unsatisfiable_head
 from nearmile.cache.key import object_key, variant_key
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import APPLIED, tag_fields, write_position
@@ -30,7 +30,7 @@ from nearmile.edge.messages import (
 )
 from nearmile.edge.node import Node, ObjectFill
 from nearmile.edge.peer import UpstreamError
-from nearmile.edge.reply import CHUNKED, Client, Reply
+from nearmile.edge.reply import CHUNKED, STATED, Client, Reply
 from nearmile.edge.rules.redirects import To
 from nearmile.edge.rules.site import Asked, Refuse
 from nearmile.edge.sites import Site
@@ -126,7 +126,7 @@ class Exchange:
 
     async def _from_cache(self, site: Site, key: bytes) -> None:
         asked = request_directives(self.pairs)
-        entry = self.node.store.get(key, self.pairs)
+        entry = await self.node.store.find(key, self.pairs)
         if entry is not None and self._cut(entry) is Uncut.ELSEWHERE:
             entry = None
         if entry is not None:
@@ -160,7 +160,7 @@ class Exchange:
 
     def _cut(self, entry: Entry) -> Cut | Uncut:
         """What of that response answers this request."""
-        return cut(self.request.method, self.pairs, entry.kept, len(entry.body))
+        return cut(self.request.method, self.pairs, entry.kept, entry.body_bytes)
 
     async def _shared(self, site: Site, key: bytes, entry: Entry | None) -> None:
         """Waits for the one fetch of an object, and serves what comes of it."""
@@ -228,16 +228,40 @@ class Exchange:
         self.cache = cache
         if cache is Cache.STALE:
             how += b"; ttl=%d" % (kept.fresh_until_s - now_s)
-        status, head, body, found = kept.status, entry.head, entry.body, self._cut(entry)
+        status, head, found = kept.status, entry.head, self._cut(entry)
+        start, end = 0, entry.body_bytes
         if not_modified(self.pairs, kept, now_s):
-            status, head, body = 304, not_modified_head(head), b""
+            status, head, end = 304, not_modified_head(head), 0
         elif isinstance(found, Cut):
-            status, body = 206, body[found.start : found.end]
-            head = partial_head(head, found.content_range, len(body))
+            status, start, end = 206, found.start, found.end
+            head = partial_head(head, found.content_range, end - start)
         elif found is Uncut.UNSATISFIABLE:
-            status, head, body = 416, unsatisfiable_head(head, len(body)), b""
+            status, head, end = 416, unsatisfiable_head(head, end), 0
         self._tell_tags(kept)
-        await self.reply.whole(status, head, how, age_s(kept, now_s), body)
+        age, away = age_s(kept, now_s), entry.elsewhere
+        if away is None or end == 0 or self.reply.bodiless:
+            await self.reply.whole(status, head, how, age, entry.body[start:end])
+        else:
+            await self._from_elsewhere(away, start, end, status, head, how, age)
+
+    async def _from_elsewhere(
+        self, away: Elsewhere, start: int, end: int, status: int, head: bytes, how: bytes, age: int
+    ) -> None:
+        """A stored response with its body elsewhere; if that is damaged before it begins, the origin answers."""
+        pieces = away.pieces(start, end)
+        try:
+            first = await anext(pieces)
+        except Damaged:
+            await self._pass(self.node.sites[self.request.host], b"uri-miss")
+            return
+        self.reply.begin(status, head, how, age, STATED)
+        try:
+            await self.reply.send((first,))
+            async for piece in pieces:
+                await self.reply.send((piece,))
+        except Damaged:
+            raise UpstreamError("the stored body is damaged") from None
+        await self.reply.end()
 
     def _tell_tags(self, kept: Storable | None) -> None:
         """A neighbour that keeps this response must be able to purge it by its tags."""

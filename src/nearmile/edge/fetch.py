@@ -6,7 +6,7 @@ Runs as a task of its own, so that the client that caused it may go away.
 from msgspec.structs import replace
 
 from nearmile.cache.directives import response_directives
-from nearmile.cache.entry import Entry, response_head
+from nearmile.cache.entry import Damaged, Entry, response_head
 from nearmile.cache.parts import joined, strong
 from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import APPLIED, believed, read_position
@@ -90,7 +90,7 @@ class Fetch:
         stale = self.stale
         if stale is not None and answer.status == 304:
             answer.close()
-            if self._renew(stale, answer.fields.pairs):
+            if await self._renew(stale, answer.fields.pairs):
                 return None
             # It is not what we have, or may no longer be kept: the whole, please.
             answer = await self._ask(None)
@@ -135,7 +135,7 @@ class Fetch:
             pairs += validators(stale.kept)
         return request_head(b"GET", base + request.target, request.host, pairs, b"")
 
-    def _renew(self, stale: Entry, new: Pairs) -> bool:
+    async def _renew(self, stale: Entry, new: Pairs) -> bool:
         """A 304 came: whether what is stored can be served, and is stored anew under the new terms."""
         node, pairs, now_s = self.node, self.asked, self.node.now_s()
         fields = updated_by_304(stale.kept, stale.fields(), new, now_s)
@@ -147,9 +147,13 @@ class Fetch:
         kept = self.rules.keyed(kept)
         if kept is None:
             return False
+        try:
+            body = await stale.whole()
+        except Damaged:
+            return False
         edited = self.rules.to_client.apply(stored_fields(fields, now_s))
-        head = response_head(stale.kept.status, edited, len(stale.body))
-        entry = node.store.put(self.key[0], pairs, kept, head, stale.body, self.generation)
+        head = response_head(stale.kept.status, edited, len(body))
+        entry = node.store.put(self.key[0], pairs, kept, head, body, self.generation)
         if entry is None:
             return False
         self.fill.decide(Verdict.RENEWED, FillHead(status=kept.status, kept=kept, entry=entry))

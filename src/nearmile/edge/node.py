@@ -151,12 +151,15 @@ class Node:
         """Carries out the order at that position; returns how many responses of single objects it concerned."""
         soft_at_s = self.now_s() if order.soft else None
         self.position = position
-        return sum(self._mark(mark, soft_at_s) for mark in marks_of(order))
+        purged = sum(self._mark(mark, soft_at_s) for mark in marks_of(order))
+        self.store.reached(position)
+        return purged
 
     def purge_all(self, position: Position) -> None:
         """Forgets everything: orders up to that position are not known."""
         self.position = position
         self._mark(EVERYTHING, None)
+        self.store.reached(position)
 
     def purge_key(self, key: bytes) -> int:
         """Forgets an object, in this server alone; returns how many responses went."""

@@ -1,19 +1,18 @@
 """The edge role: one server of a region, composed of its cache, its journal, its sites and real sockets."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 import resource
+import shutil
 import time
 from pathlib import Path
 
 import msgspec
 
 from nearmile.base.errors import NearmileError
-from nearmile.cache import disk
-from nearmile.cache.purge import Position
 from nearmile.cache.store import MemoryStore
+from nearmile.cache.tier.store import DiskStore
 from nearmile.config.layout import Config
 from nearmile.edge.client import Origins
 from nearmile.edge.node import MB, Node
@@ -21,8 +20,8 @@ from nearmile.edge.server import EdgeServer
 from nearmile.edge.visitors import Visitors
 from nearmile.mapping.places import Places
 from nearmile.reports.disk import Journal
-from nearmile.services.certificates import LOOK_S, Certificates
 from nearmile.services import state
+from nearmile.services.certificates import LOOK_S, Certificates
 from nearmile.services.purges import Purges
 from nearmile.services.runtime import Runtime
 from nearmile.services.shipper import Shipper
@@ -30,7 +29,7 @@ from nearmile.services.site_files import read_files
 
 log = logging.getLogger("nearmile.edge")
 
-SNAPSHOT = "cache"
+DISK = "cache"
 SHAPES = "rules.json"
 DETAIL_S = 1.0
 # Young objects are looked at every 10,000 allocations, all of them only after 200 million.
@@ -49,10 +48,12 @@ async def run(runtime: Runtime) -> None:
         return journal.place_id(place.country, place.state)
 
     store = MemoryStore(runtime.config.network.edge.memory_mb * MB)
-    position = _load(store, runtime.folder / SNAPSHOT)
+    disk = _open_disk(store, runtime.folder / DISK, runtime.config.network.edge.disk_mb)
     visitors = Visitors(place_id, lambda address: places.lookup(address).country)
     node = Node(me, loop, time.time, store, Origins(loop), visitors, journal.record, runtime)
-    node.position, node.shapes = position, _read_shapes(runtime.folder / SHAPES)
+    node.position = None if disk is None else disk.position
+    node.shapes = _read_shapes(runtime.folder / SHAPES)
+
     certificates = Certificates(runtime.root)
 
     def take_config(config: Config) -> None:
@@ -80,7 +81,7 @@ async def run(runtime: Runtime) -> None:
     await server.listen_secure(me.address, https_port, certificates.context)
     runtime.ready = True
     log.info("%s serves %s:%d, with TLS at %d", me.name, me.address, me.port, https_port)
-    telling = asyncio.create_task(_tell(runtime, server))
+    telling = asyncio.create_task(_tell(runtime, server, disk))
     looking = asyncio.create_task(_look(certificates))
     await runtime.stopping.wait()
     runtime.ready = False
@@ -89,20 +90,24 @@ async def run(runtime: Runtime) -> None:
     await server.close()
     await shipping
     await shipper.flush()
-    with contextlib.suppress(OSError):
-        disk.save(store, runtime.folder / SNAPSHOT, time.time(), node.position)
     purging.cancel()
+    if disk is not None:
+        await loop.run_in_executor(None, disk.close)
 
 
-def _load(store: MemoryStore, path: Path) -> Position | None:
-    try:
-        loaded = disk.load(path, store)
-    except OSError as error:
-        log.error("the cache's snapshot cannot be read, starting empty: %s", error)
+def _open_disk(store: MemoryStore, folder: Path, disk_mb: int) -> DiskStore | None:
+    """What an earlier run stored, and a place for more; without a disk, memory does what it can."""
+    if not disk_mb:
+        # What is left there would miss the purges to come.
+        shutil.rmtree(folder, ignore_errors=True)
         return None
-    if loaded.responses or loaded.damaged:
-        log.info("the cache starts with %d responses (%d damaged)", loaded.responses, loaded.damaged)
-    return loaded.position
+    try:
+        disk = DiskStore(folder, disk_mb * MB, store)
+    except OSError as error:
+        log.error("the cache has no disk, memory goes on alone: %s", error)
+        return None
+    log.info("the cache starts with %d responses on disk", len(disk))
+    return disk
 
 
 def _read_shapes(path: Path) -> dict[int, str]:
@@ -137,7 +142,7 @@ async def _look(certificates: Certificates) -> None:
         certificates.refresh()
 
 
-async def _tell(runtime: Runtime, server: EdgeServer) -> None:
+async def _tell(runtime: Runtime, server: EdgeServer, disk: DiskStore | None) -> None:
     """Keeps the heartbeat's details current."""
     while True:
         store = server.node.store
@@ -147,4 +152,6 @@ async def _tell(runtime: Runtime, server: EdgeServer) -> None:
             "cache_bytes": store.used_bytes,
             "fills": len(server.node.fills),
         }
+        if disk is not None:
+            runtime.detail |= disk.detail()
         await asyncio.sleep(DETAIL_S)

@@ -35,7 +35,7 @@ KEPT_SHARE = 0.75
 # No record takes more of the main segments than that.
 RECORD_SHARE = 0.25
 # What a record is guessed to have, for the size of the Bloom filters.
-GUESSED_RECORD_BYTES = 8 << 10
+GUESSED_RECORD_BYTES = 4 << 10
 # Also the bound in memory.
 VARIANTS_MAX = 64
 

@@ -1,0 +1,117 @@
+"""The files: what is done to them is there for the next who opens them, and only that."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from nearmile.cache.purge import Marks, Position
+from nearmile.cache.tier.disk import DIARY, Files, Loaded, Sync, Tell, Write, load_piece
+from nearmile.cache.tier.index import Copy, Index, Kill, Place, Unlink
+from nearmile.cache.tier.orders import Closed, start_of, write_note
+from nearmile.cache.tier.record import PIECE_BYTES, Header, Lead, Meta, object_name, write_lead, write_meta
+from tier_world import HEAD, kept
+
+POSITION = Position("log", 7)
+META = Meta(b"key", (), b"", kept(), HEAD)
+
+
+def write(place: Place, body: bytes, generation: int = 0) -> Write:
+    data = write_meta(META)
+    name = object_name(b"key")
+    header = Header(len(data), len(body), name, name, generation)
+    return Write(
+        place._replace(length=len(write_lead(header, data, body)) + len(body)), Lead(header, META, b""), data, body
+    )
+
+
+def begun(folder: Path) -> Files:
+    files = Files(folder)
+    files.do(Tell(write_note(start_of(files.boot, POSITION, Marks())), True))
+    return files
+
+
+def test_a_record_is_there_for_the_next(tmp_path: Path) -> None:
+    files, job = begun(tmp_path), write(Place(0, 0, 0), b"body", generation=9)
+    files.do(job)
+    index = Index(1 << 20)
+    position, marks, newest = Files(tmp_path).open(index)
+    assert (position, len(marks), newest) == (POSITION, 0, 9)
+    assert index.place(object_name(b"key")) == job.place
+    found = files.load(job.place, 1 << 20)
+    assert isinstance(found, Loaded) and found.lead.meta == META and found.body == b"body"
+    assert files.load(Place(5, 0, 100), 1 << 20) is None
+
+
+def test_killed_copied_and_unlinked(tmp_path: Path) -> None:
+    files, job = begun(tmp_path), write(Place(0, 0, 0), b"body")
+    files.do(job)
+    target = job.place._replace(segment=1)
+    files.do(Copy(job.place, target))
+    files.do(Kill(job.place))
+    assert files.load(job.place, 1 << 20) is None and files.load(target, 1 << 20) is not None
+    files.do(Kill(job.place._replace(offset=10_000)))
+    assert (tmp_path / "0000000000.segment").stat().st_size == job.place.length
+    files.do(Unlink(0))
+    files.do(Unlink(0))
+    index = Index(1 << 20)
+    Files(tmp_path).open(index)
+    assert index.place(object_name(b"key")) == target
+    with pytest.raises(OSError, match="shorter"):
+        files.do(Copy(job.place, target))
+
+
+def test_a_large_body_is_read_in_verified_pieces(tmp_path: Path) -> None:
+    files, body = begun(tmp_path), os.urandom(3 * PIECE_BYTES + 5)
+    job = write(Place(0, 0, 0), body)
+    files.do(job)
+    found = files.load(job.place, 1000)
+    assert found is not None and found.body == body[:PIECE_BYTES]
+    files.do(Unlink(0))  # Who reads goes on reading.
+    assert b"".join(load_piece(found, n) or b"" for n in range(4)) == body
+    os.pwrite(found.file.fd, b"\x00" if body[-1] else b"\x01", found.body_at + len(body) - 1)
+    assert load_piece(found, 3) is None
+
+
+def test_a_head_larger_than_guessed_is_read(tmp_path: Path) -> None:
+    files, data = begun(tmp_path), write_meta(Meta(b"key", (), b"", kept(), HEAD * 400))
+    header = Header(len(data), 5, 1, 1, 0)
+    place = Place(0, 0, header.record_bytes)
+    files.do(Write(place, Lead(header, META, b""), data, b"large"))
+    found = files.load(place, 1000)
+    assert found is not None and found.body == b"large"
+
+
+def test_without_a_diary_nothing_is_believed(tmp_path: Path) -> None:
+    files = begun(tmp_path)
+    files.do(write(Place(0, 0, 0), b"body"))
+    files.distrust()
+    files.do(Tell(b"more", False))
+    assert not (tmp_path / DIARY).exists()
+    index = Index(1 << 20)
+    assert Files(tmp_path).open(index)[0] is None
+    assert len(index) == 0 and list(tmp_path.iterdir()) == []
+
+
+def test_closed_means_synced_and_noted(tmp_path: Path) -> None:
+    files = begun(tmp_path)
+    files.do(write(Place(0, 0, 0), b"body"))
+    files.do(Sync(write_note(Closed())))
+    files.boot = "another"
+    index = Index(1 << 20)
+    assert files.open(index)[0] == POSITION and len(index) == 1
+
+
+def test_what_is_behind_a_damage_is_lost_and_before_it_is_not(tmp_path: Path) -> None:
+    files, one = begun(tmp_path), write(Place(0, 0, 0), b"body")
+    files.do(one)
+    forged = write(Place(0, 0, 0), b"forged")
+    inner = write_lead(forged.lead.header, forged.meta, forged.body) + forged.body
+    files.do(write(Place(0, one.place.length, 0), inner))
+    path = tmp_path / "0000000000.segment"
+    data = bytearray(path.read_bytes())
+    data[one.place.length + 5] ^= 1
+    path.write_bytes(data)
+    index = Index(1 << 20)
+    Files(tmp_path).open(index)
+    assert index.place(object_name(b"key")) == one.place

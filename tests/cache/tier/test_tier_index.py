@@ -1,0 +1,198 @@
+"""The index against a disk that is a dictionary: what is alive there is what the index knows, at every moment."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nearmile.cache.tier.index import SEGMENT_BYTES_MIN, VARIANTS_MAX, Copy, Index, Kill, Place, Unlink
+
+CAPACITY = 64 * SEGMENT_BYTES_MIN
+Known = tuple[int, int, tuple[bytes, ...]]
+
+
+class Disk:
+    """Carries out what the index asks for."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.alive: dict[Place, Known] = {}
+        self.copies = self.unlinked = 0
+
+    def put(
+        self, name: int, length: int = 1000, fields: tuple[bytes, ...] = (), of: int = 0, in_memory: bool = False
+    ) -> Place | None:
+        place = self.index.put(of or name, name, fields, length, in_memory)
+        self.obey()
+        if place is not None:
+            self.alive[place] = (of or name, name, fields)
+        return place
+
+    def fill(self, names: range, in_memory: bool = False) -> None:
+        for name in names:
+            self.put(name, in_memory=in_memory)
+        self.check()
+
+    def obey(self) -> None:
+        for command in self.index.take_commands():
+            if isinstance(command, Copy):
+                self.copies += 1
+                self.alive[command.target] = self.alive[command.source]
+            elif isinstance(command, Kill):
+                del self.alive[command.place]
+            else:
+                self.unlinked += 1
+                assert all(place.segment != command.segment for place in self.alive)
+
+    def check(self) -> None:
+        index = self.index
+        assert index.used_bytes <= CAPACITY
+        assert len(self.alive) == len(index)
+        for place, (of, name, fields) in self.alive.items():
+            assert index.place(name) == place and index.fields(of) == fields
+
+
+def test_what_is_put_is_found_until_it_is_removed() -> None:
+    disk = Disk(Index(CAPACITY))
+    first, second = disk.put(1), disk.put(2)
+    assert first == Place(0, 0, 1000) and second == Place(0, 1000, 1000)
+    again = disk.put(1)
+    assert disk.index.place(1) == again == Place(0, 2000, 1000)
+    assert disk.index.remove(1) and not disk.index.remove(1)
+    disk.obey()
+    disk.check()
+    assert len(disk.index) == 1
+
+
+def test_variants_are_told_apart_and_go_together() -> None:
+    disk = Disk(Index(CAPACITY))
+    index = disk.index
+    disk.put(10, fields=(b"accept",), of=1)
+    disk.put(11, fields=(b"accept",), of=1)
+    assert index.fields(1) == (b"accept",) and index.count(1) == 2
+    disk.put(12, fields=(b"accept", b"cookie"), of=1)
+    assert index.count(1) == 1 and index.place(10) is None
+    assert index.remove_object(1) == 1 and index.fields(1) == () and index.count(1) == 0
+    disk.obey()
+    disk.check()
+
+
+def test_an_object_has_so_many_variants_and_no_more() -> None:
+    disk = Disk(Index(CAPACITY))
+    for name in range(VARIANTS_MAX + 3):
+        disk.put(100 + name, fields=(b"accept",), of=1)
+    assert disk.index.count(1) == VARIANTS_MAX and disk.index.place(102) is None
+
+
+def test_a_full_disk_drops_what_nobody_asked_for() -> None:
+    disk = Disk(Index(CAPACITY))
+    for name in range(1, 3001):
+        disk.put(name)
+        disk.index.hit(7, in_memory=False)
+    disk.check()
+    assert disk.index.place(7) is not None and disk.index.place(8) is None
+    assert 700 < len(disk.index) < 1100 and disk.unlinked > 10
+
+
+def test_what_is_in_memory_stays_until_it_leaves_unasked_for() -> None:
+    disk = Disk(Index(CAPACITY))
+    disk.fill(range(1, 11), in_memory=True)
+    disk.fill(range(1000, 3000))
+    assert all(disk.index.place(name) for name in range(1, 11))
+    for name in range(1, 11):
+        disk.index.left(name, hit=name > 5)
+    disk.fill(range(3000, 6000), in_memory=True)
+    assert not any(disk.index.place(name) for name in range(1, 6))
+
+
+def test_who_returns_goes_where_things_stay() -> None:
+    disk = Disk(Index(CAPACITY))
+    disk.fill(range(1, 1101))
+    assert disk.index.place(1) is None
+    before = disk.index.settled_bytes
+    place = disk.put(1)
+    assert place is not None and place.segment & 1 and disk.index.settled_bytes == before + 1000
+
+
+def test_everything_hit_still_lets_something_go() -> None:
+    disk = Disk(Index(CAPACITY))
+    disk.fill(range(1, 5001), in_memory=True)
+    assert disk.unlinked > 50 and disk.copies < 5 * 5000
+
+
+def test_large_records_have_segments_of_their_own() -> None:
+    disk = Disk(Index(CAPACITY))
+    assert disk.put(1, CAPACITY) is None
+    for name in range(2, 20):
+        assert disk.put(name, CAPACITY // 5) is not None
+    assert 3 <= len(disk.index) <= 5
+
+
+def test_what_is_sealed_is_not_appended_to() -> None:
+    disk = Disk(Index(CAPACITY))
+    disk.put(1)
+    disk.index.seal()
+    assert disk.put(2) == Place(2, 0, 1000)
+
+
+names = st.integers(1, 40)
+operations = st.one_of(
+    st.tuples(st.just("put"), names, st.integers(100, 40_000), st.booleans()),
+    st.tuples(st.just("vary"), names, st.integers(1, 3), st.booleans()),
+    st.tuples(st.just("hit"), names, st.booleans(), st.none()),
+    st.tuples(st.just("left"), names, st.booleans(), st.none()),
+    st.tuples(st.just("remove"), names, st.none(), st.none()),
+    st.tuples(st.just("object"), names, st.none(), st.none()),
+    st.tuples(st.just("clear"), st.none(), st.none(), st.none()),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(operations, min_size=30, max_size=150), st.integers(16, 64))
+def test_the_disk_is_what_the_index_knows(asked: list[tuple[str, int, int, bool]], shrunk: int) -> None:
+    disk = Disk(Index(CAPACITY))
+    index = disk.index
+    for what, name, value, flag in asked:
+        match what:
+            case "put":
+                disk.put(name, value, in_memory=flag)
+            case "vary":
+                disk.put(1000 * name + value, fields=(b"accept", b"cookie")[: 1 + flag], of=name)
+            case "hit":
+                index.hit(name, bool(value))
+            case "left":
+                index.left(name, bool(value))
+            case "remove":
+                index.remove(name)
+            case "object":
+                index.remove_object(name)
+            case "clear" if name is None and value is None and len(index) > 30:
+                index.clear()
+                disk.alive.clear()
+                index.take_commands()
+        disk.obey()
+        disk.check()
+    again = Index(shrunk * SEGMENT_BYTES_MIN)
+    found = Disk(again)
+    found.alive = dict(disk.alive)
+    for number in sorted({place.segment for place in disk.alive}):
+        inside = sorted(place for place in disk.alive if place.segment == number)
+        again.adopt(number, inside[-1].offset + inside[-1].length)
+        for place in inside:
+            of, name, fields = disk.alive[place]
+            again.load(of, name, fields, place)
+    found.obey()
+    found.check()
+    again.fit()
+    found.obey()
+    found.check()
+    assert again.used_bytes <= shrunk * SEGMENT_BYTES_MIN
+
+
+def test_a_copy_left_by_a_crash_is_one_too_many() -> None:
+    index = Index(CAPACITY)
+    for number in (0, 1):
+        index.adopt(number, 1000)
+        index.load(5, 5, (), Place(number, 0, 1000))
+    assert index.take_commands() == [Kill(Place(0, 0, 1000))] and len(index) == 1
+    assert index.put(6, 6, (), 10, False) == Place(2, 0, 10)
+    index.clear()
+    assert index.take_commands() == [Unlink(0), Unlink(2), Unlink(1)]
