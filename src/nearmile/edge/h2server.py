@@ -243,10 +243,12 @@ class H2Connection(asyncio.Protocol):
         kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
         if fields.conditional and not_modified(fields.pairs, kept, now_s):
             head, body, status = not_modified_head(head), b"", 304
-        age_s = max(now_s - kept.born_at_s, 0)
+        age_s = now_s - kept.born_at_s
         answer = memo.responses.get(head) or memo.learn_response(head)
         session = self.session
-        session.respond(number, (*answer, (b"age", b"%d" % age_s), *node.hit_fields), not body)
+        session.respond(
+            number, (*answer, (b"age", b"%d" % (age_s if age_s > 0 else 0)), *node.hit_fields), not body
+        )
         if body:
             session.send(number, (body,), True)
         self._quiet_sweeps = 0
@@ -352,8 +354,12 @@ class H2Connection(asyncio.Protocol):
         session, transport, again = self.session, self._transport, True
         while again:
             again = False
-            while not self.full and not transport.is_closing() and (data := session.out(limits.H2_WRITE_BYTES)):
-                transport.write(data)
+            more = True
+            while more and not self.full and not transport.is_closing():
+                data = session.out(limits.H2_WRITE_BYTES)
+                more = len(data) == limits.H2_WRITE_BYTES
+                if data:
+                    transport.write(data)
             for stream in tuple(self.streams.values()):
                 stream.mind_waiting()
                 if stream.over and not stream.body_read:
