@@ -1,14 +1,19 @@
 """A site's rules, held to real sockets."""
 
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge_world import HOST, Asked, config, request, response, run, world
+from edge_world import ADDRESSES, HOST, Asked, config, request, response, run, world
+from h2_client import SECURE_PORT, connect, trusting
 from nearmile.edge.rules.signatures import Claims, signed
 from nearmile.edge.rules.site import Files, Page
 from nearmile.reports.hit import Cache
+from nearmile.services import authority, state
+from nearmile.services.certificates import Certificates
 
 FRESH = "Cache-Control: max-age=60"
 SECRETS = {"old": b"o" * 32, "new": b"n" * 32}
@@ -37,6 +42,21 @@ def test_hits_of_a_guarded_site_are_checked_too() -> None:
                 (200, Cache.MISS), (200, Cache.HIT), (403, Cache.ERROR)
             ]  # fmt: skip
             assert len(here.origin.asked) == 1
+
+    run(test())
+
+
+def test_hits_over_http_2_are_checked_too(tmp_path: Path) -> None:
+    async def test() -> None:
+        authority.ensure(tmp_path, config(), datetime.now(UTC))
+        certificates = Certificates(tmp_path)
+        certificates.take_config(config())
+        async with world(hello, rules={"limits": {"client_per_s": 0.01, "client_burst": 2}}) as here:
+            await here.servers[0].listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
+            client = await connect(trusting(str(state.authority_files(tmp_path)[0]), "h2"))
+            answers = [await client.answer(client.ask("/")) for _ in range(3)]
+            assert [answer.status for answer in answers] == [200, 200, 429]
+            assert dict(answers[2].fields)["retry-after"] == "100"
 
     run(test())
 

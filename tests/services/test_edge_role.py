@@ -10,6 +10,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -36,8 +37,8 @@ class Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-def document() -> Config:
-    made = config()
+def document(rules: dict[str, Any] | None = None) -> Config:
+    made = config(rules=rules)
     processes = tuple(
         msgspec.structs.replace(p, address=ADDRESS) if p.name == "here-1" else p for p in made.processes
     )
@@ -95,3 +96,22 @@ def test_a_process_serves_stops_cleanly_and_comes_back_warm(tmp_path: Path) -> N
     journal.seal()
     segments = [decode(journal.read(segment)) for segment in journal.pending(10)]
     assert sum(segment.header.hits for segment in segments if not isinstance(segment, Damaged)) == 3
+
+
+def test_what_was_stored_under_other_rules_is_not_served_after_a_restart(tmp_path: Path) -> None:
+    Handler.asked = 0
+    origin = ThreadingHTTPServer(ORIGIN, Handler)
+    thread = threading.Thread(target=origin.serve_forever)
+    thread.start()
+    try:
+        edited = {"response_headers": {"remove": ["server"]}}
+        for rules, asked in (({}, 1), (edited, 2), (edited, 2)):
+            (tmp_path / "config.json").write_bytes(msgspec.json.encode(document(rules)))
+            process = start(tmp_path)
+            get()
+            assert Handler.asked == asked
+            stop(process)
+    finally:
+        origin.shutdown()
+        thread.join()
+        origin.server_close()

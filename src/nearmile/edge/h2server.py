@@ -233,11 +233,13 @@ class H2Connection(asyncio.Protocol):
             return
         site = node.sites.get(fields.host)
         # As over HTTP/1.1: only what was checked before it was stored is a key.
-        entry = (
-            None if site is None or site.guarded else node.store.get(site.prefix + pseudo[b":path"], fields.pairs)
-        )
+        path = pseudo[b":path"]
+        entry = None if site is None else node.store.get(site.prefix + path, fields.pairs)
         now_s = node.now_s()
         if site is None or entry is None or now_s >= entry.fresh_until_s:
+            self._begin(number, headers, ended)
+            return
+        if site.guarded and not node.allows(site, self.peer, self.trusted, fields.pairs, path, now_s):
             self._begin(number, headers, ended)
             return
         kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status

@@ -16,8 +16,8 @@ from nearmile.edge.client import Origins
 from nearmile.edge.fill import Fill
 from nearmile.edge.peer import Peer
 from nearmile.edge.rules.rates import Limiter
-from nearmile.edge.rules.site import Files
-from nearmile.edge.sites import Sites, sites_of
+from nearmile.edge.rules.site import Allow, Asked, Files
+from nearmile.edge.sites import Site, Sites, sites_of
 from nearmile.edge.visitors import Visitors
 from nearmile.edge.wake import Future
 from nearmile.http.fields import FieldsMemo, Pairs
@@ -132,6 +132,16 @@ class Node:
                 self.shapes[site.serial] = site.shape
                 self._mark(EVERYTHING + site.prefix, None)
         self.limiter.keep_sites({site.serial for site in self.sites.values()})
+
+    def allows(self, site: Site, peer: str, trusted: bool, pairs: Pairs, target: bytes, now_s: float) -> bool:
+        """Whether what is stored under that target may answer a client's GET: for sites that are guarded.
+
+        Where not, the request goes the long way, which tells why. It is counted once: who is refused pays nothing.
+        """
+        client = self.visitors.client(trusted, peer, pairs)
+        asked = Asked(b"GET", target, None, client, self.visitors.country)
+        found = site.rules.check(asked, now_s, self.limiter)
+        return isinstance(found, Allow) and found.target == target
 
     def take_map(self, map_: Map) -> None:
         """A new map: who lives in this server's region."""

@@ -117,12 +117,14 @@ class Connection(asyncio.Protocol):
                 break
             line = data[at:line_end].split(b" ")
             site = sites.get(fields.host)
-            if site is None or site.guarded or len(line) != 3 or line[0] != b"GET" or line[2] != b"HTTP/1.1":
+            if site is None or len(line) != 3 or line[0] != b"GET" or line[2] != b"HTTP/1.1":
                 break
             # The target needs no look at its characters: only what was checked before it was stored is a key.
             entry = store.get(site.prefix + line[1], fields.pairs)
             now_s = node.now_s()
             if entry is None or now_s >= entry.fresh_until_s:
+                break
+            if site.guarded and not node.allows(site, self.peer, self.trusted, fields.pairs, line[1], now_s):
                 break
             kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
             if fields.conditional and not_modified(fields.pairs, kept, now_s):

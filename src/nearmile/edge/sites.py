@@ -31,7 +31,7 @@ class Site(Struct, frozen=True):
     default_ttl_s: int
     rules: Rules = NO_RULES
     guarded: bool = False
-    """An answer from memory, too, must go through the rules."""
+    """An answer from memory, too, must pass the rules."""
     shape: str = ""
     """Stands for the rules that what is stored was made under; empty where there are none."""
 

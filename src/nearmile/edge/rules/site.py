@@ -2,7 +2,7 @@
 
     who may come in? -> not too often? -> by which method? -> is it elsewhere now? -> signed? -> not too large?
 
-``Rules.guarded`` tells whether an answer from memory, too, depends on who asks: the hit path looks at that alone.
+``Rules.guarded`` tells whether an answer from memory, too, depends on who asks: only then the hit path checks at all.
 A site without rules has ``NO_RULES``.
 """
 
