@@ -2,7 +2,7 @@
 
     who may come in? -> not too often? -> by which method? -> is it elsewhere now? -> signed? -> not too large?
 
-``Rules.guarded`` tells whether an answer from memory, too, depends on who asks: only then the hit path checks at all.
+``Rules.guarded`` tells whether an answer from memory, too, depends on who asks: else the hit path does not check.
 A site without rules has ``NO_RULES``.
 """
 
