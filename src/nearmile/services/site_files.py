@@ -16,7 +16,7 @@ HTML = b"text/html; charset=utf-8"
 
 
 def read_files(named: NamedSite) -> Files:
-    """A site's. What cannot be read is missing, and logged: no URL is good by that key, the page is one of ours."""
+    """A site's. What cannot be read is missing, and logged: no URL is good by that key, and pages are ours."""
     secrets, pages = {}, {}
     signed = named.document.signed
     for key_id, key in signed.keys.items() if signed is not None else ():
