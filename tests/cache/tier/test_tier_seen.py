@@ -9,7 +9,7 @@ def test_the_last_names_are_remembered() -> None:
     chance, seen = Random(1), Seen(1000)
     names = [chance.getrandbits(60) for _ in range(10_000)]
     for number, name in enumerate(names):
-        seen.add(name)
+        seen.add(name, 2000)
         assert name in seen
         assert names[max(0, number - 999)] in seen
     others = [chance.getrandbits(60) for _ in range(10_000)]

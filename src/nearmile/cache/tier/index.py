@@ -12,7 +12,7 @@ Everything is decided here and nothing done: methods leave ``commands``, to be c
 leaves the index is killed on disk by a command of its own before anything that follows from its going; so what is
 alive on disk is in the index, at every moment in the sequence of commands.
 
-An object costs about 180 bytes of memory: two numbers of 32 and 48 bytes, their place in a dictionary, and 8 bytes
+An object costs 130 to 150 bytes of memory: two numbers of 32 and 48, their place in a dictionary, and 8 bytes
 in the list of its segment.
 """
 
@@ -305,7 +305,7 @@ class Index:
             self.commands += (Copy(source, target), Kill(source))
             return
         if not area.main:
-            self._gone.add(name)
+            self._gone.add(name, len(self._places))
         self.remove(name)
 
 

@@ -4,18 +4,17 @@ BITS_PER_NAME, PROBES = 10, 7
 
 
 class Seen:
-    """Remembers at least the last ``count`` names (of 60 random bits) and at most twice as many."""
+    """Made for ``count`` names, of 60 random bits."""
 
     def __init__(self, count: int) -> None:
-        self._count = max(1, count)
         # A power of two, so that cutting off bits makes a number in range.
-        self._mask = (1 << (self._count * BITS_PER_NAME).bit_length()) - 1
+        self._mask = (1 << (max(1, count) * BITS_PER_NAME).bit_length()) - 1
         self._added = 0
         self._new, self._old = self._empty(), self._empty()
 
-    def add(self, name: int) -> None:
-        """This one was seen."""
-        if self._added == self._count:
+    def add(self, name: int, remembered: int) -> None:
+        """This one was seen; at least half of the last ``remembered`` are to be known, and no more than those."""
+        if self._added >= remembered // 2:
             self._added, self._old, self._new = 0, self._new, self._empty()
         self._added += 1
         bits = self._new

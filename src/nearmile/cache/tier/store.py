@@ -141,7 +141,7 @@ class DiskStore:
 
     def left(self, entry: Entry) -> None:
         """It was evicted from memory."""
-        self._index.left(_name(entry), entry.visited > 0)
+        self._index.left(_name(entry), entry.visited != 0)
 
     def delete(self, entry: Entry) -> None:
         """Forgets one response."""
