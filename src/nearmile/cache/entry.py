@@ -43,15 +43,14 @@ class Entry:
     __slots__ = (
         "body",
         "clean",
+        "count",
         "elsewhere",
         "fresh_until_s",
         "head",
         "kept",
         "key",
-        "newer",
-        "older",
-        "settled",
         "size_bytes",
+        "turn",
         "variant",
         "visited",
     )
@@ -72,12 +71,15 @@ class Entry:
         self.size_bytes = size_bytes
         self.clean = 0
         """The store's: the mark at which it was last found not to be purged."""
-        self.visited = False
-        """Hit since the eviction policy last looked."""
-        self.settled = False
-        """In the policy's main queue."""
-        self.newer: Entry | None = None
-        self.older: Entry | None = None
+        self.visited = 0.0
+        """The level of the eviction policy at the last hit, negative once it has looked; 0 if there was none."""
+        self.turn = 0.0
+        self.count: float = 0
+        """The policy's: when it looks again, and how many hits it has seen."""
+
+    def __lt__(self, other: "Entry") -> bool:
+        """Nothing comes first among equals: for heaps of pairs."""
+        return False
 
     @property
     def body_bytes(self) -> int:

@@ -1,25 +1,38 @@
-"""Who leaves a full store.
+"""Who leaves a full store, and who is not let in.
 
-A policy sees entries come and go, and names the next victim. A hit costs it nothing but ``entry.visited =
-True``, set by the store; so it must be one of the policies that need no more.
+A policy sees entries come and go, and names the next victim. A hit costs it nothing but one attribute: the store
+sets ``entry.visited`` to the policy's ``level``. The policy looks at it when the entry's turn comes; since a hit
+can only put a turn off, that is early enough, and the order is as if it had looked at once.
 """
 
-from collections import deque
-from typing import Protocol
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from zlib import crc32
 
 from nearmile.cache.entry import Entry
 
-# The paper's share; on the traces measured, 5 % and 25 % lose more on one than they gain on another.
-SMALL_SHARE = 0.1
-# As many ghosts as the main queue has entries, each ~90 bytes; a few to begin with.
-GHOSTS_MIN = 100
+FIRST_LEVEL = 1.0
+# Credits are of the order of 1 for an object of this size, so that levels stay far from the precision of a float.
+SIZE_UNIT_BYTES = 1 << 20
+# How far a turnover lifts the level by itself: without it, all that was hit between two turns is equal.
+DRIFT = 0.5
+# Stale places in the heap are dropped when they are as many as the others.
+STALE_MIN = 64
+# For each entry, this many cells of a byte remember how often objects were asked for that are not stored.
+CELLS_PER_ENTRY, CELLS_MIN = 16, 256
+# Counts are kept in halves, so that one that is halved once is not forgotten.
+COUNT_MAX = 127
+_HALVES = bytes(value >> 1 for value in range(256))
 
 
 class Eviction(Protocol):
     """What the store asks of a policy. Every entry given to ``insert`` is given to ``remove`` once."""
 
+    level: float
+    """What ``visited`` is set to by a hit: positive, never falls, changes only in the calls below."""
+
     def insert(self, entry: Entry) -> None:
-        """A new entry is in the store."""
+        """A new entry has come; a full store removes victims until it fits, or until it is itself the victim."""
 
     def remove(self, entry: Entry) -> None:
         """It is in the store no more."""
@@ -28,84 +41,143 @@ class Eviction(Protocol):
         """The entry to remove next; there is at least one."""
 
 
-class S3Fifo:
-    """S3-FIFO (Yang et al., SOSP 2023) by bytes, with one bit for hits where the paper has two.
+class Item(Protocol):
+    """What a policy needs of an entry."""
 
-    Newcomers wait in a small queue; who was hit there when its turn comes goes on to the main queue, the others
-    leave and only their hashes are remembered. A remembered one that returns starts in the main queue, where a
-    hit means another round.
+    size_bytes: int
+    visited: float
+    turn: float
+    count: float
+
+    def __lt__(self, other: Self, /) -> bool: ...
+
+
+E = TypeVar("E", bound=Item)
+
+
+class Weights(NamedTuple):
+    """What an entry is worth: ``count ** count_power / size ** size_power``."""
+
+    size_power: float
+    """0 for hits of bytes, 1 for hits of objects."""
+    count_power: float
+    """0 is LRU, 1 is GreedyDual-Size-Frequency; more trusts the counts more than how recent a hit was."""
+    memory: float
+    """Counts outlive eviction, halved after so many misses for each entry of the store; 0: they do not."""
+
+
+def name_of(entry: Entry) -> int:
+    """64 bits, the same in every process, so that what happened once can be played again."""
+    return crc32(entry.variant, crc32(entry.key)) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+
+
+class GreedyDual(Generic[E]):
+    """GreedyDual-Size-Frequency (Cherkasova, 1998) with turns looked at late, and powers of size and count.
+
+    An entry's turn is the level at its last hit and its credit; the level rises to the turn of each that leaves.
+    Its count is one and the number of times it was found hit when its turn came. ``name``: as of ``name_of``.
     """
 
-    def __init__(self) -> None:
-        self._small = _Queue()
-        self._main = _Queue()
-        self._ghosts: set[int] = set()
-        self._ghosts_in_order: deque[int] = deque()
+    def __init__(self, capacity_bytes: int, weights: Weights) -> None:
+        self._capacity_bytes = max(1, capacity_bytes)
+        self.level = FIRST_LEVEL
+        self.weights = weights
+        self._heap: list[tuple[float, E]] = []
+        self._count = self._missed = 0
+        self._newest: E | None = None
+        self._counts = Counts()
 
-    def insert(self, entry: Entry) -> None:
-        name = hash((entry.key, entry.variant))
-        if name in self._ghosts:
-            self._ghosts.remove(name)
-            entry.settled = True
-        self._queue_of(entry).append(entry)
+    def insert(self, entry: E, name: int) -> None:
+        self._count += 1
+        memory = self.weights.memory
+        if memory:
+            self._counts.fit(self._count)
+            self._missed += 1
+            if self._missed > memory * max(self._count, STALE_MIN):
+                self._missed = 0
+                self._counts.halve()
+        # It has a count already if it replaces another response for the same request.
+        entry.count = 1 + (max(entry.count, self._counts.get(name)) if memory else entry.count)
+        drift = DRIFT * min(1, entry.size_bytes / self._capacity_bytes)
+        self.level += drift * self._credit_of(1, entry.size_bytes)
+        entry.turn = self.level + self._credit(entry)
+        self._newest = entry
+        heappush(self._heap, (entry.turn, entry))
 
-    def remove(self, entry: Entry) -> None:
-        self._queue_of(entry).remove(entry)
+    def remove(self, entry: E, name: int) -> None:
+        entry.turn = 0.0
+        self._count -= 1
+        if self.weights.memory:
+            self._counts.raise_to(name, entry.count)
+        if entry is self._newest:
+            self._newest = None
+        if len(self._heap) > 2 * self._count + STALE_MIN:
+            self._heap = [place for place in self._heap if place[0] is place[1].turn]
+            heapify(self._heap)
 
-    def victim(self) -> Entry:
-        small, main = self._small, self._main
+    def victim(self) -> E:
+        heap = self._heap
         while True:
-            turn_of_small = small.used_bytes > SMALL_SHARE * (small.used_bytes + main.used_bytes)
-            entry = small.oldest if turn_of_small or main.oldest is None else main.oldest
-            assert entry is not None
-            if not entry.visited:
-                if not entry.settled:
-                    self._remember(entry)
-                return entry
-            self._queue_of(entry).remove(entry)
-            entry.visited, entry.settled = False, True
-            main.append(entry)
+            turn, entry = heap[0]
+            if turn is not entry.turn:
+                heappop(heap)
+                continue
+            hit_level = entry.visited
+            if hit_level > 0:
+                entry.visited = -hit_level
+                entry.count += 1
+                later = hit_level + self._credit(entry)
+                if later > turn:
+                    entry.turn = later
+                    heapreplace(heap, (later, entry))
+                    continue
+            if entry is not self._newest:
+                self.level = max(self.level, turn)
+            return entry
 
-    def _queue_of(self, entry: Entry) -> "_Queue":
-        return self._main if entry.settled else self._small
+    def reweigh(self, weights: Weights) -> None:
+        """Goes on with other weights. Takes a few microseconds for each entry."""
+        self.weights = weights
+        kept = sorted(place for place in self._heap if place[0] is place[1].turn)
+        self._heap = []
+        for rank, (_, entry) in enumerate(kept):
+            # All come before what is hit from now on; who was to go sooner still does among equals.
+            entry.turn = self.level + self._credit(entry) * (rank + 1) / (len(kept) + 1)
+            self._heap.append((entry.turn, entry))
+        heapify(self._heap)
 
-    def _remember(self, entry: Entry) -> None:
-        name = hash((entry.key, entry.variant))
-        self._ghosts.add(name)
-        self._ghosts_in_order.append(name)
-        while len(self._ghosts_in_order) > max(GHOSTS_MIN, self._main.count):
-            self._ghosts.discard(self._ghosts_in_order.popleft())
+    def _credit(self, entry: E) -> float:
+        return self._credit_of(entry.count, entry.size_bytes)
+
+    def _credit_of(self, count: float, size_bytes: int) -> float:
+        size_power, count_power, _ = self.weights
+        return float(count**count_power * (size_bytes / SIZE_UNIT_BYTES) ** -size_power)
 
 
-class _Queue:
-    """A doubly linked list through the entries themselves: any of them leaves at once."""
+class Counts:
+    """How often objects were asked for: the lesser of two cells that others may share (count-min sketch)."""
 
     def __init__(self) -> None:
-        self.oldest: Entry | None = None
-        self.newest: Entry | None = None
-        self.used_bytes = 0
-        self.count = 0
+        self._cells = bytearray(CELLS_MIN)
 
-    def append(self, entry: Entry) -> None:
-        entry.older, entry.newer = self.newest, None
-        if self.newest is None:
-            self.oldest = entry
-        else:
-            self.newest.newer = entry
-        self.newest = entry
-        self.used_bytes += entry.size_bytes
-        self.count += 1
+    def fit(self, entries: int) -> None:
+        """Makes room for the objects of a store of so many entries; a copy of all cells keeps what they say."""
+        while len(self._cells) < entries * CELLS_PER_ENTRY:
+            self._cells = self._cells * 2
 
-    def remove(self, entry: Entry) -> None:
-        older, newer = entry.older, entry.newer
-        if older is None:
-            self.oldest = newer
-        else:
-            older.newer = newer
-        if newer is None:
-            self.newest = older
-        else:
-            newer.older = older
-        entry.older = entry.newer = None
-        self.used_bytes -= entry.size_bytes
-        self.count -= 1
+    def get(self, name: int) -> float:
+        first, second = self._places(name)
+        return min(self._cells[first], self._cells[second]) / 2
+
+    def raise_to(self, name: int, count: float) -> None:
+        value = int(2 * min(count, COUNT_MAX))
+        for place in self._places(name):
+            if self._cells[place] < value:
+                self._cells[place] = value
+
+    def halve(self) -> None:
+        self._cells = self._cells.translate(_HALVES)
+
+    def _places(self, name: int) -> tuple[int, int]:
+        mask = len(self._cells) - 1
+        return name & mask, name >> 32 & mask

@@ -14,14 +14,15 @@ from typing import Protocol, final
 
 from nearmile.cache.directives import Fields
 from nearmile.cache.entry import Entry
-from nearmile.cache.eviction import Eviction, S3Fifo
+from nearmile.cache.eviction import Eviction
 from nearmile.cache.key import variant_key
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable
 from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Marks, Order, Position, key_of, marks_of
+from nearmile.cache.trial import FOR_OBJECTS, Adaptive
 
-# Measured with tracemalloc (CPython 3.11, 64 bits): 580 to 605 bytes for the entry, its terms and validators, the
-# headers of its byte strings and its place in the dictionary, and 90 for a ghost of the eviction policy; 390 more
-# for an object's first variant.
+# Measured with tracemalloc (CPython 3.11, 64 bits): 640 to 695 bytes for the entry, its terms and validators, the
+# headers of its byte strings, its places in the dictionary and in the eviction policy's heap, and its share of what
+# the policy tries on a small scale; 390 more for an object's first variant.
 OBJECT_OVERHEAD_BYTES = 700
 VARIANT_OVERHEAD_BYTES = 400
 # Enough for the encodings and languages of a page; a Vary on User-Agent must not make a list without end.
@@ -92,7 +93,8 @@ class MemoryStore:
         self.capacity_bytes = capacity_bytes
         self.used_bytes = 0
         self._objects: dict[bytes, Entry | _Variants] = {}
-        self._eviction = S3Fifo() if eviction is None else eviction
+        self._eviction = Adaptive(capacity_bytes, FOR_OBJECTS, False) if eviction is None else eviction
+        self._level = self._eviction.level
         self.below: Below | None = None
         self._marks = Marks()
         # The generation of the latest mark that may concern many, of the one that the last pass of the sweep began
@@ -118,7 +120,7 @@ class MemoryStore:
             found = found.entries.get(variant_key(found.names, fields))
         if found is None or (found.clean != self._broad and not self._still_good(found)):
             return None
-        found.visited = True
+        found.visited = self._level
         return found
 
     async def find(self, key: bytes, fields: Fields) -> Entry | None:
@@ -131,8 +133,8 @@ class MemoryStore:
     ) -> Entry | None:
         """Stores a response in place of the one for the same object and request ``fields``, evicting others.
 
-        None if it was purged since ``started_generation``, or is larger than the store: nothing is stored then.
-        What is large is given to the store below alone.
+        None if it was purged since ``started_generation``, is larger than the store, or is worth less than what it
+        would push out: nothing is stored then. What is large or worth little is given to the store below alone.
         """
         if self.purged_since(key, started_generation, kept.tags):
             return None
@@ -151,18 +153,16 @@ class MemoryStore:
         """Stores what ``put`` once stored: under the names and the second key that it had (both may be empty)."""
         if self.vary(key) != names:
             self._drop(key)
-        self._make_place(key, variant)
+        count = self._make_place(key, variant)
         overhead_bytes = OBJECT_OVERHEAD_BYTES + (VARIANT_OVERHEAD_BYTES if names else 0)
         tags_bytes = sum(map(len, kept.tags)) + len(kept.tags) * TAG_OVERHEAD_BYTES if kept.tags else 0
         size_bytes = len(key) + len(head) + len(body) + tags_bytes + overhead_bytes
         if size_bytes > self.entry_bytes_max:
             return None
-        while self.used_bytes + size_bytes > self.capacity_bytes:
-            victim = self._eviction.victim()
-            self._remove(victim)
-            if self.below is not None:
-                self.below.left(victim)
         entry = Entry(key, variant, kept, head, body, size_bytes)
+        entry.count = count
+        if not self._admit(entry):
+            return None
         entry.clean = self._broad
         if names:
             group = self._objects.get(key)
@@ -172,8 +172,23 @@ class MemoryStore:
         else:
             self._objects[key] = entry
         self.used_bytes += size_bytes
-        self._eviction.insert(entry)
         return entry
+
+    def _admit(self, entry: Entry) -> bool:
+        """Makes place for it, unless the policy thinks less of it than of all others."""
+        eviction = self._eviction
+        eviction.insert(entry)
+        self._level = eviction.level
+        while self.used_bytes + entry.size_bytes > self.capacity_bytes:
+            victim = eviction.victim()
+            self._level = eviction.level
+            if victim is entry:
+                eviction.remove(entry)
+                return False
+            self._remove(victim)
+            if self.below is not None:
+                self.below.left(victim)
+        return True
 
     def delete(self, entry: Entry) -> None:
         """Forgets one response, if it is still the stored one; fills under way are not concerned."""
@@ -261,15 +276,16 @@ class MemoryStore:
         names = tuple(sorted({*self.vary(key), *vary}))
         return vary if len(names) > VARY_NAMES_MAX else names
 
-    def _make_place(self, key: bytes, variant: bytes) -> None:
-        """Removes the predecessor, else the oldest of too many variants."""
+    def _make_place(self, key: bytes, variant: bytes) -> float:
+        """Removes the predecessor, whose count is returned, else the oldest of too many variants."""
         stored = self._stored(key)
         for entry in stored:
             if entry.variant == variant:
                 self._remove(entry)
-                return
+                return entry.count
         if len(stored) >= VARIANTS_MAX:
             self._remove(stored[0])
+        return 0
 
     def _still_good(self, entry: Entry) -> bool:
         """Carries out what marks of many say of a stored response; whether it is still there."""
