@@ -21,8 +21,8 @@ from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Marks, Order, Position, 
 from nearmile.cache.trial import FOR_OBJECTS, Adaptive
 
 # Measured with tracemalloc (CPython 3.11, 64 bits): 640 to 695 bytes for the entry, its terms and validators, the
-# headers of its byte strings, its places in the dictionary and in the eviction policy's heap, and its share of what
-# the policy tries on a small scale; 390 more for an object's first variant.
+# headers of its byte strings, its places in the dictionary and in the eviction policy's heap, and its share of
+# what the policy tries on a small scale; 390 more for an object's first variant.
 OBJECT_OVERHEAD_BYTES = 700
 VARIANT_OVERHEAD_BYTES = 400
 # Enough for the encodings and languages of a page; a Vary on User-Agent must not make a list without end.
