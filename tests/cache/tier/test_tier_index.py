@@ -126,6 +126,16 @@ def test_large_records_have_segments_of_their_own() -> None:
     assert 3 <= len(disk.index) <= 5
 
 
+def test_a_segment_of_large_records_stays_without_being_copied() -> None:
+    disk = Disk(Index(CAPACITY))
+    first = disk.put(1, CAPACITY // 20)
+    for name in range(2, 100):
+        disk.index.hit(1, in_memory=False)
+        disk.put(name, CAPACITY // 20)
+    disk.check()
+    assert disk.index.place(1) == first and disk.copies == 0 and disk.index.copied_bytes == 0
+
+
 def test_what_is_sealed_is_not_appended_to() -> None:
     disk = Disk(Index(CAPACITY))
     disk.put(1)

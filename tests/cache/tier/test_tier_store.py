@@ -155,6 +155,22 @@ def test_too_many_purges_are_remembered_as_one_of_all(tmp_path: Path, monkeypatc
     assert found(tmp_path, key(0), key(1)) == [None, b"young"]
 
 
+def test_records_younger_than_the_notes_that_were_lost_can_be_purged(tmp_path: Path) -> None:
+    memory, disk = opened(tmp_path)
+    disk.flush()
+    start_bytes = (tmp_path / DIARY).stat().st_size
+    for number in range(9):
+        order(memory, number, "tag", "other")
+    put(memory, key(0), b"body", b"tag")
+    crash(disk)
+    with (tmp_path / DIARY).open("r+b") as file:
+        file.truncate(start_bytes)
+    memory, disk = opened(tmp_path)
+    order(memory, 1, "tag", "tag")
+    crash(disk)
+    assert found(tmp_path, key(0)) == [None]
+
+
 def test_a_purge_during_a_read_is_obeyed(tmp_path: Path) -> None:
     async def run() -> None:
         memory, disk = opened(tmp_path)

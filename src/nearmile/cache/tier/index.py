@@ -34,6 +34,8 @@ SPARE_SEGMENTS = 2
 KEPT_SHARE = 0.75
 # No record takes more of the main segments than that.
 RECORD_SHARE = 0.25
+# A segment of so few records is kept as it is where most of it would stay: large bodies are not copied around.
+FEW_RECORDS = 64
 # What a record is guessed to have, for the size of the Bloom filters.
 GUESSED_RECORD_BYTES = 4 << 10
 # Also the bound in memory.
@@ -280,6 +282,8 @@ class Index:
         if area.checked == 0:
             most = KEPT_SHARE * max(segment.length, self.segment_bytes)
             area.credit_bytes = min(area.credit_bytes + KEPT_SHARE * segment.length, 2 * most)
+            if len(segment.names) <= FEW_RECORDS and self._keep(area, segment):
+                return
         if area.checked < len(segment.names):
             name = segment.names[area.checked]
             area.checked += 1
@@ -291,6 +295,29 @@ class Index:
         area.used_bytes -= segment.length
         area.checked = 0
         self.commands.append(Unlink(segment.number))
+
+    def _keep(self, area: _Area, segment: _Segment) -> bool:
+        """Gives a segment another round among the main ones, if most of it would stay; whether it has got that."""
+        found = ((name, self._places.get(name)) for name in set(segment.names))
+        here = [(name, p) for name, p in found if p is not None and _place(p).segment == segment.number]
+        stay_bytes = sum(_place(packed).length for _, packed in here if packed & (IN_MEMORY | HIT))
+        # Hits are used up; what is in memory could stay for ever.
+        unasked_bytes = sum(_place(packed).length for _, packed in here if packed & (IN_MEMORY | HIT) == IN_MEMORY)
+        if stay_bytes == 0 or stay_bytes < KEPT_SHARE * segment.length:
+            return False
+        if area.main:
+            if area.credit_bytes < unasked_bytes:
+                return False
+            area.credit_bytes -= unasked_bytes
+        else:
+            self.settled_bytes += segment.length
+        for name, packed in here:
+            self._places[name] = packed & ~HIT
+        area.segments.popleft()
+        area.used_bytes -= segment.length
+        self._main.segments.append(segment)
+        self._main.used_bytes += segment.length
+        return True
 
     def _judge(self, area: _Area, name: int, packed: int) -> None:
         """A record's turn has come: it stays, somewhere else, or goes."""
