@@ -30,6 +30,8 @@ TRACKING = ("utm_*", "fbclid")
         (b"/%252e", b"/%252e"),
         (b"/%%34%31/../x", b"/%%34%31/../x"),
         (b"/100%", b"/100%"),
+        (b"/.?%", b"/?%"),
+        (b"/a?x=%&y=%41", b"/a?x=%&y=A"),
     ],
 )
 def test_normal(target: bytes, expected: bytes) -> None:
@@ -67,6 +69,8 @@ def test_what_can_be_read_in_two_ways(target: bytes, twice: bool) -> None:
         (Key(sort=True), b"/a?", b"/a"),
         (Key(normalise=True, sort=True), b"/x/../a?%62=1&a=2", b"/a?a=2&b=1"),
         (Key(normalise=True, query="without", parameters=TRACKING), b"/a?%75tm_source=x", b"/a"),
+        (Key(normalise=True, query="ignore"), b"/.?%", b"/"),
+        (Key(normalise=True, query="without", parameters=TRACKING), b"/a?utm_x=%&b=%41", b"/a?b=A"),
     ],
 )
 def test_forms(key: Key, target: bytes, expected: bytes) -> None:

@@ -61,12 +61,15 @@ def form_of(key: Key) -> Form | None:
 def normal(target: bytes) -> bytes:
     """Escapes resolved where they need not be, with capital digits where they must, and no dot segments.
 
-    RFC 3986 section 6.2.2. A target with a ``%`` that begins no escape stays as it is: it has no meaning to keep.
+    RFC 3986 section 6.2.2. A path, or a parameter of the query, with a ``%`` that begins no escape stays as it is:
+    it has no meaning to keep. Each is judged alone, so that leaving one out does not change how others are read.
     """
-    if not target.startswith(b"/") or _BROKEN_ESCAPE.search(target):
+    if not target.startswith(b"/"):
         return target
-    path, mark, query = _ESCAPE.sub(_resolve, target).partition(b"?")
-    return _without_dots(path) + mark + query
+    path, mark, query = target.partition(b"?")
+    if not _BROKEN_ESCAPE.search(path):
+        path = _without_dots(_resolved(path))
+    return path + mark + b"&".join(map(_resolved, query.split(b"&")))
 
 
 def ambiguous(target: bytes) -> bool:
@@ -82,6 +85,10 @@ def cookie_values(lines: Iterable[bytes], names: tuple[bytes, ...]) -> bytes:
     pairs = (part.strip(b" \t").partition(b"=") for line in lines for part in line.split(b";"))
     # Neither name nor value can have a ";", since it separates.
     return b";".join(b"%b=%b" % (name, value) for name, mark, value in pairs if mark and name in names)
+
+
+def _resolved(part: bytes) -> bytes:
+    return part if _BROKEN_ESCAPE.search(part) else _ESCAPE.sub(_resolve, part)
 
 
 def _resolve(found: re.Match[bytes]) -> bytes:
