@@ -165,7 +165,9 @@ def measure(trace: Trace, share: float, path: str) -> Row:
         reader = libcachesim.TraceReader(path, trace_type=libcachesim.TraceType.ORACLE_GENERAL_TRACE)
         missed, missed_bytes = make(capacity_bytes).process_trace(reader)
         others[name] = Ratios(1 - missed, 1 - missed_bytes)
-    lru_bytes = (1 - others["LRU"].bytes) * float(trace.records["size_bytes"].sum(dtype=np.uint64))
+    asked = trace.records["size_bytes"].astype(float)
+    # All that LRU misses it inserts, except what is larger than the cache.
+    lru_bytes = (1 - others["LRU"].bytes) * asked.sum() - asked[asked > capacity_bytes].sum()
     mine, inserted, miss_us = {}, {}, 0.0
     for metric in METRICS:
         mine[metric], inserted_bytes, took_s = ours(trace, capacity_bytes, metric)
