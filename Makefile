@@ -1,9 +1,10 @@
-# `make up` runs the whole network on the example; `make test` checks everything; `make bench` measures.
+# `make up` runs the whole network on the example; `make test` checks everything; `make bench` measures,
+# `make fuzz` looks for what the readers of bytes from outside cannot take.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: up test bench install dev clean
+.PHONY: up test bench fuzz install dev clean
 
 up: install
 	$(BIN)/nearmile up examples/world
@@ -19,6 +20,10 @@ bench: dev
 	@tools/system-packages
 	$(BIN)/python benchmarks/edge.py
 	$(BIN)/python benchmarks/tls.py
+
+# SECONDS=600 for a longer search; all targets together.
+fuzz: dev
+	$(BIN)/python fuzz/run.py --seconds $(or $(SECONDS),66)
 
 install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev

@@ -6,7 +6,7 @@ Whatever could be read in two ways is a fault, even where RFC 9112 would forgive
 import re
 from typing import NamedTuple
 
-LINE = re.compile(rb"([A-Z-]{1,32}) (/[!-~]*|\*) HTTP/1\.1")
+LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) (/[!-~]*|\*) HTTP/1\.1")
 FIELD = re.compile(rb"([a-z0-9!#$%&'*+.^`|~_-]+): ([\t\x20-\x7e\x80-\xff]*)")
 CHUNK = re.compile(rb"([1-9a-f][0-9a-f]{0,12})\r\n")
 # What programs behind CGI and its kin take "content_length" for.

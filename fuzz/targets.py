@@ -1,0 +1,213 @@
+"""What is fuzzed: one function for each place where bytes from outside are read.
+
+A target takes any bytes and returns: whatever it raises is a fault. Where there is a second opinion (another
+reader, the same bytes in other pieces, the way back) the target asks for it.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from zlib import crc32
+
+import dns.exception
+import dns.message
+
+from edge_world import config
+from nearmile.base.errors import NearmileError
+from nearmile.base.geography import NOWHERE
+from nearmile.cache.dates import format_date, parse_date
+from nearmile.cache.directives import request_directives
+from nearmile.cache.policy import decide_store, stored_fields
+from nearmile.cache.ranges import wanted
+from nearmile.cache.reuse import reusable, verdict
+from nearmile.cli.fetch import read_cache_status
+from nearmile.config.read import read_directory
+from nearmile.dns.answer import LowWorld, TopWorld, answer
+from nearmile.dns.locate import Locator
+from nearmile.edge.messages import forwarded_request, request_head
+from nearmile.http.body import ChunkedBody, encode_chunk
+from nearmile.http.fields import BadMessage, parse_fields, parse_pairs
+from nearmile.http.head import parse_request, parse_response, write_fields
+from nearmile.reports import segment
+from strict_http import read_request
+
+NOW_S = 1_800_000_000.0
+NOBODY: frozenset[bytes] = frozenset()
+
+
+def request(data: bytes) -> None:
+    """A request's head; what is taken must be plain to the next reader."""
+    line, _, lines = (data + b"\r\n\r\n").partition(b"\r\n")
+    end = lines.find(b"\r\n\r\n") + 2
+    with contextlib.suppress(BadMessage):
+        taken = parse_request(line, parse_fields(lines[:end] if end > 1 else b""))
+        pairs = forwarded_request(taken.fields.pairs, NOBODY, b"9.9.9.9", b"edge", hop=False)
+        head = request_head(taken.method, taken.target, taken.host, pairs, b"content-length: 0\r\n")
+        found = read_request(head + b"next")
+        assert found is not None and found[1] == b"next" and not found[0].body
+
+
+def fields(data: bytes) -> None:
+    """Field lines; what is taken must be the same when written and read again."""
+    for response in (False, True):
+        with contextlib.suppress(BadMessage):
+            taken = parse_fields(data, response)
+            assert parse_pairs(write_fields(taken.pairs)) == taken.pairs
+
+
+def chunks(data: bytes) -> None:
+    """A chunked body: judged alike in any pieces, and the same when written and read again."""
+    step, data = (data[0] % 7 + 1, data[1:]) if data else (1, b"")
+    whole = _decoded([data])
+    assert whole == _decoded([data[at : at + step] for at in range(0, len(data), step)])
+    if isinstance(whole, tuple) and whole[0]:
+        assert (
+            _decoded([encode_chunk(whole[0]) + b"0\r\n\r\n" + whole[1]]) == (whole[0], whole[1], True)
+            or not whole[2]
+        )
+
+
+def _decoded(pieces: list[bytes]) -> tuple[bytes, bytes, bool] | None:
+    decoder, body, rest = ChunkedBody(), b"", b""
+    try:
+        for piece in pieces:
+            if decoder.done:
+                rest += piece
+            else:
+                out, rest = decoder.feed(piece)
+                body += b"".join(out)
+    except BadMessage:
+        return None
+    return body, rest, decoder.done
+
+
+def response(data: bytes) -> None:
+    """A response's head."""
+    with contextlib.suppress(BadMessage):
+        parse_response(data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+
+
+def directives(data: bytes) -> None:
+    """What the cache reads of fields: directives, ages, validators, ranges, Vary."""
+    try:
+        pairs = parse_pairs(data)
+    except BadMessage:
+        return
+    kept = decide_store(b"GET", (), 200, pairs, 0, NOW_S, NOW_S)
+    stored_fields(pairs, NOW_S)
+    wanted(b"GET", pairs)
+    reusable(b"GET", pairs)
+    asked = request_directives(pairs)
+    if kept is not None:
+        verdict(kept, asked, NOW_S + 1)
+
+
+def date(data: bytes) -> None:
+    """A date; what is read must be the same when written and read again."""
+    seconds = parse_date(data, NOW_S)
+    if seconds is not None:
+        assert parse_date(format_date(seconds), NOW_S) == seconds
+
+
+def cache_status(data: bytes) -> None:
+    """Cache-Status, as the command line reads it."""
+    read_cache_status(data.decode("latin-1"))
+
+
+@cache
+def _worlds() -> tuple[TopWorld, LowWorld]:
+    locator = Locator(lambda _: NOWHERE)
+    return TopWorld(config(), locator), LowWorld(config(), None, locator)
+
+
+def query(data: bytes) -> None:
+    """A packet to a nameserver; what is answered must be a message to another reader."""
+    for world in _worlds():
+        for over_tcp in (False, True):
+            if (reply := answer(data, "9.9.9.9", world, over_tcp)) is not None:
+                try:
+                    dns.message.from_wire(reply)
+                except dns.exception.FormError as error:
+                    # It knows no subnet of family 0, which some resolvers send for "none", and we send back.
+                    if "unsupported family" not in str(error):
+                        raise
+
+
+def subnet(data: bytes) -> None:
+    """The same with the bytes as a client subnet in a query that is otherwise well."""
+    question = b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x03www\x04test\x07example\x00\x00\x01\x00\x01"
+    data = data[:400]
+    option = b"\x00\x08" + len(data).to_bytes(2, "big") + data
+    query(question + b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00" + len(option).to_bytes(2, "big") + option)
+
+
+def hits(data: bytes) -> None:
+    """A segment of the hit journal, as it is and with its checksum made right."""
+    segment.decode(data)
+    body = data[2:]
+    checked = segment._PREFIX.pack(segment._MAGIC, crc32(body), int.from_bytes(data[:2], "big"))
+    segment.decode(checked + body)
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    folder = tempfile.TemporaryDirectory()
+    (Path(folder.name) / "sites").mkdir()
+    return folder
+
+
+def documents(data: bytes) -> None:
+    """The documents of a network: network.toml, a NUL, a site's."""
+    folder = Path(_folder().name)
+    network, _, site = data.partition(b"\0")
+    (folder / "network.toml").write_bytes(network)
+    (folder / "sites" / "www.toml").write_bytes(site)
+    with contextlib.suppress(NearmileError):
+        read_directory(folder)
+
+
+HEAD = b"Host: www.test.example\r\n"
+QUERY = b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x04test\x07example\x00\x00\x01\x00\x01"
+NETWORK = b"""name = "n"
+zone = "n.example"
+[regions.a]
+city = "Berlin"
+servers = 2
+[[nameservers]]
+tier = "top"
+city = "Berlin"
+[[nameservers]]
+tier = "low"
+city = "Berlin"
+\0hostnames = ["www.n.example"]
+origin = "http://127.0.0.1:80"
+[cache]
+default_ttl_s = 5
+"""
+TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
+    "request": (request, (b"GET /a?b HTTP/1.1\r\n" + HEAD, b"POST http://a/ HTTP/1.0\r\nContent-Length: 3\r\n")),
+    "fields": (
+        fields,
+        (HEAD + b"Transfer-Encoding: chunked\r\nConnection: close, x\r\n", b"Content-Length: 5\r\n"),
+    ),
+    "chunks": (chunks, (b"\x013;a=b\r\nabc\r\n0\r\n\r\n", b'\x02a;x="y"\r\n0123456789\r\n0\r\nX: y\r\n\r\n')),
+    "response": (response, (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", b"HTTP/1.0 404\r\n")),
+    "directives": (
+        directives,
+        (
+            b'Cache-Control: max-age=5, private="a, b"\r\nAge: 3\r\nVary: a, b\r\nETag: W/"x"\r\n',
+            b"Range: bytes=0-1,-3\r\nCDN-Cache-Control: s-maxage=5;x\r\nExpires: 0\r\n",
+        ),
+    ),
+    "date": (
+        date,
+        (b"Sun, 06 Nov 1994 08:49:37 GMT", b"Sunday, 06-Nov-94 08:49:37 GMT", b"Sun Nov  6 08:49:37 1994"),
+    ),
+    "cache-status": (cache_status, (b"a; hit", b"b; fwd=stale; fwd-status=304, a; hit; ttl=-3")),
+    "query": (query, (QUERY, QUERY[:11] + b"\x01" + QUERY[12:] + b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00")),
+    "subnet": (subnet, (b"\x00\x01\x18\x00\x09\x09\x09", b"\x00\x02\x30\x00\x20\x01\x0d\xb8\x00\x00")),
+    "hits": (hits, (b"\x00\x10" + b"\x81" * 40,)),
+    "documents": (documents, (NETWORK,)),
+}

@@ -1,0 +1,224 @@
+"""Clients that send slowly, take slowly, or want too much: each ends, and what it costs is bounded.
+
+``test_edge_server`` has those that fall silent altogether.
+"""
+
+import asyncio
+import gc
+import socket
+import time
+import tracemalloc
+
+import pytest
+
+from edge_world import ADDRESSES, PORT, Asked, Client, request, response, run, until, world
+from nearmile.config.network import Edge
+from nearmile.edge import limits
+from nearmile.edge.pace import Pace
+
+FRESH = "Cache-Control: max-age=60"
+MB = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tenths of seconds where clients get minutes."""
+    monkeypatch.setattr(limits, "SWEEP_S", 0.05)
+    monkeypatch.setattr(limits, "HEAD_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(limits, "LINGER_S", 0.3)
+    monkeypatch.setattr(limits, "PACE_GRACE_S", 0.3)
+
+
+async def echo(asked: Asked) -> bytes:
+    return response(b"%d" % len(await asked.body()), FRESH)
+
+
+async def drip(client: Client, piece: bytes) -> None:
+    """Sends a piece now and then, until the server has enough of it."""
+    while not client.reader.at_eof() and not client.writer.is_closing():
+        client.send(piece)
+        await asyncio.sleep(0.02)
+
+
+def test_the_pace_is_an_average_and_fast_times_cannot_be_saved_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SWEEP_S", 1.0)
+    monkeypatch.setattr(limits, "PACE_GRACE_S", 10.0)
+    steady, saved = Pace(), Pace()
+    lumps = [0, 0, 0, 4 * limits.PACE_BYTES_PER_S_MIN]
+    assert not any(steady.too_slow(bytes_) for bytes_ in lumps * 100)
+    assert not saved.too_slow(1 << 30)
+    assert [saved.too_slow(1) for _ in range(12)] == [False] * 10 + [True] * 2
+
+
+def test_a_head_that_drips_is_not_waited_for_for_ever() -> None:
+    async def test() -> None:
+        async with world(echo) as here:
+            client = await here.client()
+            client.send(b"GET / HTTP/1.1\r\n")
+            await drip(client, b"X: y\r\n")
+            assert await client.ended() == b""
+
+    run(test())
+
+
+def test_the_time_of_a_head_begins_with_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with world(echo) as here:
+            client = await here.client()
+            await asyncio.sleep(0.5)
+            whole = request("/a")
+            client.send(whole[:20])
+            await asyncio.sleep(0.12)  # two sweeps
+            client.send(whole[20:])
+            assert (await client.response()).status == 200
+
+    run(test())
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 100000", "Transfer-Encoding: chunked"])
+def test_a_body_that_drips_is_too_slow(framing: str) -> None:
+    async def test() -> None:
+        async with world(echo) as here:
+            client = await here.client()
+            client.send(request("/p", framing, method="POST"))
+            await drip(client, b"1\r\nx\r\n")
+            assert await client.ended() == b""
+            assert not here.servers[0].connections
+
+    run(test())
+
+
+def test_a_response_taken_in_drips_is_taken_too_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PACE_BYTES_PER_S_MIN", 20 * MB)
+
+    async def large(asked: Asked) -> bytes:
+        return response(b"x" * (8 * MB), FRESH)
+
+    async def test() -> None:
+        async with world(large, edge=Edge(http_port=PORT, memory_mb=64, max_object_mb=16)) as here:
+            await (await here.client()).get("/a")
+            loop, slow = asyncio.get_running_loop(), socket.socket()
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+            slow.setblocking(False)
+            await loop.sock_connect(slow, (ADDRESSES[0], PORT))
+            await loop.sock_sendall(slow, request("/a"))
+            taken_bytes = 0
+            # Never silent: without a least rate it would be served for as long as it likes.
+            while piece := await loop.sock_recv(slow, 8192):
+                taken_bytes += len(piece)
+                await asyncio.sleep(0.01)
+                if not here.servers[0].connections:
+                    break
+            assert 0 < taken_bytes < 4 * MB
+            slow.close()
+
+    run(test())
+
+
+def test_what_comes_after_an_early_answer_is_dropped_and_soon_not_even_heard() -> None:
+    async def test() -> None:
+        async with world(echo) as here:
+            client = await here.client()
+            client.send(b"POST / HTTP/1.1\r\nHost: elsewhere.example\r\nContent-Length: 500000000\r\n\r\n")
+            assert (await client.response()).status == 421
+            gc.collect()
+            tracemalloc.start()
+            began_s, sent_bytes = time.monotonic(), 0
+            while (
+                not client.writer.is_closing() and time.monotonic() - began_s < 5 and here.servers[0].connections
+            ):
+                client.send(b"x" * 65536)
+                sent_bytes += 65536
+                await asyncio.sleep(0.001)
+            _, peak_bytes = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            await until(lambda: not here.servers[0].connections)
+            assert time.monotonic() - began_s < 3
+            assert sent_bytes > 2 * MB and peak_bytes < 2 * MB
+
+    run(test())
+
+
+def test_half_a_body_and_an_end_is_no_request() -> None:
+    async def test() -> None:
+        async with world(echo) as here:
+            for framing, half in (
+                ("Content-Length: 10", b"12345"),
+                ("Transfer-Encoding: chunked", b"5\r\n12345\r\n"),
+            ):
+                client = await here.client()
+                client.send(request("/p", framing, method="POST") + half)
+                client.writer.write_eof()
+                assert await client.ended() == b""
+            assert not here.records or all(record[0] != 200 for record in here.records)
+
+    run(test())
+
+
+def test_a_flood_of_pipelined_requests_waits_outside() -> None:
+    async def test() -> None:
+        go = asyncio.Event()
+
+        async def slow(asked: Asked) -> bytes:
+            await go.wait()
+            return response(b"x", "Cache-Control: no-store")
+
+        async with world(slow) as here:
+            loop, flood = asyncio.get_running_loop(), socket.socket()
+            flood.setblocking(False)
+            await loop.sock_connect(flood, (ADDRESSES[0], PORT))
+            await loop.sock_sendall(flood, request("/a"))
+            await until(lambda: bool(here.origin.asked))
+            many = request("/a") * 200_000
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await loop.sock_sendall(flood, many)
+            (connection,) = here.servers[0]._connections
+            assert len(connection._held) < limits.PIPELINE_BYTES_MAX + 512 * 1024  # type: ignore[union-attr]
+            flood.close()
+            go.set()
+
+    run(test())
+
+
+def test_a_flood_of_hits_costs_in_proportion() -> None:
+    async def test() -> None:
+        async with world(echo) as here:
+            client = await here.client()
+            await client.get("/a")
+            # Looking at all that is left for each request would take about a minute for as many in one piece.
+            count = 40_000
+            began_s = time.monotonic()
+            client.send(request("/a") * count)
+            for _ in range(count):
+                await client.reader.readuntil(b"\r\n\r\n0")
+            assert time.monotonic() - began_s < 12
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"), [(b"X: y\r\n" * 200, 431), (b"X: " + b"y" * 40_000 + b"\r\n", 431), (b"X" * 40_000, 431)]
+)
+def test_bombs_of_fields(lines: bytes, status: int) -> None:
+    async def test() -> None:
+        async with world(echo) as here:
+            client = await here.client()
+            client.send(b"GET / HTTP/1.1\r\nHost: www.test.example\r\n" + lines + b"\r\n")
+            assert (await client.response()).status == status
+            assert await client.ended() == b""
+
+    run(test())
+
+
+def test_the_refusal_reaches_a_client_that_is_still_sending() -> None:
+    async def test() -> None:
+        async with world(echo) as here:
+            client = await here.client()
+            client.send(b"GET / HTTP/1.1\r\nHost : a\r\n\r\n")
+            for _ in range(20):
+                client.send(b"x" * 65536)
+                await asyncio.sleep(0.002)
+            assert (await client.response()).status == 400
+
+    run(test())
