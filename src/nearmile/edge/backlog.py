@@ -1,6 +1,7 @@
 """What has been written to a client and its machine has not taken yet."""
 
 import fcntl
+import socket
 import struct
 import termios
 from asyncio import WriteTransport
@@ -20,6 +21,12 @@ class Backlog:
         moved_bytes = self._waiting_bytes + self.written_bytes - waiting_bytes
         self._waiting_bytes, self.written_bytes = waiting_bytes, 0
         return max(moved_bytes, 0)
+
+
+def free(transport: WriteTransport) -> None:
+    """Lets the kernel drop what waits there when the connection is ended now; else it would try on for minutes."""
+    if (connection := transport.get_extra_info("socket")) is not None and not transport.is_closing():
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _unconfirmed_bytes(transport: WriteTransport) -> int:

@@ -14,7 +14,7 @@ from typing import cast
 from nearmile.cache.entry import not_modified_head
 from nearmile.cache.reuse import not_modified
 from nearmile.edge import limits
-from nearmile.edge.backlog import Backlog
+from nearmile.edge.backlog import Backlog, free
 from nearmile.edge.exchange import Exchange
 from nearmile.edge.h2server import H2Connection
 from nearmile.edge.incoming import Incoming
@@ -345,6 +345,8 @@ class Connection(asyncio.Protocol):
             self._quiet_sweeps = 0
         too_slow = moved_bytes is not None and self._pace.too_slow(moved_bytes)
         if too_slow or self._quiet_sweeps * limits.SWEEP_S > limit_s:
+            if self._full:
+                free(self._transport)
             self._transport.abort()
 
     def turn_away(self) -> None:
