@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import libcachesim
 import numpy as np
 from measure import Case, progress, show
 from numpy.typing import NDArray
@@ -24,6 +23,11 @@ from numpy.typing import NDArray
 from nearmile.cache.entry import Entry
 from nearmile.cache.policy import Storable
 from nearmile.cache.trial import FOR_BYTES, FOR_OBJECTS, Adaptive
+
+try:
+    import libcachesim
+except ImportError:
+    sys.exit("libcachesim is missing, the peers' policies: .venv/bin/pip install -c constraints.txt -e '.[bench]'")
 
 TRACES = Path(__file__).parents[2] / "shared" / "data" / "traces"
 SHARES = (0.001, 0.01, 0.1)
