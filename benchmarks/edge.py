@@ -14,7 +14,6 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-import msgspec
 from edge_origin import COUNT
 from measure import (
     LOAD_CORE,
@@ -29,80 +28,13 @@ from measure import (
     show,
     wait_for_port,
 )
+from rivals import HOST, edge_command, edge_config, nginx_command, origin_command, text, times_asked
 
-from nearmile.base.geography import Point
-from nearmile.config.layout import lay_out
-from nearmile.config.network import Edge, Nameserver, Network, Region, Site
+from nearmile.config.network import Edge
 
 HERE = Path(__file__).parent
-HOST = "www.bench.test"
 CONNECTIONS = 64
 ORIGIN, NGINX, NEARMILE = ("127.31.201.1", 8100), ("127.31.202.1", 8080), ("127.31.203.1", 8080)
-
-# As an administrator who cares would have it: descriptors kept, no limit on requests per connection.
-NGINX_CONF = """
-worker_processes 1;
-user root;
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 4096; }}
-http {{
-  types {{ }}
-  default_type text/html;
-  # sendfile costs 10 us more for objects of this size (measured); with tcp_nopush, 40 ms of delay at p99.
-  sendfile off;
-  keepalive_requests 100000000;
-  open_file_cache max=20000 inactive=600s;
-  open_file_cache_valid 600s;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  proxy_cache_path {folder}/cache levels=1:2 keys_zone=bench:32m max_size=1g inactive=1d use_temp_path=off;
-  access_log {folder}/access.log combined buffer=64k flush=1s;
-  upstream origin {{ server {origin}; keepalive 32; }}
-  server {{
-    listen {listen} backlog=4096;
-    server_name {host};
-    location / {{
-      proxy_pass http://origin;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $host;
-      proxy_cache bench;
-      add_header X-Cache $upstream_cache_status;
-    }}
-  }}
-}}
-"""
-
-
-def nginx_command(folder: Path) -> list[str]:
-    """Starts nginx with a prefix of its own."""
-    path = require("nginx", "nginx-light")
-    conf = NGINX_CONF.format(
-        folder=folder, origin=f"{ORIGIN[0]}:{ORIGIN[1]}", listen=f"{NGINX[0]}:{NGINX[1]}", host=HOST
-    )
-    (folder / "nginx.conf").write_text(conf)
-    return [path, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
-
-
-def nearmile_command(folder: Path) -> list[str]:
-    """Starts one edge server of a network of one, from a configuration on disk."""
-    network = Network(
-        name="bench",
-        zone="bench.example",
-        loopback="127.31.0.0/16",
-        regions={"bench": Region(city="Frankfurt", servers=(NEARMILE[0],))},
-        nameservers=tuple(Nameserver(tier=tier, city="Frankfurt") for tier in ("top", "low")),
-        edge=Edge(http_port=NEARMILE[1], memory_mb=256),
-    )
-    site = Site(hostnames=(HOST,), origin=f"http://{ORIGIN[0]}:{ORIGIN[1]}")
-    config = lay_out(network, {"www": site}, {"Frankfurt": Point(50.1, 8.7)}, version=1)
-    (folder / "config.json").write_bytes(msgspec.json.encode(config))
-    return [sys.executable, "-m", "nearmile.services.runtime", str(folder), "bench-1"]
 
 
 def fetch_all(address: tuple[str, int]) -> None:
@@ -117,16 +49,9 @@ def fetch_all(address: tuple[str, int]) -> None:
     connection.close()
 
 
-def times_asked() -> int:
-    """How often the origin was asked."""
-    connection = http.client.HTTPConnection(*ORIGIN)
-    connection.request("GET", "/asked")
-    return int(connection.getresponse().read())
-
-
 def load(address: tuple[str, int], pid: int, seconds: float, seed: int) -> tuple[float, float, float]:
     """One measurement: CPU us per request, requests/s, p99 in ms."""
-    url = f"http://{address[0]}:{address[1]}/"
+    url = f"http://{text(address)}/"
     command = [
         require("wrk", "wrk"),
         "-t1",
@@ -159,14 +84,14 @@ def measure(seconds: float, rounds: int) -> list[Case]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nearmile-bench-")))
         folder.chmod(0o755)
         servers = []
+        config = edge_config(NEARMILE[0], ORIGIN, Edge(http_port=NEARMILE[1], memory_mb=256))
         (folder / "nginx").mkdir()
         (folder / "nearmile").mkdir()
-        origin = [sys.executable, str(HERE / "edge_origin.py"), ORIGIN[0], str(ORIGIN[1])]
-        stack.enter_context(running(origin, LOAD_CORE, folder / "origin.log"))
+        stack.enter_context(running(origin_command(ORIGIN), LOAD_CORE, folder / "origin.log"))
         wait_for_port(*ORIGIN, folder / "origin.log")
         for name, address, command in (
-            ("nearmile", NEARMILE, nearmile_command(folder / "nearmile")),
-            ("nginx", NGINX, nginx_command(folder / "nginx")),
+            ("nearmile", NEARMILE, edge_command(folder / "nearmile", config)),
+            ("nginx", NGINX, nginx_command(folder / "nginx", ORIGIN, text(NGINX))),
         ):
             log = folder / f"{name}.log"
             pid = stack.enter_context(running(command, SERVER_CORE, log))
@@ -175,7 +100,7 @@ def measure(seconds: float, rounds: int) -> list[Case]:
             fetch_all(address)
             load(address, pid, 1, 0)
             servers.append((name, address, pid))
-        asked = times_asked()
+        asked = times_asked(ORIGIN)
         figures: dict[str, list[tuple[float, float, float]]] = {"nearmile": [], "nginx": []}
         for number in range(rounds):
             for name, address, pid in servers if number % 2 else servers[::-1]:
@@ -184,7 +109,7 @@ def measure(seconds: float, rounds: int) -> list[Case]:
                 progress(
                     f"round {number + 1}, {name}: {cpu_us:.1f} us, {per_s:.0f} requests/s, p99 {p99_ms:.2f} ms"
                 )
-        if times_asked() != asked:
+        if times_asked(ORIGIN) != asked:
             sys.exit("not all requests were hits: the origin was asked during the measurement")
     mine, theirs = (
         [list(column) for column in zip(*figures[name], strict=True)] for name in ("nearmile", "nginx")

@@ -18,7 +18,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 from measure import (
     LOAD_CORE,
     SERVER_CORE,
@@ -32,14 +31,12 @@ from measure import (
     show,
     wait_for_port,
 )
+from rivals import HOST, edge_command, edge_config, nginx_command, origin_command, text, times_asked
 
-from nearmile.base.geography import Point
-from nearmile.config.layout import lay_out
-from nearmile.config.network import Edge, Nameserver, Network, Region, Site
+from nearmile.config.network import Edge
 from nearmile.services import authority, state
 
 HERE = Path(__file__).parent
-HOST = "www.bench.test"
 ORIGIN, NGINX, NEARMILE = ("127.42.201.1", 8100), ("127.42.202.1", 8443), ("127.42.203.11", 8443)
 PLAIN_PORT = 8080
 CONNECTIONS, STREAMS = 64, 32
@@ -59,72 +56,23 @@ CASES = (
     ("HTTP/2 over TLS 1.3, hit of 1 KB, 1 stream", 1024, 1, "<= 0.9"),
 )
 
-NGINX_CONF = """
-worker_processes 1;
-user root;
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 4096; }}
-http {{
-  types {{ }}
-  default_type text/html;
-  sendfile off;
-  keepalive_requests 100000000;
-  open_file_cache max=20000 inactive=600s;
-  open_file_cache_valid 600s;
-  client_body_temp_path {folder}/body;
-  proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi;
-  scgi_temp_path {folder}/scgi;
-  proxy_cache_path {folder}/cache levels=1:2 keys_zone=bench:32m max_size=1g inactive=1d use_temp_path=off;
-  access_log {folder}/access.log combined buffer=64k flush=1s;
-  upstream origin {{ server {origin}; keepalive 32; }}
-  server {{
-    listen {listen} ssl http2 backlog=4096;
-    server_name {host};
+NGINX_TLS = """
     ssl_certificate {certificate};
     ssl_certificate_key {key};
     ssl_protocols TLSv1.2 TLSv1.3;
-    location / {{
-      proxy_pass http://origin;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $host;
-      proxy_cache bench;
-      add_header X-Cache $upstream_cache_status;
-    }}
-  }}
-}}
 """
 
 
-def prepare(folder: Path) -> None:
-    """A network of one edge server, and nginx, with certificates."""
-    network = Network(
-        name="bench",
-        zone="bench.example",
-        loopback="127.42.0.0/16",
-        regions={"bench": Region(city="Frankfurt", servers=(NEARMILE[0],))},
-        nameservers=tuple(Nameserver(tier=tier, city="Frankfurt") for tier in ("top", "low")),
-        edge=Edge(http_port=PLAIN_PORT, https_port=NEARMILE[1], memory_mb=64),
-    )
+def commands(folder: Path) -> tuple[list[str], list[str]]:
+    """Start a network of one edge server, and nginx, with the same certificate."""
+    edge = Edge(http_port=PLAIN_PORT, https_port=NEARMILE[1], memory_mb=64)
     # wrk names the server by its address, which must pass for a host name here.
-    site = Site(hostnames=(HOST, NEARMILE[0]), origin=f"http://{ORIGIN[0]}:{ORIGIN[1]}")
-    config = lay_out(network, {"www": site}, {"Frankfurt": Point(50.1, 8.7)}, version=1)
-    (folder / "config.json").write_bytes(msgspec.json.encode(config))
+    config = edge_config(NEARMILE[0], ORIGIN, edge, NEARMILE[0])
     authority.ensure(folder, config, datetime.now(UTC))
     certificate, key = state.site_files(folder, "www")
-    conf = NGINX_CONF.format(
-        folder=folder,
-        origin=f"{ORIGIN[0]}:{ORIGIN[1]}",
-        listen=f"{NGINX[0]}:{NGINX[1]}",
-        host=HOST,
-        certificate=certificate,
-        key=key,
-    )
-    (folder / "nginx.conf").write_text(conf)
+    more = NGINX_TLS.format(certificate=certificate, key=key)
+    nginx = nginx_command(folder, ORIGIN, f"{text(NGINX)} ssl http2", more)
+    return edge_command(folder, config), nginx
 
 
 def get(address: tuple[str, int], target: str) -> bytes:
@@ -137,12 +85,6 @@ def get(address: tuple[str, int], target: str) -> bytes:
     with urllib.request.urlopen(request, context=trust) as response:
         body: bytes = response.read()
     return body
-
-
-def times_asked() -> int:
-    """How often the origin was asked."""
-    with urllib.request.urlopen(f"http://{ORIGIN[0]}:{ORIGIN[1]}/asked") as response:
-        return int(response.read())
 
 
 def load(address: tuple[str, int], pid: int, size: int, streams: int, seconds: float) -> tuple[float, float]:
@@ -189,19 +131,8 @@ def measure(seconds: float, rounds: int) -> list[Case]:
     cases = []
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        prepare(folder)
-        origin = [sys.executable, str(HERE / "edge_origin.py"), ORIGIN[0], str(ORIGIN[1])]
-        nginx = [
-            require("nginx", "nginx-light"),
-            "-p",
-            name,
-            "-c",
-            f"{name}/nginx.conf",
-            "-e",
-            f"{name}/error.log",
-        ]
-        nearmile = [sys.executable, "-m", "nearmile.services.runtime", name, "bench-1"]
-        stack.enter_context(running(origin, LOAD_CORE, folder / "origin.log"))
+        nearmile, nginx = commands(folder)
+        stack.enter_context(running(origin_command(ORIGIN), LOAD_CORE, folder / "origin.log"))
         wait_for_port(*ORIGIN, folder / "origin.log")
         servers = []
         for who, command, address in (("nearmile", nearmile, NEARMILE), ("nginx", nginx, NGINX)):
@@ -213,13 +144,13 @@ def measure(seconds: float, rounds: int) -> list[Case]:
                 if get(address, f"/size/{size}") != b"x" * size:
                     sys.exit(f"{address} does not answer with the object")
                 load(address, pid, size, streams, 1)
-            asked = times_asked()
+            asked = times_asked(ORIGIN)
             figures: dict[str, list[tuple[float, float]]] = {"nearmile": [], "nginx": []}
             for number in range(rounds):
                 for who, address, pid in servers if number % 2 else servers[::-1]:
                     figures[who].append(load(address, pid, size, streams, seconds))
                     progress("{}, {}: {:.1f} us, {:.0f} requests/s".format(title, who, *figures[who][-1]))
-            if times_asked() != asked:
+            if times_asked(ORIGIN) != asked:
                 sys.exit("not all requests were hits: the origin was asked during the measurement")
             mine, theirs = ([cpu for cpu, _ in figures[who]] for who in ("nearmile", "nginx"))
             cases.append(case(f"{title}: CPU per request", mine, theirs, "us", goal))
