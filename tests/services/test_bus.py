@@ -1,16 +1,16 @@
 """The bus against a real NATS server, which is killed in the middle."""
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
+from nats_server import NatsServer
 from nearmile.base.geography import Point
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Nameserver, Network, Region
-from nearmile.services import children, natsserver
 from nearmile.services.bus import KV_CURRENT, KV_MAP, Bus, BusDown, Conflict
 
 ORIGIN = Point(0, 0)
@@ -29,28 +29,6 @@ def config_at(loopback: str) -> Config:
     return lay_out(network, {}, {}, 1, loopback)
 
 
-class NatsServer:
-    """One server of this test's own, that can be killed and started again."""
-
-    def __init__(self, root: Path) -> None:
-        config = config_at("127.40.0.0/16")
-        self._command, self._log = natsserver.prepare(root, config), root / "nats.log"
-        me = config.process("nats")
-        self.url, self.token = f"nats://{me.address}:{me.port}", (root / "token").read_text()
-        self._child: children.Child | None = None
-
-    async def start(self) -> None:
-        self._child = await children.start(self._command, self._log)
-
-    async def kill(self) -> None:
-        assert self._child is not None
-        self._child.signal(signal.SIGKILL)
-        await self._child.wait()
-
-    def bus(self, token: str | None = None) -> Bus:
-        return Bus(self.url, self.token if token is None else token, "test")
-
-
 async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
@@ -59,7 +37,7 @@ async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
 
 def with_server(root: Path, act: Callable[[NatsServer], Awaitable[None]]) -> None:
     async def run() -> None:
-        server = NatsServer(root)
+        server = NatsServer(root, config_at("127.40.0.0/16"))
         await server.start()
         try:
             await act(server)
@@ -128,30 +106,29 @@ def test_a_stranger_without_the_token_is_refused(tmp_path: Path) -> None:
         assert (tmp_path / secret).stat().st_mode & 0o077 == 0
 
 
-def test_questions_get_all_answers_or_those_that_came_in_time(tmp_path: Path) -> None:
+def test_a_question_gets_its_answer_or_says_that_none_came(tmp_path: Path) -> None:
     async def act(server: NatsServer) -> None:
-        asker = server.bus()
-        answerers = [server.bus() for _ in range(3)]
-        for number, bus in enumerate(answerers):
+        async def answer(message: Msg) -> None:
+            await message.respond(message.data + b"!")
 
-            async def answer(message: object, number: int = number) -> None:
-                await message.respond(str(number).encode())  # type: ignore[attr-defined]
-
-            bus.subscribe("who", answer)
-        for bus in (asker, *answerers):
-            bus.start()
-            assert await bus.connected(10)
-        answers: list[bytes] = []
-        while len(answers) < 3:  # subscriptions of other connections become known a moment later
-            answers = await asker.request_many("who", b"", 3, 0.5)
-        assert sorted(answers) == [b"0", b"1", b"2"]
-        assert len(await asker.request_many("who", b"", 4, 0.1)) == 3
-        with pytest.raises(BusDown):
-            await asker.request("nobody", b"", 0.2)
-        for bus in (asker, *answerers):
-            await bus.close()
+        bus = server.bus()
+        bus.subscribe("who", answer)
+        async with bus.opened(10):
+            assert await bus.request("who", b"me") == b"me!"
+            with pytest.raises(BusDown):
+                await bus.request("nobody", b"", 0.2)
+        assert not bus.up
 
     with_server(tmp_path, act)
+
+
+def test_a_bus_that_does_not_open_says_so() -> None:
+    async def run() -> None:
+        with pytest.raises(BusDown, match="nothing was done"):
+            async with Bus("nats://127.40.9.9:4222", "", "test").opened(0.3):
+                raise AssertionError("there is no bus to use")
+
+    asyncio.run(run())
 
 
 def test_a_bus_that_is_not_there_stops_nobody() -> None:

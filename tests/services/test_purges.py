@@ -1,19 +1,18 @@
 """Edges and who purges, joined by a real NATS server that is killed, or loses its log."""
 
 import asyncio
-import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import cast
 
+from nats_server import NatsServer
 from nearmile.base.geography import Point
 from nearmile.cache.purge import Order, Position
 from nearmile.cache.store import MemoryStore
 from nearmile.config.layout import lay_out
 from nearmile.config.network import Nameserver, Network, Region
 from nearmile.edge.node import Node
-from nearmile.services import children, natsserver
 from nearmile.services.bus import PURGE_STREAM, Bus, BusDown
 from nearmile.services.purger import Purger
 from nearmile.services.purges import Purges
@@ -54,23 +53,11 @@ class World:
     """A NATS server, and edges on it."""
 
     def __init__(self, root: Path) -> None:
-        config = lay_out(NETWORK, {}, {}, 1, "127.144.0.0/16")
-        self._command, self._log = natsserver.prepare(root, config), root / "nats.log"
-        me = config.process("nats")
-        self._url, self._token = f"nats://{me.address}:{me.port}", (root / "token").read_text()
-        self._child: children.Child | None = None
+        self.nats = NatsServer(root, lay_out(NETWORK, {}, {}, 1, "127.144.0.0/16"))
         self._ends: list[Callable[[], Awaitable[None]]] = []
 
-    async def start(self) -> None:
-        self._child = await children.start(self._command, self._log)
-
-    async def kill(self) -> None:
-        assert self._child is not None
-        self._child.signal(signal.SIGKILL)
-        await self._child.wait()
-
     async def bus(self) -> Bus:
-        bus = Bus(self._url, self._token, "test")
+        bus = self.nats.bus()
         bus.start()
         self._ends.append(bus.close)
         return bus
@@ -92,13 +79,13 @@ class World:
     async def close(self) -> None:
         for end in reversed(self._ends):
             await end()
-        await self.kill()
+        await self.nats.kill()
 
 
 def run(root: Path, act: Callable[[World], Awaitable[None]]) -> None:
     async def whole() -> None:
         world = World(root)
-        await world.start()
+        await world.nats.start()
         try:
             async with asyncio.timeout(30):
                 await act(world)
@@ -169,14 +156,14 @@ def test_the_bus_dies_and_comes_back(tmp_path: Path) -> None:
         assert await bus.connected(5)
         purger = Purger(bus, ["one"])
         await purger.purge(order("1"), nobody, 5)
-        await world.kill()
+        await world.nats.kill()
         await until(lambda: not bus.up)
         try:
             await purger.purge(order("2"), nobody, 5)
             raise AssertionError("who cannot store an order must say so")
         except BusDown:
             pass
-        await world.start()
+        await world.nats.start()
         await until(lambda: bus.up)
         assert not (await purger.purge(order("3"), nobody, 8)).missing
         assert cache.orders == ["all", "1", "3"]
@@ -235,11 +222,11 @@ def test_an_order_that_nobody_understands_empties_the_cache(tmp_path: Path) -> N
 
 def test_without_a_bus_an_edge_serves_after_a_moment(tmp_path: Path) -> None:
     async def act(world: World) -> None:
-        await world.kill()
+        await world.nats.kill()
         cache = Cache("one", Position("log", 7))
         await world.edge(cache)
         assert cache.orders == []
-        await world.start()
+        await world.nats.start()
         await until(lambda: cache.orders == ["all"])
 
     run(tmp_path, act)

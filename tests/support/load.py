@@ -39,7 +39,6 @@ class Tally:
 
     received: Counter[str] = field(default_factory=Counter)
     """Responses received in full, by server."""
-    received_bytes: int = 0
     cache: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     second_tries: int = 0
@@ -106,7 +105,6 @@ class Client:
         server, cache = read_cache_status(fields.get("cache-status", ""))
         status = int(status_line.split()[1])
         self.tally.received[server] += 1
-        self.tally.received_bytes += len(body)
         self.tally.cache[cache] += 1
         self.tally.statuses[status] += 1
         self.tally.last_seen_s[server] = time.time()

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import msgspec
 import uvloop
 
-from nearmile.base.errors import NearmileError, WrongInput
+from nearmile.base.errors import WrongInput
 from nearmile.cache.purge import VALUE_BYTES_MAX, VALUES_MAX, Kind, Order, split_tags
 from nearmile.cli import status
 from nearmile.config.layout import Config, NamedSite
@@ -122,10 +122,5 @@ async def _purge(args: argparse.Namespace, config: Config, order: Order) -> Purg
 
     bus = Bus(state.bus_url(config), state.read_token(args.state), "purge")
     purger = Purger(bus, (process.name for process in config.of_role("edge")))
-    bus.start()
-    try:
-        if not await bus.connected(CONNECT_PATIENCE_S):
-            raise NearmileError("the bus (NATS) does not answer; nothing was purged")
+    async with bus.opened(CONNECT_PATIENCE_S):
         return await purger.purge(order, down, CONFIRM_PATIENCE_S)
-    finally:
-        await bus.close()

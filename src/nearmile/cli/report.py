@@ -8,7 +8,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from nearmile.base.errors import NearmileError, WrongInput
+from nearmile.base.errors import WrongInput
 from nearmile.cli import status
 from nearmile.services import state
 from nearmile.services.bus import Bus
@@ -34,15 +34,10 @@ def report(args: argparse.Namespace) -> int:
 async def _ask(args: argparse.Namespace, by: list[str]) -> dict[str, Any]:
     config = state.read_config(args.state)
     bus = Bus(state.bus_url(config), state.read_token(args.state), "report")
-    bus.start()
-    try:
-        if not await bus.connected(CONNECT_PATIENCE_S):
-            raise NearmileError("the bus (NATS) does not answer; try again when `nearmile status` says it is up")
+    async with bus.opened(CONNECT_PATIENCE_S):
         question = msgspec.json.encode({"last_s": args.last, "by": by})
         answer: dict[str, Any] = msgspec.json.decode(await bus.request("report", question, ANSWER_PATIENCE_S))
         return answer
-    finally:
-        await bus.close()
 
 
 def _show(answer: dict[str, Any], by: list[str], out: Console) -> None:

@@ -116,11 +116,6 @@ class Change(Struct, frozen=True):
     after: State
     why: Signal
 
-    @property
-    def moves(self) -> bool:
-        """Whether the map changes with it."""
-        return (self.before in IN_MAP) != (self.after in IN_MAP)
-
 
 class _Server:
     __slots__ = ("deaths", "epoch", "held_until_s", "live_since_s", "load", "seq", "state", "touched_s")

@@ -7,7 +7,7 @@ themselves. Every process holds one ``Bus``.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import nats
@@ -98,6 +98,20 @@ class Bus:
                 await asyncio.wait_for(asyncio.shield(self._connecting), timeout_s)
         return self.up
 
+    @contextlib.asynccontextmanager
+    async def opened(self, timeout_s: float) -> AsyncIterator[None]:
+        """A connection for as long as the block lasts; BusDown where there is none in time."""
+        self.start()
+        try:
+            if not await self.connected(timeout_s):
+                raise BusDown(
+                    "the bus (NATS) does not answer, so nothing was done; "
+                    "try again when `nearmile status` says it is up"
+                )
+            yield
+        finally:
+            await self.close()
+
     async def close(self) -> None:
         """Ends the connection; quick also when the server is gone."""
         for task in [*self._watching, self._connecting]:
@@ -123,29 +137,6 @@ class Bus:
             return (await self._client.request(subject, data, timeout=timeout_s)).data
         except FAULTS as error:
             raise BusDown(f"no answer on {subject!r} within {timeout_s} s") from error
-
-    async def request_many(self, subject: str, data: bytes, enough: int, timeout_s: float) -> list[bytes]:
-        """Answers of several processes to one question: returns at ``enough`` answers or at the time limit."""
-        if not self.up:
-            raise BusDown("the bus (NATS) does not answer")
-        answers: list[bytes] = []
-        done = asyncio.Event()
-
-        async def take(message: Msg) -> None:
-            answers.append(message.data)
-            if len(answers) >= enough:
-                done.set()
-
-        inbox = self._client.new_inbox()
-        subscription = await self._client.subscribe(inbox, cb=take)
-        try:
-            await self._client.publish(subject, data, reply=inbox)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(done.wait(), timeout_s)
-        finally:
-            with contextlib.suppress(*FAULTS):
-                await subscription.unsubscribe()
-        return answers
 
     def subscribe(self, subject: str, handler: Handler) -> None:
         """Calls ``handler`` with each message, now or once the bus is up. (NATS renews it after a reconnect.)"""
