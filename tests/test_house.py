@@ -23,7 +23,19 @@ FLOOR = {
 }
 IMPURE = {"asyncio", "socket", "time", "random", "uvloop", "threading", "subprocess", "nats", "ssl", "duckdb"}
 # Modules named for input and output; everything else in the rooms decides, and is told the time.
-SHELL_MODULES = {"server", "h2server", "backlog", "client", "agent", "disk", "store", "bus", "process"}
+SHELL_MODULES = {
+    "server",
+    "door",
+    "h1server",
+    "h2server",
+    "backlog",
+    "client",
+    "agent",
+    "disk",
+    "store",
+    "bus",
+    "process",
+}
 SHELL_ROOMS = {"services", "cli"}
 FILE_LINES_MAX, FUNCTION_LINES_MAX = 450, 60
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -248,7 +248,7 @@ def test_streams_given_up_end_their_exchanges(folder: Path) -> None:
                 client.h2.reset_stream(stream)
             client.flush()
             (connection,) = here.servers[0]._connections
-            await until(lambda: not connection.streams)  # type: ignore[union-attr]
+            await until(lambda: not connection.streams)  # type: ignore[attr-defined]
             client.writer.close()
 
     run(scene())

@@ -173,7 +173,7 @@ def test_a_flood_of_pipelined_requests_waits_outside() -> None:
                 async with asyncio.timeout(0.5):
                     await loop.sock_sendall(flood, many)
             (connection,) = here.servers[0]._connections
-            assert len(connection._held) < limits.PIPELINE_BYTES_MAX + 512 * 1024  # type: ignore[union-attr]
+            assert len(connection._held) < limits.PIPELINE_BYTES_MAX + 512 * 1024  # type: ignore[attr-defined]
             flood.close()
             go.set()
 

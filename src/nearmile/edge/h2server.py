@@ -1,4 +1,4 @@
-"""A client's connection of HTTP/2: as ``server.Connection`` for HTTP/1.1, but with many requests at a time.
+"""A client's connection of HTTP/2: as ``h1server.Connection`` for HTTP/1.1, but with many requests at a time.
 
 ``H2Connection._serve`` is the hit path: a stream whose answer is in memory is answered in one function. Any other
 becomes a ``Stream`` with an ``Exchange``, which sees in it a client like any other.
@@ -7,15 +7,15 @@ becomes a ``Stream`` with an ``Exchange``, which sees in it a client like any ot
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol, cast
+from typing import cast
 
 from nearmile.cache.entry import not_modified_head
 from nearmile.cache.reuse import not_modified
 from nearmile.edge import limits
+from nearmile.edge.door import Door
 from nearmile.edge.exchange import Exchange
 from nearmile.edge.incoming import Incoming
 from nearmile.edge.messages import page
-from nearmile.edge.node import Node
 from nearmile.http import h2
 from nearmile.http.fields import BadMessage
 from nearmile.http.head import Request
@@ -26,22 +26,6 @@ log = logging.getLogger("nearmile.edge")
 
 HIT, ERROR = int(Cache.HIT), int(Cache.ERROR)
 INTERIM = b"HTTP/1.1 1"
-
-
-class Door(Protocol):
-    """What a connection needs of the server that it belongs to."""
-
-    node: Node
-    loop: asyncio.AbstractEventLoop
-    closing: bool
-
-    def opened(self, connection: "H2Connection") -> None:
-        """A connection has come."""
-        ...
-
-    def closed(self, connection: "H2Connection") -> None:
-        """A connection has ended."""
-        ...
 
 
 class StreamBody:

@@ -1,362 +1,15 @@
-"""The client's side of an edge server: connections, the hit path, and the sweep that ends what takes too long.
-
-``Connection._serve`` is the hit path: from bytes to the answer from memory in one function. What it cannot answer
-becomes an ``Exchange``, a coroutine, while further requests of the connection wait.
-"""
+"""All clients of an edge server: listening, counting connections, and the sweep that ends what takes too long."""
 
 import asyncio
-import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
-from typing import cast
 
-from nearmile.cache.entry import not_modified_head
-from nearmile.cache.reuse import not_modified
 from nearmile.edge import limits
-from nearmile.edge.backlog import Backlog, free
-from nearmile.edge.exchange import Exchange
+from nearmile.edge.door import Guest
+from nearmile.edge.h1server import Connection
 from nearmile.edge.h2server import H2Connection
-from nearmile.edge.incoming import Incoming
-from nearmile.edge.messages import page
 from nearmile.edge.node import Node
-from nearmile.edge.pace import Pace
-from nearmile.http.body import request_body
-from nearmile.http.fields import BadMessage, Fields
-from nearmile.http.h2 import PREFACE
-from nearmile.http.head import parse_request
-from nearmile.http.limits import HEAD_BYTES_MAX
-from nearmile.reports.hit import Cache
 
-log = logging.getLogger("nearmile.edge")
-
-HIT, ERROR = int(Cache.HIT), int(Cache.ERROR)
 DRAIN_LOOK_S = 0.02
-PREFACE_START = PREFACE[: PREFACE.find(b"\r\n\r\n") + 4]  # what looks like a head of HTTP/1.1
-
-
-class Connection(asyncio.Protocol):
-    """One client's connection: hits answered at once, one exchange at a time, requests in order."""
-
-    multiplexed = False
-
-    def __init__(self, server: "EdgeServer", secure: bool = False) -> None:
-        self.server, self.node = server, server.node
-        self._secure = secure
-        self.peer, self.trusted = "", False
-        self.handed_bytes = 0
-        self._transport: asyncio.Transport
-        self._write: Callable[[Sequence[bytes]], None]
-        self._place = 0
-        self._ready = True
-        """The next request may be answered now."""
-        self._held = b""
-        self._quiet_sweeps = 0
-        self._lingering = False
-        self._reading = True
-        self._exchange: asyncio.Task[None] | None = None
-        self._body: Incoming | None = None
-        # The transport's high-water mark is 0: it says "pause" whenever the kernel did not take all.
-        self._full = False
-        self._unsent_bytes = 0
-        self._backlog = Backlog()
-        self._pace = Pace()
-        self._room: asyncio.Future[None] | None = None
-        self._unrecorded: tuple[int, int, int, int, int, int] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Of asyncio."""
-        self._transport = cast(asyncio.Transport, transport)
-        # A TLS transport says "pause" from its mark on, any other above it.
-        self._transport.set_write_buffer_limits(high=1 if self._secure else 0, low=0)
-        self._write = self._write_records if self._secure else self._transport.writelines
-        self.peer = transport.get_extra_info("peername")[0]
-        visitors = self.node.visitors
-        self.trusted = visitors.trusts(self.peer)
-        self._place = visitors.place_id(self.peer)
-        self.server.opened(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Of asyncio."""
-        self._ready = False
-        self.server.closed(self)
-        if self._unrecorded is not None:
-            now_ms, serial, place, status, cache, size_bytes = self._unrecorded
-            self.node.record(now_ms, serial, place, status, cache, size_bytes - self._unsent_bytes, False)
-        if self._exchange is not None:
-            self._exchange.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        """Of asyncio."""
-        if self._ready:
-            self._serve(self._held + data if self._held else data)
-        elif self._lingering:
-            return
-        elif self._body is not None and not self._body.done:
-            self._quiet_sweeps = 0
-            self._held += self._body.take(data)
-            self._mind_reading()
-        else:
-            self._held += data
-            self._mind_reading()
-
-    def _serve(self, data: bytes) -> None:
-        """The hit path: answers requests from memory, in order, until one needs more than that."""
-        node = self.node
-        known, sites, store, write = node.memo.known, node.sites, node.store, self._write
-        at, end, whole = 0, 0, len(data)
-        while at < whole:
-            line_end = data.find(b"\r\n", at)
-            # What is here is most often one request, with fields that came before: no need to look for their end.
-            # Behind the first it is: looking up all that is left each time would cost the square of a flood.
-            end, fields = whole, None if at else known.get(data[line_end + 2 :])
-            if fields is None:
-                end = data.find(b"\r\n\r\n", at) + 4
-                fields = self._parse(data[line_end + 2 : end]) if 4 < end <= at + HEAD_BYTES_MAX else None
-            if fields is None or not fields.plain:
-                break
-            line = data[at:line_end].split(b" ")
-            site = sites.get(fields.host)
-            if site is None or len(line) != 3 or line[0] != b"GET" or line[2] != b"HTTP/1.1":
-                break
-            # The target needs no look at its characters: only what was checked before it was stored is a key.
-            entry = store.get(site.prefix + line[1], fields.pairs)
-            now_s = node.now_s()
-            if entry is None or now_s >= entry.fresh_until_s:
-                break
-            if site.guarded and not node.allows(site, self.peer, self.trusted, fields.pairs, line[1], now_s):
-                break
-            kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
-            if fields.conditional and not_modified(fields.pairs, kept, now_s):
-                head, body, status = not_modified_head(head), b"", 304
-            age_s = now_s - kept.born_at_s
-            head = b"%bage: %d\r\n%b" % (head, age_s if age_s > 0 else 0, node.hit_end)
-            # Both at once, but not joined: the copy would cost 6 % of the CPU time of a hit (without TLS).
-            write((head, body))
-            size_bytes = len(head) + len(body)
-            at = end
-            place = node.visitors.place_of_trusted(self.peer, fields.pairs) if self.trusted else self._place
-            node.counter.requests += 1
-            if self._full:
-                self._backlog.written_bytes += size_bytes
-                self._unrecorded = (int(now_s * 1000), site.serial, place, status, HIT, size_bytes)
-                self._ready = False
-                break
-            node.record(int(now_s * 1000), site.serial, place, status, HIT, size_bytes, True)
-        if at:
-            self._quiet_sweeps = 0
-        if at == whole or not self._ready or end < 4:
-            self._hold(data[at:])
-        else:
-            self._begin(data[at:])
-
-    def _hold(self, data: bytes) -> None:
-        """Keeps what waits: the beginning of a head, or requests behind a response on its way."""
-        if not self._held:
-            self._quiet_sweeps = 0  # a head's time begins, whatever was idle before
-        self._held = data
-        if len(data) > HEAD_BYTES_MAX and self._ready:
-            self._refuse(BadMessage("the head of the request is too large", 431))
-
-    def _parse(self, lines: bytes) -> Fields | None:
-        try:
-            return self.node.memo.parse(lines)
-        except BadMessage:
-            return None
-
-    def _begin(self, data: bytes) -> None:
-        """Parses the request at the start of ``data`` strictly, and starts its exchange."""
-        if data.startswith(PREFACE_START) and self._speaks_h2():
-            self._become_h2(data)
-            return
-        # RFC 9112 section 2.2: one empty line before a request is forgiven.
-        start = 2 if data.startswith(b"\r\n") else 0
-        end = data.find(b"\r\n\r\n", start) + 4
-        if end < 4:
-            self._hold(data)
-            return
-        self._ready, self._held = False, b""
-        try:
-            if end > HEAD_BYTES_MAX:
-                raise BadMessage("the head of the request is too large", 431)
-            line, _, lines = data[start:end].partition(b"\r\n")
-            request = parse_request(line, self.node.memo.parse(lines))
-        except BadMessage as error:
-            self._refuse(error)
-            return
-        loop = self.server.loop
-        self._body = Incoming(request_body(request), loop.create_future, self._mind_reading)
-        self._pace = Pace()
-        rest = data[end:]
-        self._held = rest if self._body.done else self._body.take(rest)
-        self._mind_reading()
-        exchange = Exchange(self.node, self, request)
-        self._exchange = loop.create_task(exchange.run())
-        self._exchange.add_done_callback(partial(self._answered, exchange))
-
-    def _speaks_h2(self) -> bool:
-        """Whether to believe that the client knew before that we speak HTTP/2 (RFC 9113 section 3.3): without TLS
-        only proxies and servers of the network itself do."""
-        return not self._secure and (self.trusted or self.node.visitors.is_server(self.peer))
-
-    def _become_h2(self, data: bytes) -> None:
-        """Hands the connection over, as it began."""
-        self.server.closed(self)
-        connection = H2Connection(self.server)
-        self._transport.set_protocol(connection)
-        connection.connection_made(self._transport)
-        connection.data_received(data)
-
-    def _answered(self, exchange: Exchange, task: "asyncio.Task[None]") -> None:
-        """The exchange is over: on to the next request, or the end."""
-        self._exchange = None
-        self._quiet_sweeps = 0
-        if task.cancelled():
-            return
-        if (error := task.exception()) is not None and not isinstance(error, ConnectionError):
-            log.error("a request failed unexpectedly", exc_info=error)
-        if error is not None or not exchange.complete:
-            # The client must not take what it got for a whole response.
-            self._transport.abort()
-        elif not exchange.reply.keep_alive or self.server.closing:
-            self._part()
-        else:
-            self._body = None
-            self._go_on()
-
-    def _go_on(self) -> None:
-        """The last response has been handed over: answers what came meanwhile."""
-        if self.server.closing:
-            self._part()
-            return
-        self._ready = True
-        if self._held:
-            held, self._held = self._held, b""
-            self._serve(held)
-        self._mind_reading()
-
-    def _refuse(self, error: BadMessage) -> None:
-        """Tells the client that its request is none, and parts: what follows cannot be trusted."""
-        now_s = self.node.now_s()
-        start, body = page(error.status, f"bad request: {error}", now_s)
-        out = start + self.node.via + b"connection: close\r\n\r\n" + body
-        self._transport.write(out)
-        self.node.record(int(now_s * 1000), 0, self._place, error.status, ERROR, len(out), not self._full)
-        self._linger()
-
-    def _part(self) -> None:
-        """Ends the connection after its last response."""
-        if self.body_read:
-            self._ready, self._held = False, b""
-            self._transport.close()
-        else:
-            self._linger()
-
-    def _linger(self) -> None:
-        """Ends our side; hears out a client still sending, since a reset would cost it the response
-        (RFC 9112 section 9.6). What it sends is dropped, and earns it no more time."""
-        self._ready, self._held, self._lingering = False, b"", True
-        self._quiet_sweeps = 0
-        if not self._secure:  # TLS 1.2 has no half-closed connections
-            self._transport.write_eof()
-        self._mind_reading()
-
-    def _mind_reading(self) -> None:
-        """Pauses reading while enough waits here, resumes it when not."""
-        body = self._body
-        enough = len(self._held) > limits.PIPELINE_BYTES_MAX or (body is not None and body.full)
-        wanted = self._lingering or self._ready or not enough
-        if wanted != self._reading and not self._transport.is_closing():
-            self._reading = wanted
-            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
-
-    # --- what an exchange needs of its client (edge.reply.Client)
-
-    async def write(self, pieces: Sequence[bytes]) -> None:
-        """See Client."""
-        if self._transport.is_closing():
-            raise ConnectionAbortedError("the client is gone")
-        size_bytes = sum(map(len, pieces))
-        self._write(pieces)
-        self._quiet_sweeps = 0
-        self._backlog.written_bytes += size_bytes
-        if not self._full:
-            self.handed_bytes += size_bytes
-            return
-        unsent_bytes = self._unsent_bytes
-        self.handed_bytes += size_bytes - unsent_bytes
-        self._room = self.server.loop.create_future()
-        await self._room
-        self._room = None
-        self.handed_bytes += unsent_bytes
-
-    def _write_records(self, pieces: Sequence[bytes]) -> None:
-        """Each write to TLS makes records of its own: where a copy is cheaper than one more, copies."""
-        if sum(map(len, pieces)) <= limits.TLS_JOIN_BYTES_MAX:
-            self._transport.write(b"".join(pieces))
-        else:
-            self._transport.writelines(pieces)
-
-    def body(self) -> AsyncIterator[list[bytes]]:
-        """See Client."""
-        assert self._body is not None
-        return self._body.read()
-
-    @property
-    def body_read(self) -> bool:
-        """See Client."""
-        return self._body is None or self._body.done
-
-    def pause_writing(self) -> None:
-        """Of asyncio."""
-        self._full = True
-        self._unsent_bytes = self._transport.get_write_buffer_size()
-
-    def resume_writing(self) -> None:
-        """Of asyncio."""
-        self._full, self._unsent_bytes = False, 0
-        if self._room is not None:
-            if not self._room.done():
-                self._room.set_result(None)
-        elif self._unrecorded is not None:
-            self.node.record(*self._unrecorded, True)
-            self._unrecorded = None
-            self._go_on()
-
-    def sweep(self) -> None:
-        """Called every SWEEP_S: ends what makes no progress, or too little."""
-        self._quiet_sweeps += 1
-        moved_bytes: int | None = None
-        if self._full:
-            self._unsent_bytes = self._transport.get_write_buffer_size()
-            moved_bytes, limit_s = self._backlog.moved(self._transport), limits.STALLED_TIMEOUT_S
-        elif self._lingering:
-            limit_s = limits.LINGER_S
-        elif self._exchange is not None:
-            if self.body_read or not self._reading:
-                # It waits for the origin, which has limits of its own.
-                self._quiet_sweeps = 0
-            elif self._body is not None:
-                moved_bytes = self._body.moved()
-            limit_s = limits.STALLED_TIMEOUT_S
-        else:
-            limit_s = limits.HEAD_TIMEOUT_S if self._held else limits.IDLE_TIMEOUT_S
-        if moved_bytes:
-            self._quiet_sweeps = 0
-        too_slow = moved_bytes is not None and self._pace.too_slow(moved_bytes)
-        if too_slow or self._quiet_sweeps * limits.SWEEP_S > limit_s:
-            if self._full:
-                free(self._transport)
-            self._transport.abort()
-
-    def turn_away(self) -> None:
-        """Ends the connection at once."""
-        self._transport.abort()
-
-    def stop(self) -> None:
-        """The server ends: an idle connection goes now, a busy one after its response."""
-        if self._ready:
-            self._transport.close()
 
 
 class Greeter(asyncio.Protocol):
@@ -382,7 +35,7 @@ class EdgeServer:
         self.closing = False
         self.refused = 0
         """Connections beyond the limit."""
-        self._connections: set[Connection | H2Connection] = set()
+        self._connections: set[Guest] = set()
         self._listeners: list[asyncio.Server] = []
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -414,16 +67,16 @@ class EdgeServer:
         """Clients connected now."""
         return len(self._connections)
 
-    def opened(self, connection: Connection | H2Connection) -> None:
+    def opened(self, guest: Guest) -> None:
         """Called by a new connection."""
-        self._connections.add(connection)
+        self._connections.add(guest)
         if len(self._connections) > self.node.connections_max:
             self.refused += 1
-            connection.turn_away()
+            guest.turn_away()
 
-    def closed(self, connection: Connection | H2Connection) -> None:
+    def closed(self, guest: Guest) -> None:
         """Called by a connection that has ended."""
-        self._connections.discard(connection)
+        self._connections.discard(guest)
 
     async def close(self) -> None:
         """Takes no more clients, and gives responses in flight DRAIN_S to finish."""
