@@ -8,11 +8,11 @@
 from collections.abc import AsyncIterator
 
 from nearmile.cache.directives import request_directives
-from nearmile.cache.entry import Damaged, Elsewhere, Entry, not_modified_head, partial_head, unsatisfiable_head
+from nearmile.cache.entry import Entry, not_modified_head
 from nearmile.cache.key import object_key, variant_key
 from nearmile.cache.policy import Storable
-from nearmile.cache.purge import APPLIED, tag_fields, write_position
-from nearmile.cache.ranges import Cut, Uncut, cut, wanted
+from nearmile.cache.purge import APPLIED, write_position
+from nearmile.cache.ranges import Uncut, wanted
 from nearmile.cache.reuse import Verdict as Use
 from nearmile.cache.reuse import age_s, not_modified, reusable, usable_on_error, verdict
 from nearmile.edge import limits
@@ -30,14 +30,15 @@ from nearmile.edge.messages import (
 )
 from nearmile.edge.node import Node, ObjectFill
 from nearmile.edge.peer import UpstreamError
-from nearmile.edge.reply import CHUNKED, STATED, Client, Reply
+from nearmile.edge.reply import CHUNKED, Client, Reply
 from nearmile.edge.rules.redirects import To
 from nearmile.edge.rules.site import Asked, Refuse
 from nearmile.edge.sites import Site
+from nearmile.edge.stored import cut_for, send_stored
 from nearmile.edge.visitors import SHAPE
 from nearmile.http.body import LAST_CHUNK, encode_chunk
 from nearmile.http.fields import BadMessage, Pairs, members
-from nearmile.http.head import Request, ResponseHead, write_fields
+from nearmile.http.head import Request, ResponseHead
 from nearmile.reports.hit import Cache
 
 REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS"))  # safe (RFC 9110 section 9.2.1)
@@ -51,7 +52,7 @@ class Exchange:
         self.node, self.client, self.request = node, client, request
         self.pairs = request.fields.pairs
         self.internal = node.visitors.internal(client.peer, self.pairs)
-        self.reply = Reply(node, client, request)
+        self.reply = Reply(node, client, request, self.internal)
         if self.internal and node.position is not None:
             # Of now: whatever is found or begun from here on was not purged by then.
             self.reply.for_neighbour = b"%b: %b\r\n" % (APPLIED, write_position(node.position))
@@ -127,7 +128,7 @@ class Exchange:
     async def _from_cache(self, site: Site, key: bytes) -> None:
         asked = request_directives(self.pairs)
         entry = await self.node.store.find(key, self.pairs)
-        if entry is not None and self._cut(entry) is Uncut.ELSEWHERE:
+        if entry is not None and cut_for(self.request, entry) is Uncut.ELSEWHERE:
             entry = None
         if entry is not None:
             now_s = self.node.now_s()
@@ -157,10 +158,6 @@ class Exchange:
             return fill, False
         fetch = Fetch(node, fill_key, self.request, site, stale, self._forwarded_for(), self.internal, ranged)
         return fetch.start(), True
-
-    def _cut(self, entry: Entry) -> Cut | Uncut:
-        """What of that response answers this request."""
-        return cut(self.request.method, self.pairs, entry.kept, entry.body_bytes)
 
     async def _shared(self, site: Site, key: bytes, entry: Entry | None) -> None:
         """Waits for the one fetch of an object, and serves what comes of it."""
@@ -206,7 +203,8 @@ class Exchange:
         self.cache = Cache.PASS if kept is None else Cache.MISS
         how = b"fwd=" + why + (b"; stored" if fill.storing else b"")
         age = None if kept is None else age_s(kept, now_s)
-        self._tell_tags(kept)
+        if kept is not None:
+            self.reply.tell_tags(kept)
         if kept is not None and not_modified(self.pairs, kept, now_s):
             await self.reply.whole(304, not_modified_head(head.start), how, age, b"")
             return
@@ -223,50 +221,12 @@ class Exchange:
         await self.reply.end()
 
     async def _stored(self, entry: Entry, cache: Cache, how: bytes) -> None:
-        """A stored response."""
-        kept, now_s = entry.kept, self.node.now_s()
+        """A stored response; where its body is damaged before it begins, the origin's."""
         self.cache = cache
         if cache is Cache.STALE:
-            how += b"; ttl=%d" % (kept.fresh_until_s - now_s)
-        status, head, found = kept.status, entry.head, self._cut(entry)
-        start, end = 0, entry.body_bytes
-        if not_modified(self.pairs, kept, now_s):
-            status, head, end = 304, not_modified_head(head), 0
-        elif isinstance(found, Cut):
-            status, start, end = 206, found.start, found.end
-            head = partial_head(head, found.content_range, end - start)
-        elif found is Uncut.UNSATISFIABLE:
-            status, head, end = 416, unsatisfiable_head(head, end), 0
-        self._tell_tags(kept)
-        age, away = age_s(kept, now_s), entry.elsewhere
-        if away is None or end == 0 or self.reply.bodiless:
-            await self.reply.whole(status, head, how, age, entry.body[start:end])
-        else:
-            await self._from_elsewhere(away, start, end, status, head, how, age)
-
-    async def _from_elsewhere(
-        self, away: Elsewhere, start: int, end: int, status: int, head: bytes, how: bytes, age: int
-    ) -> None:
-        """A stored response with its body elsewhere; if that is damaged before it begins, the origin answers."""
-        pieces = away.pieces(start, end)
-        try:
-            first = await anext(pieces)
-        except Damaged:
+            how += b"; ttl=%d" % (entry.kept.fresh_until_s - self.node.now_s())
+        if not await send_stored(self.reply, self.request, entry, how):
             await self._pass(self.node.sites[self.request.host], b"uri-miss")
-            return
-        self.reply.begin(status, head, how, age, STATED)
-        try:
-            await self.reply.send((first,))
-            async for piece in pieces:
-                await self.reply.send((piece,))
-        except Damaged:
-            raise UpstreamError("the stored body is damaged") from None
-        await self.reply.end()
-
-    def _tell_tags(self, kept: Storable | None) -> None:
-        """A neighbour that keeps this response must be able to purge it by its tags."""
-        if self.internal and kept is not None:
-            self.reply.for_neighbour += write_fields(tag_fields(kept.tags))
 
     async def _instead(self, entry: Entry | None, status: int, why: str) -> None:
         """The origin failed: what is stored where it may stand in, else a page that says so."""

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from nearmile.cache.policy import Storable
+from nearmile.cache.purge import tag_fields
 from nearmile.edge.messages import page
 from nearmile.edge.node import Node
 from nearmile.edge.rules.site import NO_RULES
@@ -43,8 +45,10 @@ class Client(Protocol):
 class Reply:
     """One response. ``keep_alive`` says whether the connection serves another request afterwards."""
 
-    def __init__(self, node: Node, client: Client, request: Request) -> None:
+    def __init__(self, node: Node, client: Client, request: Request, internal: bool) -> None:
         self.node, self.client = node, client
+        self.internal = internal
+        """Another server asks."""
         self.minor, self.bodiless = request.minor, request.method == b"HEAD"
         self.keep_alive = request.keep_alive
         self.rules = NO_RULES
@@ -82,6 +86,11 @@ class Reply:
         self.bodiless = self.bodiless or status in BODILESS
         self.status = status
         self.client.handed_bytes = 0
+
+    def tell_tags(self, kept: Storable) -> None:
+        """A neighbour that keeps this response must be able to purge it by its tags."""
+        if self.internal:
+            self.for_neighbour += write_fields(tag_fields(kept.tags))
 
     async def send(self, pieces: Sequence[bytes]) -> None:
         """The next parts of the body."""
