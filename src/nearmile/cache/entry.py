@@ -5,7 +5,7 @@ appends Age and what else is new. The fields are not kept beside it (a tuple of 
 kilobytes); where they are needed, on validation, they are read back from it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from typing import Protocol, final
 
@@ -31,7 +31,7 @@ class Elsewhere(Protocol):
 
     length: int
 
-    def pieces(self, start: int, end: int) -> AsyncIterator[bytes]:
+    def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes from ``start`` to before ``end``, verified. Raises Damaged."""
         ...
 
@@ -122,6 +122,13 @@ def partial_head(head: bytes, content_range: bytes, body_bytes: int) -> bytes:
     lines = [b"%b: %b\r\n" % field for field in fields_of(head) if field[0] not in _OF_BODY]
     length = b"content-range: %b\r\ncontent-length: %d\r\n" % (content_range, body_bytes)
     return b"".join((status_line(206), *lines, length))
+
+
+def multipart_head(head: bytes, boundary: bytes, body_bytes: int) -> bytes:
+    """The head of a 206 with several cuts of that response's body (RFC 9110 section 15.3.7.2)."""
+    lines = [b"%b: %b\r\n" % field for field in fields_of(head) if field[0] not in _OF_BODY | {b"content-type"}]
+    own = b"content-type: multipart/byteranges; boundary=%b\r\ncontent-length: %d\r\n" % (boundary, body_bytes)
+    return b"".join((status_line(206), *lines, own))
 
 
 def unsatisfiable_head(head: bytes, body_bytes: int) -> bytes:

@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 from nearmile.cache.dates import format_date, parse_date
 from nearmile.cache.directives import Fields, RequestDirectives, values_of
 from nearmile.cache.policy import Storable, connection_fields
-from nearmile.cache.ranges import wanted
+from nearmile.cache.ranges import in_bytes
 
 SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
 # Only the origin can answer these: preconditions on its own state (RFC 9111 section 4.3.2), and upgrades. A body
@@ -36,8 +36,7 @@ def reusable(method: bytes, fields: Fields) -> bool:
     """Whether a request may be answered from the store; if not, it is forwarded and its response not stored."""
     if method != b"GET" and method != b"HEAD":
         return False
-    if method == b"GET" and values_of(fields, b"range") and wanted(method, fields) is None:
-        # Several ranges, or some other unit.
+    if method == b"GET" and not in_bytes(fields):
         return False
     return all(name not in _FORWARDED or (name == b"content-length" and value == b"0") for name, value in fields)
 

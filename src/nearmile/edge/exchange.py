@@ -151,7 +151,7 @@ class Exchange:
         """The fill of this object, and whether it was begun for this request; None where there are too many."""
         node = self.node
         # What is stored whole is renewed whole; of what is not, no more is fetched than the client wants.
-        ranged = stale is None and wanted(self.request.method, self.pairs) is not None
+        ranged = stale is None and bool(wanted(self.request.method, self.pairs))
         fill_key = node.fill_key(key, self.pairs, ranged)
         fill = node.fills.get(fill_key)
         if fill is not None or len(node.fills) >= limits.FILLS_MAX:

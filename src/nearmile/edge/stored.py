@@ -1,16 +1,78 @@
-"""Serving what is stored: the whole, a part of it, or the news that the client has it already."""
+"""Serving what is stored: the whole, a part of it, several parts, or the news that the client has it already."""
 
-from nearmile.cache.entry import Damaged, Elsewhere, Entry, not_modified_head, partial_head, unsatisfiable_head
-from nearmile.cache.ranges import Cut, Uncut, cut
+from contextlib import aclosing
+from hashlib import blake2b
+
+from msgspec import Struct
+
+from nearmile.cache.entry import (
+    Damaged,
+    Elsewhere,
+    Entry,
+    fields_of,
+    multipart_head,
+    not_modified_head,
+    partial_head,
+    unsatisfiable_head,
+)
+from nearmile.cache.ranges import Cuts, Uncut, cut
 from nearmile.cache.reuse import age_s, not_modified
 from nearmile.edge.peer import UpstreamError
 from nearmile.edge.reply import STATED, Reply
 from nearmile.http.head import Request
 
+# As long as browsers make them for forms: nothing in a body looks like it by chance.
+BOUNDARY_BYTES = 16
 
-def cut_for(request: Request, entry: Entry) -> Cut | Uncut:
+
+class Piece(Struct, frozen=True):
+    """Bytes of our own, and those of the stored body that follow them."""
+
+    lead: bytes
+    start: int
+    end: int
+
+
+class Plan(Struct, frozen=True):
+    """A response made of a stored one."""
+
+    status: int
+    head: bytes
+    pieces: tuple[Piece, ...] = ()
+    tail: bytes = b""
+
+
+def cut_for(request: Request, entry: Entry) -> Cuts | Uncut:
     """What of that response answers the request."""
     return cut(request.method, request.fields.pairs, entry.kept, entry.body_bytes)
+
+
+def plan(request: Request, entry: Entry, now_s: float) -> Plan:
+    """What to answer with a stored response that is usable."""
+    kept, head, found = entry.kept, entry.head, cut_for(request, entry)
+    if not_modified(request.fields.pairs, kept, now_s):
+        return Plan(304, not_modified_head(head))
+    if found is Uncut.UNSATISFIABLE:
+        return Plan(416, unsatisfiable_head(head, entry.body_bytes))
+    if isinstance(found, Uncut):
+        return Plan(kept.status, head, (Piece(b"", 0, entry.body_bytes),))
+    if len(found) > 1:
+        return _several(head, found)
+    (one,) = found
+    return Plan(206, partial_head(head, one.content_range, one.end - one.start), (Piece(b"", one.start, one.end),))
+
+
+def _several(head: bytes, cuts: Cuts) -> Plan:
+    """As multipart/byteranges (RFC 9110 section 14.6)."""
+    boundary = blake2b(head + repr(cuts).encode(), digest_size=BOUNDARY_BYTES).hexdigest().encode()
+    kind = next(
+        (b"content-type: %b\r\n" % value for name, value in fields_of(head) if name == b"content-type"), b""
+    )
+    lead = b"\r\n--%b\r\n%bcontent-range: %%b\r\n\r\n" % (boundary, kind.replace(b"%", b"%%"))
+    pieces = tuple(Piece(lead % one.content_range, one.start, one.end) for one in cuts)
+    tail = b"\r\n--%b--\r\n" % boundary
+    body_bytes = sum(len(piece.lead) + piece.end - piece.start for piece in pieces) + len(tail)
+    return Plan(206, multipart_head(head, boundary, body_bytes), pieces, tail)
 
 
 async def send_stored(reply: Reply, request: Request, entry: Entry, how: bytes) -> bool:
@@ -18,39 +80,41 @@ async def send_stored(reply: Reply, request: Request, entry: Entry, how: bytes) 
 
     Raises UpstreamError where that turns out later.
     """
-    kept, now_s, found = entry.kept, reply.node.now_s(), cut_for(request, entry)
-    status, head = kept.status, entry.head
-    start, end = 0, entry.body_bytes
-    if not_modified(request.fields.pairs, kept, now_s):
-        status, head, end = 304, not_modified_head(head), 0
-    elif isinstance(found, Cut):
-        status, start, end = 206, found.start, found.end
-        head = partial_head(head, found.content_range, end - start)
-    elif found is Uncut.UNSATISFIABLE:
-        status, head, end = 416, unsatisfiable_head(head, end), 0
-    reply.tell_tags(kept)
-    age, away = age_s(kept, now_s), entry.elsewhere
-    if away is None or end == 0 or reply.bodiless:
-        await reply.whole(status, head, how, age, entry.body[start:end])
-        return True
-    return await _from_elsewhere(reply, away, start, end, (status, head, how, age))
+    now_s, away = reply.node.now_s(), entry.elsewhere
+    made = plan(request, entry, now_s)
+    reply.tell_tags(entry.kept)
+    begin = (made.status, made.head, how, age_s(entry.kept, now_s))
+    if away is not None and made.pieces and not reply.bodiless:
+        return await _from_elsewhere(reply, away, made, begin)
+    if made.tail:
+        parts = [part for piece in made.pieces for part in (piece.lead, entry.body[piece.start : piece.end])]
+        body = b"".join((*parts, made.tail))
+    else:
+        body = b"".join([entry.body[piece.start : piece.end] for piece in made.pieces])
+    await reply.whole(*begin, body)
+    return True
 
 
-async def _from_elsewhere(
-    reply: Reply, away: Elsewhere, start: int, end: int, begin: tuple[int, bytes, bytes, int]
-) -> bool:
-    """The body is elsewhere; nothing has been sent before its first piece is known to be good."""
-    pieces = away.pieces(start, end)
+async def _from_elsewhere(reply: Reply, away: Elsewhere, made: Plan, begin: tuple[int, bytes, bytes, int]) -> bool:
+    """The body is elsewhere; nothing has been sent before its first bytes are known to be good."""
+    begun = False
     try:
-        first = await anext(pieces)
+        for piece in made.pieces:
+            lead = piece.lead
+            async with aclosing(away.pieces(piece.start, piece.end)) as data:
+                async for some in data:
+                    if not begun:
+                        reply.begin(*begin, STATED)
+                        begun = True
+                    await reply.send((lead, some) if lead else (some,))
+                    lead = b""
     except Damaged:
-        return False
-    reply.begin(*begin, STATED)
-    try:
-        await reply.send((first,))
-        async for piece in pieces:
-            await reply.send((piece,))
-    except Damaged:
+        if not begun:
+            return False
         raise UpstreamError("the stored body is damaged") from None
+    if not begun:
+        reply.begin(*begin, STATED)
+    if made.tail:
+        await reply.send((made.tail,))
     await reply.end()
     return True

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import inf
@@ -344,7 +344,7 @@ class _Body:
         self._found, self._first = found._replace(body=b""), found.body
         self.length = found.lead.header.body_bytes
 
-    async def pieces(self, start: int, end: int) -> AsyncIterator[bytes]:
+    async def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes from ``start`` to before ``end``, verified. Raises Damaged."""
         for number in range(start // PIECE_BYTES, pieces_of(end)):
             at = number * PIECE_BYTES
