@@ -1,10 +1,10 @@
 # `make up` runs the whole network on the example; `make test` checks everything; `make bench` measures,
-# `make fuzz` looks for what the readers of bytes from outside cannot take.
+# `make fuzz` looks for what the readers of bytes from outside cannot take, `make soak` for what breaks in long runs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: up test bench fuzz install dev clean
+.PHONY: up test bench fuzz soak install dev clean
 
 up: install
 	$(BIN)/nearmile up examples/world
@@ -24,6 +24,10 @@ bench: dev
 # SECONDS=600 for a longer search; all targets together.
 fuzz: dev
 	$(BIN)/python fuzz/run.py --seconds $(or $(SECONDS),66)
+
+# Twenty minutes of everything going wrong at once; SECONDS=3600 for longer.
+soak: dev
+	NEARMILE_SOAK_S=$(or $(SECONDS),1200) $(BIN)/pytest -s tests/system/test_when_all_goes_wrong.py
 
 install: $(VENV)/.installed
 dev: $(VENV)/.installed-dev

@@ -66,8 +66,8 @@ class H2Client:
         return await self.answer(self.ask(path, *fields, method=method))
 
     async def upload(self, stream: int, body: bytes) -> None:
-        """Sends a body as the windows allow."""
-        while body:
+        """Sends a body as the windows allow, until the answer is complete or the connection over."""
+        while body and not (self.ended or stream in self.done):
             size = min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size, len(body))
             if size == 0:
                 await self.read()
@@ -75,8 +75,9 @@ class H2Client:
             self.h2.send_data(stream, body[:size])
             body = body[size:]
             self.flush()
-        self.h2.end_stream(stream)
-        self.flush()
+        if not (self.ended or stream in self.done):
+            self.h2.end_stream(stream)
+            self.flush()
 
     async def answer(self, stream: int) -> Answer:
         """Waits for the end of a stream."""

@@ -101,7 +101,7 @@ class Client:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         status_line, *lines = head[:-4].split("\r\n")
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        body = await _body(reader, fields)
+        body = await read_body(reader, fields)
         server, cache = read_cache_status(fields.get("cache-status", ""))
         status = int(status_line.split()[1])
         self.tally.received[server] += 1
@@ -125,7 +125,7 @@ class Client:
                 await writer.wait_closed()
 
 
-async def _body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
+async def read_body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
     if "content-length" in fields:
         return await reader.readexactly(int(fields["content-length"]))
     assert fields.get("transfer-encoding", "").lower() == "chunked"
