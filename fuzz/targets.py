@@ -26,7 +26,7 @@ from nearmile.cli.fetch import read_cache_status
 from nearmile.config.read import read_directory
 from nearmile.dns.answer import LowWorld, TopWorld, answer
 from nearmile.dns.locate import Locator
-from nearmile.edge.messages import forwarded_request, request_head
+from nearmile.edge.messages import forwarded_request, forwarding, request_head
 from nearmile.http.body import ChunkedBody, encode_chunk
 from nearmile.http.fields import BadMessage, parse_fields, parse_pairs
 from nearmile.http.head import parse_request, parse_response, write_fields
@@ -43,7 +43,8 @@ def request(data: bytes) -> None:
     end = lines.find(b"\r\n\r\n") + 2
     with contextlib.suppress(BadMessage):
         taken = parse_request(line, parse_fields(lines[:end] if end > 1 else b""))
-        pairs = forwarded_request(taken.fields.pairs, NOBODY, b"9.9.9.9", b"edge", hop=False)
+        told = forwarding(taken, b"http", "9.9.9.9", trusted=False, internal=False)
+        pairs = forwarded_request(taken.fields.pairs, NOBODY, told, b"edge", hop=False)
         head = request_head(taken.method, taken.target, taken.host, pairs, b"content-length: 0\r\n")
         found = read_request(head + b"next")
         assert found is not None and found[1] == b"next" and not found[0].body

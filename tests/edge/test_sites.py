@@ -1,16 +1,34 @@
-"""The table of sites."""
+"""The tables of sites."""
+
+from typing import Any
+
+import pytest
 
 from edge_world import HOST, config
-from nearmile.cache.key import object_key
+from nearmile.cache.key import object_keys
 from nearmile.edge.peer import Peer
 from nearmile.edge.sites import sites_of
 
 
-def test_every_hostname_has_its_site() -> None:
-    document = config()
-    sites = sites_of(document, {})
-    site = sites[HOST.encode()]
-    assert site.serial == document.sites[0].serial
-    assert site.prefix + b"/x" == object_key(site.serial, b"/x")
-    assert site.origin == Peer("127.31.41.1", 8080)
-    assert site.base == b""
+@pytest.mark.parametrize(
+    ("key", "same", "told"),
+    [({}, (0, 1), (b"http", b"https")), ({"schemes": "together"}, (1, 1), (b"https", b"https"))],
+)
+def test_every_hostname_has_its_site_by_http_and_by_https(
+    key: dict[str, Any], same: tuple[int, int], told: tuple[bytes, bytes]
+) -> None:
+    document = config(rules={"key": key})
+    sites = [sites_of(document, {}, secure)[HOST.encode()] for secure in (False, True)]
+    keys = object_keys(document.sites[0].serial, b"/x")
+    assert [site.prefix + b"/x" for site in sites] == [keys[number] for number in same]
+    assert tuple(site.scheme for site in sites) == told
+    for site in sites:
+        assert site.serial == document.sites[0].serial
+        assert site.origin == Peer("127.31.41.1", 8080)
+        assert site.base == b""
+
+
+def test_strict_transport_security_is_not_said_by_http() -> None:
+    rules = {"response_headers": {"set": {"Strict-Transport-Security": "max-age=9", "X-A": "1"}}}
+    said = [sites_of(config(rules=rules), {}, secure)[HOST.encode()].rules.page_lines for secure in (False, True)]
+    assert said == [b"x-a: 1\r\n", b"strict-transport-security: max-age=9\r\nx-a: 1\r\n"]

@@ -1,8 +1,9 @@
 """What a stored object is called.
 
-A site is one object space, whatever of its hostnames and schemes a client used; an object is named by its target
-(path and query, byte for byte). Objects whose responses vary are told apart by a second key, made from the
-request fields that Vary names (RFC 9111 section 4.1).
+A site is one object space, whatever of its hostnames a client used; an object is named by its scheme and its
+target (path and query, byte for byte), so that what an origin answers by http alone, such as a redirect to https,
+is not what clients of https get. Purges concern both. Objects whose responses vary are told apart by a second key,
+made from the request fields that Vary names (RFC 9111 section 4.1).
 """
 
 import re
@@ -13,6 +14,8 @@ from nearmile.cache.directives import Fields, values_of
 
 SERIAL_BYTES = 3
 VARIANT_BYTES = 16
+# Between serial and target where the scheme is https; a target begins with "/".
+_SECURE = b"s"
 # Most requests for what varies come with one of a few values of Accept-Encoding.
 MEMO_SIZE = 512
 # Lists whose letters' case means nothing, nor the order of members of the same weight (RFC 9110 sections 12.5.2 to
@@ -22,9 +25,17 @@ _PREFERENCES = frozenset((b"accept-charset", b"accept-encoding", b"accept-langua
 _WEIGHT = re.compile(rb"[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
 
 
-def object_key(serial: int, target: bytes) -> bytes:
-    """The key of a site's object; ``serial`` is the site's (1 to 16777215), ``target`` the path and query."""
-    return serial.to_bytes(SERIAL_BYTES, "big") + target
+def object_key(serial: int, target: bytes, secure: bool = False) -> bytes:
+    """The key of a site's object; ``serial`` is the site's (1 to 16777215), ``target`` the path and query.
+
+    ``secure``: as it is by https.
+    """
+    return serial.to_bytes(SERIAL_BYTES, "big") + (_SECURE if secure else b"") + target
+
+
+def object_keys(serial: int, target: bytes) -> tuple[bytes, bytes]:
+    """The keys of that target by http and by https."""
+    return object_key(serial, target), object_key(serial, target, secure=True)
 
 
 def variant_key(names: tuple[bytes, ...], fields: Fields) -> bytes:

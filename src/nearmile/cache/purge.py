@@ -21,7 +21,7 @@ from typing import Literal
 from msgspec import Struct
 
 from nearmile.cache.directives import Fields, values_of
-from nearmile.cache.key import SERIAL_BYTES, object_key
+from nearmile.cache.key import SERIAL_BYTES, object_key, object_keys
 
 Kind = Literal["url", "prefix", "tag", "all"]
 
@@ -47,7 +47,8 @@ EVERYTHING = _PREFIX
 class Order(Struct, frozen=True, omit_defaults=True):
     """What is to be forgotten of a site: hard (gone), or ``soft``: stale from now on.
 
-    ``values`` are targets (path and query) for the kinds ``url`` and ``prefix``, tags for ``tag``.
+    ``values`` are targets (path and query) for the kinds ``url`` and ``prefix``, tags for ``tag``. What is stored
+    for http and what is for https are both concerned.
     """
 
     id: str
@@ -89,14 +90,14 @@ def read_position(value: bytes | None) -> Position | None:
 
 def marks_of(order: Order) -> tuple[bytes, ...]:
     """The marks that an order makes."""
-    keys = [object_key(order.serial, value.encode()) for value in order.values]
+    values = [value.encode() for value in order.values]
     match order.kind:
         case "url":
-            return tuple(_KEY + key for key in keys)
+            return tuple(_KEY + key for value in values for key in object_keys(order.serial, value))
         case "prefix":
-            return tuple(_PREFIX + key for key in keys)
+            return tuple(_PREFIX + key for value in values for key in object_keys(order.serial, value))
         case "tag":
-            return tuple(_TAG + key for key in (*keys, object_key(order.serial, ANY_TAG)))
+            return tuple(_TAG + object_key(order.serial, tag) for tag in (*values, ANY_TAG))
         case "all":
             return (_PREFIX + object_key(order.serial, b""),)
 

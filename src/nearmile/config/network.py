@@ -155,8 +155,8 @@ class Network(Document, frozen=True, kw_only=True):
     trusted: Annotated[
         tuple[Block, ...],
         Meta(
-            description="Address blocks of front proxies and resolvers whose word on where a client is "
-            "(X-Forwarded-For, DNS client subnet) is believed in full."
+            description="Address blocks of front proxies and resolvers whose word on a client "
+            "(X-Forwarded-For, X-Forwarded-Proto, DNS client subnet) is believed in full."
         ),
     ] = ()
     controllers: Annotated[int, Meta(ge=1, le=9, description="Controller processes; one leads.")] = 1
@@ -276,6 +276,13 @@ class Key(Document, frozen=True, kw_only=True):
         ),
     ] = ()
     sort: Annotated[bool, Meta(description="Bring the query's parameters into the order of their names.")] = False
+    schemes: Annotated[
+        Literal["apart", "together"],
+        Meta(
+            description="Whether what is stored for http answers https too; if `together`, the origin is told "
+            "that all clients use https."
+        ),
+    ] = "apart"
     headers: Annotated[
         tuple[FieldName, ...],
         Meta(max_length=KEY_FIELDS_MAX, description="Request fields with a variant for each value, as by Vary."),
@@ -372,6 +379,10 @@ class Site(Document, frozen=True, kw_only=True):
     ] = None
     cache: CacheRules = CacheRules()
     tls: Tls | None = None
+    https: Annotated[
+        Literal["offered", "redirect"],
+        Meta(description="Whether clients that come by http are served, or sent to `https_port` by 301 or 308."),
+    ] = "offered"
     methods: Annotated[
         tuple[Method, ...],
         Meta(max_length=EDITS_MAX, description="Methods that are served (HEAD with GET); by default all."),

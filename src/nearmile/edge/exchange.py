@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from nearmile.cache.directives import request_directives
 from nearmile.cache.entry import Entry, not_modified_head
-from nearmile.cache.key import object_key, variant_key
+from nearmile.cache.key import variant_key
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import APPLIED, write_position
 from nearmile.cache.ranges import Uncut, wanted
@@ -21,9 +21,9 @@ from nearmile.edge.fill import Reader, Verdict
 from nearmile.edge.lesson import Lesson
 from nearmile.edge.messages import (
     CONTINUE,
-    forwarded_for,
     forwarded_request,
     forwarded_response,
+    forwarding,
     interim_head,
     request_head,
     response_start,
@@ -52,6 +52,8 @@ class Exchange:
         self.node, self.client, self.request = node, client, request
         self.pairs = request.fields.pairs
         self.internal = node.visitors.internal(client.peer, self.pairs)
+        believed = client.trusted or self.internal
+        self.site = node.site(request.host, node.visitors.secure(believed, client.secure, self.pairs))
         self.reply = Reply(node, client, request, self.internal)
         if self.internal and node.position is not None:
             # Of now: whatever is found or begun from here on was not purged by then.
@@ -74,7 +76,7 @@ class Exchange:
 
     async def _answer(self) -> None:
         request = self.request
-        site = self.node.sites.get(request.host)
+        site = self.site
         if site is None:
             await self.reply.page(421, "no site of that name is served here")
             return
@@ -83,7 +85,7 @@ class Exchange:
         if (instead := self._refusal() or self._by_rules(site)) is not None:
             await self.reply.page(*instead)
         elif reusable(request.method, self.pairs):
-            await self._from_cache(site, object_key(site.serial, self.request.target))
+            await self._from_cache(site, site.prefix + self.request.target)
         else:
             await self._pass(site, b"request" if request.method in (b"GET", b"HEAD") else b"method")
 
@@ -99,7 +101,9 @@ class Exchange:
             return None
         else:
             length = request.fields.length
-            asked = Asked(request.method, request.target, length, self._client(), node.visitors.country)
+            asked = Asked(
+                request.method, request.target, length, self._client(), node.visitors.country, request.host
+            )
             found = rules.check(asked, node.now_s(), node.limiter)
             if isinstance(found, Refuse):
                 return found.status, found.why, found.fields
@@ -156,7 +160,7 @@ class Exchange:
         fill = node.fills.get(fill_key)
         if fill is not None or len(node.fills) >= limits.FILLS_MAX:
             return fill, False
-        fetch = Fetch(node, fill_key, self.request, site, stale, self._forwarded_for(), self.internal, ranged)
+        fetch = Fetch(node, fill_key, self.request, site, stale, self._forwarding(site), self.internal, ranged)
         return fetch.start(), True
 
     async def _shared(self, site: Site, key: bytes, entry: Entry | None) -> None:
@@ -226,7 +230,8 @@ class Exchange:
         if cache is Cache.STALE:
             how += b"; ttl=%d" % (entry.kept.fresh_until_s - self.node.now_s())
         if not await send_stored(self.reply, self.request, entry, how):
-            await self._pass(self.node.sites[self.request.host], b"uri-miss")
+            assert self.site is not None
+            await self._pass(self.site, b"uri-miss")
 
     async def _instead(self, entry: Entry | None, status: int, why: str) -> None:
         """The origin failed: what is stored where it may stand in, else a page that says so."""
@@ -242,7 +247,7 @@ class Exchange:
         if fields.length is not None:
             framing = b"content-length: %d\r\n" % fields.length
         body = self._body(site.rules.body_bytes_max) if fields.chunked or fields.length else None
-        pairs = forwarded_request(self.pairs, NO_MORE, self._forwarded_for(), node.name, hop=False)
+        pairs = forwarded_request(self.pairs, NO_MORE, self._forwarding(site), node.name, hop=False)
         pairs = site.rules.to_origin.apply(pairs)
         head = request_head(request.method, site.base + request.target, request.host, pairs, framing)
         repeatable = body is None and request.method in REPEATABLE
@@ -291,8 +296,8 @@ class Exchange:
         """The address of who asks."""
         return self.node.visitors.client(self.client.trusted, self.client.peer, self.pairs)
 
-    def _forwarded_for(self) -> bytes:
-        return forwarded_for(self.request.fields, self.client.peer, self.client.trusted, self.internal)
+    def _forwarding(self, site: Site) -> Pairs:
+        return forwarding(self.request, site.scheme, self.client.peer, self.client.trusted, self.internal)
 
     async def _fail(self, status: int, why: str) -> None:
         """A page, where no response has begun; where one has, the connection must end short of it."""

@@ -36,14 +36,14 @@ class Fetch:
         request: Request,
         site: Site,
         stale: Entry | None,
-        forwarded_for: bytes,
+        forwarded: Pairs,
         hop: bool,
         ranged: bool,
     ) -> None:
         self.node, self.key, self.request, self.site = node, key, request, site
         self.rules = site.rules
         self.stale = stale
-        self.forwarded_for = forwarded_for
+        self.forwarded = forwarded
         self.ranged = ranged
         """Of an object that is not stored, the client wants a part: that is asked for, the whole otherwise."""
         pairs = request.fields.pairs
@@ -126,7 +126,7 @@ class Fetch:
 
     def _head(self, stale: Entry | None, base: bytes, hop: bool) -> bytes:
         request = self.request
-        pairs = forwarded_request(self.asked, CONDITIONS, self.forwarded_for, self.node.name, hop)
+        pairs = forwarded_request(self.asked, CONDITIONS, self.forwarded, self.node.name, hop)
         if not hop:
             pairs = self.rules.to_origin.apply(pairs)
         elif self.site.shape:

@@ -40,7 +40,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, door: Door, secure: bool = False) -> None:
         self.door, self.node = door, door.node
-        self._secure = secure
+        self.secure = secure
         self.peer, self.trusted = "", False
         self.handed_bytes = 0
         self._transport: asyncio.Transport
@@ -66,8 +66,8 @@ class Connection(asyncio.Protocol):
         """Of asyncio."""
         self._transport = cast(asyncio.Transport, transport)
         # A TLS transport says "pause" from its mark on, any other above it.
-        self._transport.set_write_buffer_limits(high=1 if self._secure else 0, low=0)
-        self._write = self._write_records if self._secure else self._transport.writelines
+        self._transport.set_write_buffer_limits(high=1 if self.secure else 0, low=0)
+        self._write = self._write_records if self.secure else self._transport.writelines
         self.peer = transport.get_extra_info("peername")[0]
         visitors = self.node.visitors
         self.trusted = visitors.trusts(self.peer)
@@ -101,7 +101,8 @@ class Connection(asyncio.Protocol):
     def _serve(self, data: bytes) -> None:
         """The hit path: answers requests from memory, in order, until one needs more than that."""
         node = self.node
-        known, sites, store, write = node.memo.known, node.sites, node.store, self._write
+        known, store, write, trusted = node.memo.known, node.store, self._write, self.trusted
+        sites = node.secure_sites if self.secure else node.sites
         at, end, whole = 0, 0, len(data)
         while at < whole:
             line_end = data.find(b"\r\n", at)
@@ -114,7 +115,7 @@ class Connection(asyncio.Protocol):
             if fields is None or not fields.plain:
                 break
             line = data[at:line_end].split(b" ")
-            site = sites.get(fields.host)
+            site = node.site_of_trusted(self.secure, fields) if trusted else sites.get(fields.host)
             if site is None or len(line) != 3 or line[0] != b"GET" or line[2] != b"HTTP/1.1":
                 break
             # The target needs no look at its characters: only what was checked before it was stored is a key.
@@ -122,7 +123,7 @@ class Connection(asyncio.Protocol):
             now_s = node.now_s()
             if entry is None or now_s >= entry.fresh_until_s:
                 break
-            if site.guarded and not node.allows(site, self.peer, self.trusted, fields.pairs, line[1], now_s):
+            if site.guarded and not node.allows(site, self.peer, trusted, fields.pairs, line[1], now_s):
                 break
             kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
             if fields.conditional and not_modified(fields.pairs, kept, now_s):
@@ -133,7 +134,7 @@ class Connection(asyncio.Protocol):
             write((head, body))
             size_bytes = len(head) + len(body)
             at = end
-            place = node.visitors.place_of_trusted(self.peer, fields.pairs) if self.trusted else self._place
+            place = node.visitors.place_of_trusted(self.peer, fields.pairs) if trusted else self._place
             node.counter.requests += 1
             if self._full:
                 self._backlog.written_bytes += size_bytes
@@ -195,12 +196,12 @@ class Connection(asyncio.Protocol):
     def _speaks_h2(self) -> bool:
         """Whether to believe that the client knew before that we speak HTTP/2 (RFC 9113 section 3.3): without TLS
         only proxies and servers of the network itself do."""
-        return not self._secure and (self.trusted or self.node.visitors.is_server(self.peer))
+        return not self.secure and (self.trusted or self.node.visitors.is_server(self.peer))
 
     def _become_h2(self, data: bytes) -> None:
         """Hands the connection over, as it began."""
         self.door.closed(self)
-        connection = H2Connection(self.door)
+        connection = H2Connection(self.door, secure=False)
         self._transport.set_protocol(connection)
         connection.connection_made(self._transport)
         connection.data_received(data)
@@ -255,7 +256,7 @@ class Connection(asyncio.Protocol):
         (RFC 9112 section 9.6). What it sends is dropped, and earns it no more time."""
         self._ready, self._held, self._lingering = False, b"", True
         self._quiet_sweeps = 0
-        if not self._secure:  # TLS 1.2 has no half-closed connections
+        if not self.secure:  # TLS 1.2 has no half-closed connections
             self._transport.write_eof()
         self._mind_reading()
 

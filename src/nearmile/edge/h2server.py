@@ -51,7 +51,7 @@ class Stream:
 
     def __init__(self, connection: "H2Connection", number: int, ended: bool) -> None:
         self.connection, self.number = connection, number
-        self.peer, self.trusted = connection.peer, connection.trusted
+        self.peer, self.trusted, self.secure = connection.peer, connection.trusted, connection.secure
         self.handed_bytes = 0
         self.waiting_bytes = 0
         self.quiet_sweeps = 0
@@ -157,7 +157,8 @@ class Stream:
 class H2Connection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, secure: bool) -> None:
+        self.secure = secure
         self.door, self.node, self.loop = door, door.node, door.loop
         self.peer, self.trusted = "", False
         self.session = h2.Session()
@@ -215,7 +216,10 @@ class H2Connection(asyncio.Protocol):
         if fields is None or not fields.plain or pseudo.get(b":method") != b"GET":
             self._begin(number, headers, ended)
             return
-        site = node.sites.get(fields.host)
+        if self.trusted:
+            site = node.site_of_trusted(self.secure, fields)
+        else:
+            site = (node.secure_sites if self.secure else node.sites).get(fields.host)
         # As over HTTP/1.1: only what was checked before it was stored is a key.
         path = pseudo[b":path"]
         entry = None if site is None else node.store.get(site.prefix + path, fields.pairs)

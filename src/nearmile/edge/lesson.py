@@ -5,7 +5,7 @@ An unsafe method makes what is stored invalid (RFC 9111 section 4.4), the answer
 """
 
 from nearmile.cache.entry import response_head
-from nearmile.cache.key import object_key
+from nearmile.cache.key import object_keys
 from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import tags_of
 from nearmile.cache.reuse import answers_get, invalidated, updated_by_head
@@ -20,7 +20,7 @@ class Lesson:
 
     def __init__(self, node: Node, site: Site, request: Request) -> None:
         self.node, self.site, self.request = node, site, request
-        self.key = object_key(site.serial, request.target)
+        self.key = site.prefix + request.target
         self.asked_at_s = node.now_s()
         self.generation = node.store.generation
         self._kept: Storable | None = None
@@ -34,7 +34,8 @@ class Lesson:
         host = request.fields.get(b"host") or request.host
         purged = node.store.purged_since(self.key, self.generation, tags_of(pairs))
         for target in invalidated(request.method, head.status, pairs, host, request.target):
-            node.purge_key(object_key(self.site.serial, self.site.rules.target(target)))
+            for key in object_keys(self.site.serial, self.site.rules.target(target)):
+                node.purge_key(key)
         if request.method == b"HEAD" and head.status == 200:
             self._update(pairs)
         elif not purged and answers_get(request.method, head.status, pairs, host, request.target):

@@ -6,12 +6,19 @@ from nearmile.cache.policy import connection_fields
 from nearmile.cache.purge import APPLIED, UNTOLD
 from nearmile.edge.rules.site import COOKIES, Page
 from nearmile.edge.visitors import HOP, SHAPE
-from nearmile.http.fields import Fields, Pairs
-from nearmile.http.head import write_fields
+from nearmile.http.fields import Pairs
+from nearmile.http.head import Request, write_fields
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Framing is the receiver's own; the rest is answered or rewritten here.
-_REQUEST_DROPPED = frozenset((b"content-length", b"host", b"expect", b"x-forwarded-for", HOP, SHAPE, COOKIES))
+_REQUEST_DROPPED = frozenset((b"content-length", b"host", b"expect", HOP, SHAPE, COOKIES))
+# What proxies say of a request: an origin that believed a client's own word for it would let the client choose how
+# others see the page. We say it ourselves, or nobody does.
+_PROXIES_WORDS = frozenset(
+    b"forwarded front-end-https x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix "
+    b"x-forwarded-proto x-forwarded-scheme x-forwarded-server x-forwarded-ssl x-host x-original-url x-rewrite-url "
+    b"x-url-scheme".split()
+)
 # Programs behind CGI, WSGI and their kin cannot tell "content_length" from "content-length".
 _DASHED = bytes(byte if chr(byte).isalnum() and byte < 128 else 0x2D for byte in range(256))
 TEXT = b"text/plain; charset=utf-8"
@@ -23,16 +30,15 @@ def request_head(method: bytes, target: bytes, host: bytes, pairs: Pairs, framin
     return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (method, target, host, write_fields(pairs), framing)
 
 
-def forwarded_request(
-    pairs: Pairs, dropped: frozenset[bytes], forwarded_for: bytes, name: bytes, hop: bool
-) -> Pairs:
+def forwarded_request(pairs: Pairs, dropped: frozenset[bytes], forwarded: Pairs, name: bytes, hop: bool) -> Pairs:
     """A client's fields as the next server gets them (RFC 9110 section 7.6).
 
-    ``dropped`` names more fields to leave out; ``hop`` marks the question to the owner of an object.
+    ``dropped`` names more fields to leave out; ``forwarded`` is what we say of the request; ``hop`` marks the
+    question to the owner of an object.
     """
-    gone = connection_fields(pairs) | _REQUEST_DROPPED | dropped
+    gone = connection_fields(pairs) | _REQUEST_DROPPED | _PROXIES_WORDS | dropped
     kept = tuple(pair for pair in pairs if pair[0] not in gone and pair[0].translate(_DASHED) not in gone)
-    ours = ((b"x-forwarded-for", forwarded_for), (b"via", b"1.1 " + name))
+    ours = (*forwarded, (b"via", b"1.1 " + name))
     return (*kept, *ours, (HOP, b"1")) if hop else (*kept, *ours)
 
 
@@ -55,12 +61,17 @@ def interim_head(status: int, pairs: Pairs) -> bytes:
     return response_start(status, forwarded_response(pairs, hop=False)) + b"\r\n"
 
 
-def forwarded_for(fields: Fields, peer: str, trusted: bool, internal: bool) -> bytes:
-    """X-Forwarded-For for the next server: only what trusted peers said is kept before the peer's own address."""
-    said = fields.get(b"x-forwarded-for") if trusted or internal else None
-    if internal and said is not None:
-        return said
-    return peer.encode() if said is None else said + b", " + peer.encode()
+def forwarding(request: Request, scheme: bytes, peer: str, trusted: bool, internal: bool) -> Pairs:
+    """What the next server is told of who asked, and for what.
+
+    In X-Forwarded-For only what trusted peers said is kept before the peer's own address.
+    """
+    said = request.fields.get(b"x-forwarded-for") if trusted or internal else None
+    if said is None:
+        said = peer.encode()
+    elif not internal:
+        said += b", " + peer.encode()
+    return (b"x-forwarded-for", said), (b"x-forwarded-proto", scheme), (b"x-forwarded-host", request.host)
 
 
 def page(status: int, text: str, now_s: float, own: Page | None = None) -> tuple[bytes, bytes]:

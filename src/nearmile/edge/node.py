@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from nearmile.cache.entry import Entry
-from nearmile.cache.key import variant_key
+from nearmile.cache.key import object_key, variant_key
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import EVERYTHING, Order, Position, key_mark, marks_of, may_concern
 from nearmile.cache.store import MemoryStore
@@ -20,7 +20,7 @@ from nearmile.edge.rules.site import Allow, Asked, Files
 from nearmile.edge.sites import Site, Sites, sites_of
 from nearmile.edge.visitors import Visitors
 from nearmile.edge.wake import Future
-from nearmile.http.fields import FieldsMemo, Pairs
+from nearmile.http.fields import Fields, FieldsMemo, Pairs
 from nearmile.http.streams import StreamsMemo, headers_of
 from nearmile.mapping.choose import owner
 from nearmile.mapping.map import Map, Server
@@ -93,6 +93,8 @@ class Node:
         self.record, self.counter = record, counter
         self.memo, self.streams = FieldsMemo(), StreamsMemo()
         self.sites: Sites = {}
+        self.secure_sites: Sites = {}
+        """By http, and by https."""
         self.shapes: dict[int, str] = {}
         """Under which rules each site's stored responses were made: by serial, see sites.shape_of."""
         self.limiter = Limiter()
@@ -126,12 +128,21 @@ class Node:
         self.object_bytes_max = edge.max_object_mb * MB
         self.connections_max = edge.max_connections
         self.visitors.configure(config.network.trusted, (p.address for p in config.of_role("edge")))
-        self.sites = sites_of(config, files)
+        self.sites = sites_of(config, files, secure=False)
+        self.secure_sites = sites_of(config, files, secure=True)
         for site in self.sites.values():
             if self.shapes.get(site.serial, "") != site.shape:
                 self.shapes[site.serial] = site.shape
-                self._mark(EVERYTHING + site.prefix, None)
+                self._mark(EVERYTHING + object_key(site.serial, b""), None)
         self.limiter.keep_sites({site.serial for site in self.sites.values()})
+
+    def site(self, host: bytes, secure: bool) -> Site | None:
+        """The site of that name, as it is by http or by https."""
+        return (self.secure_sites if secure else self.sites).get(host)
+
+    def site_of_trusted(self, secure: bool, fields: Fields) -> Site | None:
+        """The site that the client of a trusted peer asks for."""
+        return self.site(fields.host, self.visitors.secure(True, secure, fields.pairs))
 
     def allows(self, site: Site, peer: str, trusted: bool, pairs: Pairs, target: bytes, now_s: float) -> bool:
         """Whether what is stored under that target may answer a client's GET: for sites that are guarded.

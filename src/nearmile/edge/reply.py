@@ -23,6 +23,8 @@ class Client(Protocol):
 
     peer: str
     trusted: bool
+    secure: bool
+    """It came over TLS."""
     multiplexed: bool
     """A stream of HTTP/2: it needs no framing in bytes, and its end is not its connection's."""
     handed_bytes: int

@@ -21,7 +21,9 @@ class Greeter(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Of asyncio."""
         chosen = transport.get_extra_info("ssl_object").selected_alpn_protocol()
-        connection = H2Connection(self.server) if chosen == "h2" else Connection(self.server, secure=True)
+        connection = (
+            H2Connection(self.server, secure=True) if chosen == "h2" else Connection(self.server, secure=True)
+        )
         transport.set_protocol(connection)
         connection.connection_made(transport)
 

@@ -29,6 +29,8 @@ class Site(Struct, frozen=True):
     base: bytes
     """The path of the origin's URL, put before every target."""
     default_ttl_s: int
+    scheme: bytes = b"http"
+    """What the origin is told that its client uses."""
     rules: Rules = NO_RULES
     guarded: bool = False
     """An answer from memory, too, must pass the rules."""
@@ -39,9 +41,10 @@ class Site(Struct, frozen=True):
 Sites = dict[bytes, Site]
 
 
-def sites_of(config: Config, files: Mapping[str, Files]) -> Sites:
-    """Every hostname with its site; ``files`` has what sites' documents name, by site."""
-    made = ((named, _site(named, files.get(named.name, NO_FILES))) for named in config.sites)
+def sites_of(config: Config, files: Mapping[str, Files], secure: bool) -> Sites:
+    """Every hostname with its site, as it is by http or by https; ``files``: what documents name, by site."""
+    port = None if secure else config.network.edge.https_port
+    made = ((named, _site(named, files.get(named.name, NO_FILES), port)) for named in config.sites)
     return {host.encode(): site for named, site in made for host in named.document.hostnames}
 
 
@@ -53,16 +56,20 @@ def shape_of(document: Document) -> str:
     return blake2b(msgspec.json.encode(parts), digest_size=SHAPE_BYTES).hexdigest()
 
 
-def _site(named: NamedSite, files: Files) -> Site:
+def _site(named: NamedSite, files: Files, https_port: int | None) -> Site:
+    """``https_port`` is where the site is by https; None where this is it."""
     url = urlsplit(named.origin)
-    rules = rules_of(named, files)
+    rules = rules_of(named, files, https_port)
+    # Where the site is the same by both, one of them is all that its origin hears of: it must not tell them apart.
+    secure = https_port is None or named.document.key.schemes == "together"
     return Site(
         name=named.name,
         serial=named.serial,
-        prefix=object_key(named.serial, b""),
+        prefix=object_key(named.serial, b"", secure),
         origin=Peer(url.hostname or "", url.port or HTTP_PORT),
         base=url.path.rstrip("/").encode(),
         default_ttl_s=named.document.cache.default_ttl_s,
+        scheme=b"https" if secure else b"http",
         rules=rules,
         guarded=rules.guarded,
         shape=shape_of(named.document),

@@ -58,6 +58,14 @@ class Visitors:
                 return peer
         return peer
 
+    def secure(self, believed: bool, secure: bool, pairs: Pairs) -> bool:
+        """Whether the client uses https: as its connection does, or as a believed peer says (X-Forwarded-Proto).
+
+        Of several values the last counts: those before it may be the client's own.
+        """
+        said = field(pairs, b"x-forwarded-proto") if believed else None
+        return secure if said is None else said.rpartition(b",")[2].strip().lower() == b"https"
+
     def place_of_trusted(self, peer: str, pairs: Pairs) -> int:
         """The place of the client behind a trusted peer."""
         return self.place_id(self.client(True, peer, pairs))

@@ -4,12 +4,20 @@ from msgspec import Struct
 
 from nearmile.config.network import Redirect
 
+HTTPS_PORT = 443
+
 
 class To(Struct, frozen=True):
     """Where a request is sent."""
 
     status: int
     location: bytes
+
+
+def by_https(method: bytes, host: bytes, port: int, target: bytes) -> To:
+    """The same by https. Old clients know 301 alone, and make a GET of any method but HEAD at it."""
+    where = host if port == HTTPS_PORT else b"%b:%d" % (host, port)
+    return To(301 if method in (b"GET", b"HEAD") else 308, b"https://" + where + target)
 
 
 class Redirects:

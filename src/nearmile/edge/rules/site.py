@@ -1,6 +1,7 @@
 """A site's rules for its clients, compiled from its document: pure, and the same for every protocol.
 
-    who may come in? -> not too often? -> by which method? -> is it elsewhere now? -> signed? -> not too large?
+    by https only? -> who may come in? -> not too often? -> by which method? -> is it elsewhere now? -> signed?
+    -> not too large?
 
 ``Rules.guarded`` tells whether an answer from memory, too, depends on who asks: else the hit path does not check.
 A site without rules has ``NO_RULES``.
@@ -19,7 +20,7 @@ from nearmile.edge.limits import REQUEST_BODY_BYTES_MAX
 from nearmile.edge.rules.access import AccessRules, client_key, read_address
 from nearmile.edge.rules.fields import NO_EDIT, Edit, edit_of
 from nearmile.edge.rules.rates import Limiter, Rate
-from nearmile.edge.rules.redirects import Redirects, To
+from nearmile.edge.rules.redirects import Redirects, To, by_https
 from nearmile.edge.rules.signatures import Keys, split
 from nearmile.http.fields import Pairs
 from nearmile.http.head import Request, write_fields
@@ -44,6 +45,9 @@ class Files(Struct, frozen=True):
 
 
 NO_FILES = Files()
+HSTS = b"strict-transport-security"
+CHALLENGES = b"/.well-known/acme-challenge/"
+"""Below it an authority asks by http for proof that a name is ours (RFC 8555 section 8.3)."""
 
 
 class Asked(Struct, frozen=True):
@@ -56,6 +60,7 @@ class Asked(Struct, frozen=True):
     client: str
     """The client's address."""
     country: Callable[[str], str]
+    host: bytes = b""
 
 
 class Allow(Struct, frozen=True):
@@ -89,6 +94,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     redirects: Redirects | None = None
     keys: Keys | None = None
     open: tuple[bytes, ...] = ()
+    https_port: int | None = None
+    """Where a client by http is sent to; None where it is not."""
     to_origin: Edit = NO_EDIT
     to_client: Edit = NO_EDIT
     page_lines: bytes = b""
@@ -100,6 +107,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     def check(self, asked: Asked, now_s: float, limiter: Limiter) -> Allow | Refuse | To:
         """What becomes of a client's request."""
         target = asked.target
+        if self.https_port is not None and not target.startswith(CHALLENGES):
+            return by_https(asked.method, asked.host, self.https_port, target)
         if self.form is not None and self.form.normalise:
             target = normal(target)
             if ambiguous(target):
@@ -150,20 +159,24 @@ class Rules(Struct, frozen=True, kw_only=True):
 NO_RULES = Rules()
 
 
-def rules_of(named: NamedSite, files: Files) -> Rules:
-    """The rules in a site's document."""
+def rules_of(named: NamedSite, files: Files, https_port: int | None = None) -> Rules:
+    """The rules in a site's document: for http, if ``https_port`` says where it is by https, else for https."""
     site = named.document
     methods = frozenset(method.encode() for method in site.methods)
     methods |= {b"HEAD"} if b"GET" in methods else set()
+    redirected_port = https_port if site.https == "redirect" else None
     access = AccessRules(site.access) if site.access != Access() else None
     client_rate, site_rate = _rates(site.limits)
     keys = None if site.signed is None else Keys(named.name, files.secrets)
     to_client = edit_of(site.response_headers)
+    if https_port is not None and site.key.schemes == "apart":
+        # RFC 6797 section 7.2: not by http.
+        to_client = replace(to_client, added=tuple(pair for pair in to_client.added if pair[0] != HSTS))
     vary = tuple(name.lower().encode() for name in site.key.headers)
     made = Rules(
         serial=named.serial,
         plain=False,
-        guarded=bool(access or client_rate or site_rate or keys or site.key.cookies)
+        guarded=bool(access or client_rate or site_rate or keys or site.key.cookies or redirected_port)
         or (bool(methods) and b"GET" not in methods),
         form=form_of(site.key),
         methods=methods,
@@ -174,6 +187,7 @@ def rules_of(named: NamedSite, files: Files) -> Rules:
         redirects=Redirects(site.redirects) if site.redirects else None,
         keys=keys,
         open=() if site.signed is None else tuple(path.encode() for path in site.signed.open),
+        https_port=redirected_port,
         to_origin=edit_of(site.request_headers),
         to_client=to_client,
         page_lines=write_fields(tuple(pair for pair in to_client.added if pair[0] != b"content-type")),
