@@ -221,3 +221,20 @@ def test_the_refusal_reaches_a_client_that_is_still_sending() -> None:
             assert (await client.response()).status == 400
 
     run(test())
+
+
+def test_one_client_cannot_take_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CLIENT_CONNECTIONS_MIN", 2)
+
+    async def test() -> None:
+        async with world(echo, edge=Edge(http_port=PORT, max_connections=10), trusted=("127.45.9.0/24",)) as here:
+            greedy = [await here.client(local="127.45.1.1") for _ in range(3)]
+            proxy = [await here.client(local="127.45.9.1") for _ in range(4)]
+            other = await here.client(local="127.45.1.2")
+            assert await greedy[2].ended() == b"" and here.servers[0].refused == 1
+            assert [(await client.get("/")).status for client in (*greedy[:2], *proxy, other)] == [200] * 7
+            greedy[0].writer.close()
+            await until(lambda: here.servers[0].connections == 6)
+            assert (await (await here.client(local="127.45.1.1")).get("/")).status == 200
+
+    run(test())

@@ -5,8 +5,9 @@ sets ``entry.visited`` to the policy's ``level``. The policy looks at it when th
 can only put a turn off, that is early enough, and the order is as if it had looked at once.
 """
 
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar, final
 from zlib import crc32
 
 from nearmile.cache.entry import Entry
@@ -31,14 +32,14 @@ class Eviction(Protocol):
     level: float
     """What ``visited`` is set to by a hit: positive, never falls, changes only in the calls below."""
 
-    def insert(self, entry: Entry) -> None:
-        """A new entry has come; a full store removes victims until it fits, or until it is itself the victim."""
+    def insert(self, entry: Entry, lane: int) -> None:
+        """A new entry of that site has come; a full store removes victims until it fits, or is the victim."""
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: Entry, lane: int) -> None:
         """It is in the store no more."""
 
-    def victim(self) -> Entry:
-        """The entry to remove next; there is at least one."""
+    def victim(self, lanes: Sequence[int]) -> Entry:
+        """The entry of those sites to remove next; each has at least one."""
 
 
 class Item(Protocol):
@@ -53,6 +54,17 @@ class Item(Protocol):
 
 
 E = TypeVar("E", bound=Item)
+
+
+@final
+class _Lane(Generic[E]):
+    """Entries among which a victim may be looked for alone; there may be stale places among them."""
+
+    __slots__ = ("count", "heap")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.heap: list[tuple[float, E]] = []
 
 
 class Weights(NamedTuple):
@@ -76,18 +88,19 @@ class GreedyDual(Generic[E]):
 
     An entry's turn is the level at its last hit and its credit; the level rises to the turn of each that leaves.
     Its count is one and the number of times it was found hit when its turn came. ``name``: as of ``name_of``.
+    Victims are looked for by lanes, but the level is one for all.
     """
 
     def __init__(self, capacity_bytes: int, weights: Weights) -> None:
         self._capacity_bytes = max(1, capacity_bytes)
         self.level = FIRST_LEVEL
         self.weights = weights
-        self._heap: list[tuple[float, E]] = []
+        self._lanes: dict[int, _Lane[E]] = {}
         self._count = self._missed = 0
         self._newest: E | None = None
         self._counts = Counts()
 
-    def insert(self, entry: E, name: int) -> None:
+    def insert(self, entry: E, name: int, lane: int = 0) -> None:
         self._count += 1
         memory = self.weights.memory
         if memory:
@@ -102,22 +115,33 @@ class GreedyDual(Generic[E]):
         self.level += drift * self._credit_of(1, entry.size_bytes)
         entry.turn = self.level + self._credit(entry)
         self._newest = entry
-        heappush(self._heap, (entry.turn, entry))
+        found = self._lanes.get(lane)
+        if found is None:
+            found = self._lanes[lane] = _Lane()
+        found.count += 1
+        heappush(found.heap, (entry.turn, entry))
 
-    def remove(self, entry: E, name: int) -> None:
+    def remove(self, entry: E, name: int, lane: int = 0) -> None:
         entry.turn = 0.0
+        found = self._lanes[lane]
+        found.count -= 1
         self._count -= 1
         if self.weights.memory:
             self._counts.raise_to(name, entry.count)
         if entry is self._newest:
             self._newest = None
-        if len(self._heap) > 2 * self._count + STALE_MIN:
-            self._heap = [place for place in self._heap if place[0] is place[1].turn]
-            heapify(self._heap)
+        if not found.count:
+            del self._lanes[lane]
+        elif len(found.heap) > 2 * found.count + STALE_MIN:
+            found.heap = [place for place in found.heap if place[0] is place[1].turn]
+            heapify(found.heap)
 
-    def victim(self) -> E:
-        heap = self._heap
+    def victim(self, lanes: Sequence[int] = (0,)) -> E:
         while True:
+            heap = self._lanes[lanes[0]].heap
+            for lane in lanes[1:]:
+                other = self._lanes[lane].heap
+                heap = other if other[0][0] < heap[0][0] else heap
             turn, entry = heap[0]
             if turn is not entry.turn:
                 heappop(heap)
@@ -138,13 +162,14 @@ class GreedyDual(Generic[E]):
     def reweigh(self, weights: Weights) -> None:
         """Goes on with other weights. Takes a few microseconds for each entry."""
         self.weights = weights
-        kept = sorted(place for place in self._heap if place[0] is place[1].turn)
-        self._heap = []
-        for rank, (_, entry) in enumerate(kept):
-            # All come before what is hit from now on; who was to go sooner still does among equals.
-            entry.turn = self.level + self._credit(entry) * (rank + 1) / (len(kept) + 1)
-            self._heap.append((entry.turn, entry))
-        heapify(self._heap)
+        for lane in self._lanes.values():
+            kept = sorted(place for place in lane.heap if place[0] is place[1].turn)
+            lane.heap = []
+            for rank, (_, entry) in enumerate(kept):
+                # All come before what is hit from now on; who was to go sooner still does among equals.
+                entry.turn = self.level + self._credit(entry) * (rank + 1) / (len(kept) + 1)
+                lane.heap.append((entry.turn, entry))
+            heapify(lane.heap)
 
     def _credit(self, entry: E) -> float:
         return self._credit_of(entry.count, entry.size_bytes)

@@ -33,6 +33,11 @@ def object_key(serial: int, target: bytes, secure: bool = False) -> bytes:
     return serial.to_bytes(SERIAL_BYTES, "big") + (_SECURE if secure else b"") + target
 
 
+def site_of(key: bytes) -> int:
+    """The serial of the site whose object that is."""
+    return int.from_bytes(key[:SERIAL_BYTES], "big")
+
+
 def object_keys(serial: int, target: bytes) -> tuple[bytes, bytes]:
     """The keys of that target by http and by https."""
     return object_key(serial, target), object_key(serial, target, secure=True)

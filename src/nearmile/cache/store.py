@@ -1,5 +1,7 @@
 """The memory store: objects by key, variants by second key, bounded in bytes, purged by generation.
 
+Of the sites that share it, none loses for another what is within its part (see ``shares``).
+
 A purge raises the store's ``generation``. A fill notes the generation when it starts, and is refused when its
 object was purged meanwhile; so what was fetched before a purge is never served after it.
 
@@ -8,16 +10,17 @@ A purge of one object is done at once. One of many (a prefix, a tag) leaves a ma
 it is asked for, or by a slow ``sweep`` of the whole store, which gives back the room and lets old marks go.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Protocol, final
 
 from nearmile.cache.directives import Fields
 from nearmile.cache.entry import Entry
 from nearmile.cache.eviction import Eviction
-from nearmile.cache.key import variant_key
+from nearmile.cache.key import site_of, variant_key
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable
 from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Marks, Order, Position, key_of, marks_of
+from nearmile.cache.shares import Shares
 from nearmile.cache.trial import FOR_OBJECTS, Adaptive
 
 # Measured with tracemalloc (CPython 3.11, 64 bits): 640 to 695 bytes for the entry, its terms and validators, the
@@ -74,6 +77,10 @@ class Below(Protocol):
         """All orders up to there have been given to ``mark``."""
         ...
 
+    def weigh(self, weights: Mapping[int, int]) -> None:
+        """As this store's."""
+        ...
+
 
 @final
 class _Variants:
@@ -95,6 +102,7 @@ class MemoryStore:
         self._objects: dict[bytes, Entry | _Variants] = {}
         self._eviction = Adaptive(capacity_bytes, FOR_OBJECTS, False) if eviction is None else eviction
         self._level = self._eviction.level
+        self._shares = Shares(capacity_bytes)
         self.below: Below | None = None
         self._marks = Marks()
         # The generation of the latest mark that may concern many, of the one that the last pass of the sweep began
@@ -174,16 +182,24 @@ class MemoryStore:
         self.used_bytes += size_bytes
         return entry
 
+    def weigh(self, weights: Mapping[int, int]) -> None:
+        """The sites' weights by serial: what part of the store each has a right to (see Shares)."""
+        self._shares.weigh(weights)
+        if self.below is not None:
+            self.below.weigh(weights)
+
     def _admit(self, entry: Entry) -> bool:
-        """Makes place for it, unless the policy thinks less of it than of all others."""
-        eviction = self._eviction
-        eviction.insert(entry)
+        """Makes place for it, unless the policy thinks less of it than of all others that may go for it."""
+        eviction, site = self._eviction, site_of(entry.key)
+        eviction.insert(entry, site)
+        self._shares.use(site, entry.size_bytes)
         self._level = eviction.level
         while self.used_bytes + entry.size_bytes > self.capacity_bytes:
-            victim = eviction.victim()
+            victim = eviction.victim(self._shares.payers(site))
             self._level = eviction.level
             if victim is entry:
-                eviction.remove(entry)
+                eviction.remove(entry, site)
+                self._shares.use(site, -entry.size_bytes)
                 return False
             self._remove(victim)
             if self.below is not None:
@@ -317,4 +333,6 @@ class MemoryStore:
         if type(group) is not _Variants or not group.entries:
             del self._objects[entry.key]
         self.used_bytes -= entry.size_bytes
-        self._eviction.remove(entry)
+        site = site_of(entry.key)
+        self._eviction.remove(entry, site)
+        self._shares.use(site, -entry.size_bytes)

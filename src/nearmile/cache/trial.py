@@ -48,9 +48,9 @@ class Adaptive:
         """Those in use."""
         return self._policy.weights
 
-    def insert(self, entry: Entry) -> None:
+    def insert(self, entry: Entry, lane: int = 0) -> None:
         name = name_of(entry)
-        self._policy.insert(entry, name)
+        self._policy.insert(entry, name, lane)
         self.level = self._policy.level
         self._misses += 1
         if self._sampled(name):
@@ -59,16 +59,16 @@ class Adaptive:
         if self._misses > max(ROUND_MIN, len(self._watched)):
             self._look()
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: Entry, lane: int = 0) -> None:
         name = name_of(entry)
-        self._policy.remove(entry, name)
+        self._policy.remove(entry, name, lane)
         if self._sampled(name) and self._watched.get(name) is entry:
             del self._watched[name]
             if abs(entry.visited) >= self._looked_at_level:
                 self._request(name, entry.size_bytes)
 
-    def victim(self) -> Entry:
-        entry = self._policy.victim()
+    def victim(self, lanes: Sequence[int] = (0,)) -> Entry:
+        entry = self._policy.victim(lanes)
         self.level = self._policy.level
         return entry
 

@@ -194,6 +194,10 @@ class CacheRules(Document, frozen=True, kw_only=True):
             ge=0, le=31_536_000, description="Freshness of a response that names none and has no validator date."
         ),
     ] = 0
+    share: Annotated[
+        int,
+        Meta(ge=1, le=1000, description="Weight of the site where sites compete for the room of an edge's cache."),
+    ] = 10
 
 
 class Tls(Document, frozen=True, kw_only=True):

@@ -9,6 +9,9 @@ from nearmile.edge.node import Node
 class Guest(Protocol):
     """A client's connection, whatever it speaks."""
 
+    peer: str
+    trusted: bool
+
     def sweep(self) -> None:
         """Called every SWEEP_S: ends what makes no progress, or too little."""
         ...

@@ -183,7 +183,7 @@ class Fetch:
             kept=kept,
             asked=self.asked,
         )
-        self.fill.decide(Verdict.SHARED, head, storing=self.node.may_store(length or 0))
+        self.fill.decide(Verdict.SHARED, head, storing=self.node.may_store(self.site.serial, length or 0))
         if not self.fill.storing:
             self._close()
 
@@ -196,8 +196,8 @@ class Fetch:
             if fill.storing:
                 grown_bytes = sum(map(len, pieces))
                 self.filling_bytes += grown_bytes
-                node.filling_bytes += grown_bytes
-                if not node.may_store(fill.kept_bytes):
+                node.fill_more(self.site.serial, grown_bytes)
+                if not node.may_store(self.site.serial, fill.kept_bytes):
                     self._stop_storing()
             if not fill.storing:
                 if fill.read_by_nobody:
@@ -232,7 +232,7 @@ class Fetch:
             del self.node.fills[self.key]
 
     def _release(self) -> None:
-        self.node.filling_bytes -= self.filling_bytes
+        self.node.fill_more(self.site.serial, -self.filling_bytes)
         self.filling_bytes = 0
 
 

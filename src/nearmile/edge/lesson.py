@@ -50,8 +50,8 @@ class Lesson:
         grown_bytes = sum(map(len, pieces))
         self._pieces += pieces
         self._body_bytes += grown_bytes
-        self.node.filling_bytes += grown_bytes
-        if not self.node.may_store(self._body_bytes):
+        self.node.fill_more(self.site.serial, grown_bytes)
+        if not self.node.may_store(self.site.serial, self._body_bytes):
             self.close()
 
     def end(self) -> None:
@@ -61,7 +61,7 @@ class Lesson:
 
     def close(self) -> None:
         """Nothing more is learnt."""
-        self.node.filling_bytes -= self._body_bytes
+        self.node.fill_more(self.site.serial, -self._body_bytes)
         self._kept, self._pieces, self._body_bytes = None, [], 0
 
     def _update(self, new: Pairs) -> None:

@@ -1,6 +1,10 @@
 """Every bound of an edge server that is not a setting, with its reason or its precedent."""
 
 # --- clients ---
+# Of an edge's connections, the share that one client (an IPv4 address, or an IPv6 block of 64 bits) may hold,
+# unless it is a trusted proxy or a server of the network: 1,000 by default, more than an office behind one
+# address has. And no fewer than a few browsers open.
+CLIENT_CONNECTIONS_SHARE, CLIENT_CONNECTIONS_MIN = 0.1, 64
 # Pending connections the kernel keeps; Linux caps it at net.core.somaxconn (4096 since 5.4).
 BACKLOG = 4096
 # The coarse sweep that ends what took too long; every time below is kept to within this.
@@ -74,12 +78,12 @@ FILLING_SHARE = 0.25
 LAG_BYTES_MAX = 1 << 20
 # What turned out not to be storable is not waited for for so long (Varnish's hit-for-miss: 120 s).
 HIT_FOR_MISS_S = 10.0
-HIT_FOR_MISS_MAX = 16_384  # keys remembered so: 4 MB at worst
+HIT_FOR_MISS_MAX = 16_384  # keys remembered so: 6 MB at worst
 
 # --- memos ---
 # Addresses with their places: about 200 bytes each.
 PLACES_MAX = 32_768
 
 # --- rules of sites ---
-# Clients whose rate is known: 300 bytes each, 10 MB. Who is forgotten may make one more burst.
+# Clients whose rate is known: 300 bytes each, 10 MB, in parts of sites. Who is forgotten may make one more burst.
 RATED_CLIENTS_MAX = 32_768

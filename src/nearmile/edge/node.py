@@ -6,9 +6,10 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from nearmile.cache.entry import Entry
-from nearmile.cache.key import object_key, variant_key
+from nearmile.cache.key import object_key, site_of, variant_key
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import EVERYTHING, Order, Position, key_mark, marks_of, may_concern
+from nearmile.cache.shares import Shares, Table
 from nearmile.cache.store import MemoryStore
 from nearmile.config.layout import Config, Process
 from nearmile.edge import limits
@@ -110,7 +111,8 @@ class Node:
         self.filling_bytes = 0
         self._neighbours: tuple[Server, ...] = ()
         self._tasks: set[Any] = set()
-        self._unstorable: dict[bytes, float] = {}
+        self._filling = Shares(int(store.capacity_bytes * limits.FILLING_SHARE))
+        self._unstorable: Table[bytes, float] = Table(limits.HIT_FOR_MISS_MAX)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs what outlives the request that caused it."""
@@ -134,6 +136,9 @@ class Node:
             if self.shapes.get(site.serial, "") != site.shape:
                 self.shapes[site.serial] = site.shape
                 self._mark(EVERYTHING + object_key(site.serial, b""), None)
+        weights = {named.serial: named.document.cache.share for named in config.sites}
+        self.store.weigh(weights)
+        self._filling.weigh(weights)
         self.limiter.keep_sites({site.serial for site in self.sites.values()})
 
     def site(self, host: bytes, secure: bool) -> Site | None:
@@ -200,23 +205,25 @@ class Node:
 
     def found_unstorable(self, key: bytes) -> None:
         """For some seconds, nobody waits for this object's response (hit-for-miss)."""
-        if len(self._unstorable) >= limits.HIT_FOR_MISS_MAX:
-            self._unstorable.clear()
-        self._unstorable[key] = self.now_s() + limits.HIT_FOR_MISS_S
+        self._unstorable.put(site_of(key), key, self.now_s() + limits.HIT_FOR_MISS_S)
 
     def is_unstorable(self, key: bytes) -> bool:
         """Whether that was found lately."""
-        until_s = self._unstorable.get(key)
+        until_s = self._unstorable.get(site_of(key), key)
         if until_s is None:
             return False
         if self.now_s() < until_s:
             return True
-        del self._unstorable[key]
+        self._unstorable.drop(site_of(key), key)
         return False
 
-    def may_store(self, body_bytes: int) -> bool:
-        """Whether a body on its way may (still) be kept for the store."""
-        return (
-            body_bytes <= self.object_bytes_max
-            and self.filling_bytes <= self.store.capacity_bytes * limits.FILLING_SHARE
+    def fill_more(self, site: int, body_bytes: int) -> None:
+        """So much more, or less, of that site's bodies is kept on its way to the store."""
+        self.filling_bytes += body_bytes
+        self._filling.use(site, body_bytes)
+
+    def may_store(self, site: int, body_bytes: int) -> bool:
+        """Whether a body of that site may (still) be kept on its way: where all is in use, within its part."""
+        return body_bytes <= self.object_bytes_max and (
+            self.filling_bytes <= self.store.capacity_bytes * limits.FILLING_SHARE or self._filling.within(site)
         )

@@ -2,12 +2,14 @@
 
 import asyncio
 import ssl
+from collections import Counter
 
 from nearmile.edge import limits
 from nearmile.edge.door import Guest
 from nearmile.edge.h1server import Connection
 from nearmile.edge.h2server import H2Connection
 from nearmile.edge.node import Node
+from nearmile.edge.rules.access import client_key, read_address
 
 DRAIN_LOOK_S = 0.02
 
@@ -38,6 +40,8 @@ class EdgeServer:
         self.refused = 0
         """Connections beyond the limit."""
         self._connections: set[Guest] = set()
+        self._of_clients: Counter[bytes] = Counter()
+        """How many of them each client has, where that is bounded."""
         self._listeners: list[asyncio.Server] = []
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -72,13 +76,26 @@ class EdgeServer:
     def opened(self, guest: Guest) -> None:
         """Called by a new connection."""
         self._connections.add(guest)
-        if len(self._connections) > self.node.connections_max:
+        most, client = self.node.connections_max, self._client_of(guest)
+        self._of_clients[client] += 1
+        one_most = max(limits.CLIENT_CONNECTIONS_MIN, most * limits.CLIENT_CONNECTIONS_SHARE)
+        if len(self._connections) > most or (client and self._of_clients[client] > one_most):
             self.refused += 1
             guest.turn_away()
 
     def closed(self, guest: Guest) -> None:
         """Called by a connection that has ended."""
-        self._connections.discard(guest)
+        if guest in self._connections:
+            self._connections.discard(guest)
+            client = self._client_of(guest)
+            self._of_clients[client] -= 1
+            if not self._of_clients[client]:
+                del self._of_clients[client]
+
+    def _client_of(self, guest: Guest) -> bytes:
+        """Who is counted as one; nobody (empty) for who speaks for many."""
+        many = guest.trusted or self.node.visitors.is_server(guest.peer)
+        return b"" if many else client_key(read_address(guest.peer))
 
     async def close(self) -> None:
         """Takes no more clients, and gives responses in flight DRAIN_S to finish."""

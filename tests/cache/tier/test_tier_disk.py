@@ -19,7 +19,7 @@ META = Meta(b"key", (), b"", kept(), HEAD)
 def write(place: Place, body: bytes, generation: int = 0) -> Write:
     data = write_meta(META)
     name = object_name(b"key")
-    header = Header(len(data), len(body), name, name, generation)
+    header = Header(len(data), len(body), name, name, generation, 1)
     return Write(
         place._replace(length=len(write_lead(header, data, body)) + len(body)), Lead(header, META, b""), data, body
     )
@@ -75,7 +75,7 @@ def test_a_large_body_is_read_in_verified_pieces(tmp_path: Path) -> None:
 
 def test_a_head_larger_than_guessed_is_read(tmp_path: Path) -> None:
     files, data = begun(tmp_path), write_meta(Meta(b"key", (), b"", kept(), HEAD * 400))
-    header = Header(len(data), 5, 1, 1, 0)
+    header = Header(len(data), 5, 1, 1, 0, 1)
     place = Place(0, 0, header.record_bytes)
     files.do(Write(place, Lead(header, META, b""), data, b"large"))
     found = files.load(place, 1000)

@@ -25,7 +25,7 @@ META = Meta(b"key", (b"accept",), b"variant", kept(b"a tag"), HEAD)
 
 def lead_of(body: bytes) -> bytes:
     meta = write_meta(META)
-    return write_lead(Header(len(meta), len(body), object_name(b"key"), 2, 3), meta, body)
+    return write_lead(Header(len(meta), len(body), object_name(b"key"), 2, 3, 1), meta, body)
 
 
 def test_what_was_written_is_read() -> None:
@@ -62,7 +62,7 @@ def test_names_fit_in_sixty_bits_and_differ() -> None:
 
 def test_meta_of_another_version_is_none() -> None:
     meta = b"\x93\x01\x02\x03"
-    assert read_lead(write_lead(Header(len(meta), 0, 1, 1, 0), meta, b"")) is None
+    assert read_lead(write_lead(Header(len(meta), 0, 1, 1, 0, 1), meta, b"")) is None
 
 
 @given(st.integers(0), st.integers(1, 255))

@@ -215,7 +215,7 @@ def _index_segment(index: Index, number: int, data: mmap.mmap) -> int:
             newest = max(newest, header.generation)
             fields = _fields(data, offset, header)
             if fields is not None:
-                index.load(header.object_name, header.name, fields, Place(number, offset, length))
+                index.load(header.object_name, header.name, fields, Place(number, offset, length), header.site)
         offset += length
     return newest
 

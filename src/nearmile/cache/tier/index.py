@@ -12,6 +12,8 @@ Everything is decided here and nothing done: methods leave ``commands``, to be c
 leaves the index is killed on disk by a command of its own before anything that follows from its going; so what is
 alive on disk is in the index, at every moment in the sequence of commands.
 
+A record of a site that is within its part of the disk (see ``shares``) stays, asked for or not.
+
 An object costs 130 to 150 bytes of memory: two numbers of 32 and 48, their place in a dictionary, and 8 bytes
 in the list of its segment.
 """
@@ -20,6 +22,7 @@ from array import array
 from collections import deque
 from typing import NamedTuple
 
+from nearmile.cache.shares import Shares
 from nearmile.cache.tier.record import RECORD_BYTES_MAX
 from nearmile.cache.tier.seen import Seen
 
@@ -42,6 +45,8 @@ GUESSED_RECORD_BYTES = 4 << 10
 VARIANTS_MAX = 64
 
 IN_MEMORY, HIT = 1, 2
+# Of a packed place: the flags, the site's serial, the place.
+SITE_SHIFT, PLACE_SHIFT = 2, 26
 
 
 class Place(NamedTuple):
@@ -125,6 +130,8 @@ class Index:
         self._varied: dict[int, _Varied] = {}
         self._object_of: dict[int, int] = {}
         self._gone = Seen(capacity_bytes // GUESSED_RECORD_BYTES)
+        self.shares = Shares(capacity_bytes)
+        """What each site's records take."""
         self._count = 0
 
     def __len__(self) -> int:
@@ -151,15 +158,16 @@ class Index:
         return None if packed is None else _place(packed)
 
     def put(
-        self, object_name: int, name: int, fields: tuple[bytes, ...], length: int, in_memory: bool
+        self, object_name: int, name: int, fields: tuple[bytes, ...], length: int, in_memory: bool, site: int
     ) -> Place | None:
-        """A place for a new record, instead of the old one; None where it is too large."""
+        """A place for a new record of that site, instead of the old one; None where it is too large."""
         self.make_way(object_name, name, fields)
         if length > self.record_bytes_max:
             return None
         self._make_room(length)
         area = self._main if name in self._gone else self._young
-        place = self._append(area, name, length, IN_MEMORY if in_memory else 0)
+        self.shares.use(site, length)
+        place = self._append(area, name, length, site << SITE_SHIFT | (IN_MEMORY if in_memory else 0))
         self._vary(object_name, name, fields)
         return place
 
@@ -184,7 +192,9 @@ class Index:
         packed = self._places.pop(name, None)
         if packed is None:
             return False
-        self.commands.append(Kill(_place(packed)))
+        place = _place(packed)
+        self.commands.append(Kill(place))
+        self.shares.use(_site(packed), -place.length)
         object_name = self._object_of.pop(name, None)
         if object_name is not None:
             varied = self._varied[object_name]
@@ -210,6 +220,8 @@ class Index:
             self.commands += (Unlink(segment.number) for segment in area.segments)
             area.segments.clear()
             area.open, area.used_bytes, area.checked = None, 0, 0
+        for packed in self._places.values():
+            self.shares.use(_site(packed), -_place(packed).length)
         for known in (self._places, self._varied, self._object_of):
             known.clear()
 
@@ -226,12 +238,13 @@ class Index:
         area.used_bytes += length
         self._count = max(self._count, (number >> 1) + 1)
 
-    def load(self, object_name: int, name: int, fields: tuple[bytes, ...], place: Place) -> None:
+    def load(self, object_name: int, name: int, fields: tuple[bytes, ...], place: Place, site: int) -> None:
         """A record was found in the segment adopted last; another of its name was copied here or there."""
         self.make_way(object_name, name, fields)
         area = self._main if place.segment & 1 else self._young
         area.segments[-1].names.append(name)
-        self._places[name] = _pack(place, 0)
+        self._places[name] = _pack(place, site << SITE_SHIFT)
+        self.shares.use(site, place.length)
         self._vary(object_name, name, fields)
 
     def fit(self) -> None:
@@ -300,7 +313,11 @@ class Index:
         """Gives a segment another round among the main ones, if most of it would stay; whether it has got that."""
         found = ((name, self._places.get(name)) for name in set(segment.names))
         here = [(name, p) for name, p in found if p is not None and _place(p).segment == segment.number]
-        stay_bytes = sum(_place(packed).length for _, packed in here if packed & (IN_MEMORY | HIT))
+        stay_bytes = sum(
+            _place(packed).length
+            for _, packed in here
+            if packed & (IN_MEMORY | HIT) or self.shares.within(_site(packed))
+        )
         # Hits are used up; what is in memory could stay for ever.
         unasked_bytes = sum(_place(packed).length for _, packed in here if packed & (IN_MEMORY | HIT) == IN_MEMORY)
         if stay_bytes == 0 or stay_bytes < KEPT_SHARE * segment.length:
@@ -321,13 +338,15 @@ class Index:
 
     def _judge(self, area: _Area, name: int, packed: int) -> None:
         """A record's turn has come: it stays, somewhere else, or goes."""
-        source, flags = _place(packed), packed & (IN_MEMORY | HIT)
-        stays = flags and source.length <= self._capacity_bytes - self.used_bytes
+        source, flags, site = _place(packed), packed & (IN_MEMORY | HIT), _site(packed)
+        within = self.shares.within(site)
+        stays = (flags or within) and source.length <= self._capacity_bytes - self.used_bytes
         if stays and area.main:
-            stays = area.credit_bytes >= source.length
+            # What has a right to stay takes from what only may.
+            stays = within or area.credit_bytes >= source.length
             area.credit_bytes -= source.length if stays else 0
         if stays:
-            target = self._append(self._main, name, source.length, flags & IN_MEMORY)
+            target = self._append(self._main, name, source.length, site << SITE_SHIFT | flags & IN_MEMORY)
             self.copied_bytes += source.length
             self.commands += (Copy(source, target), Kill(source))
             return
@@ -337,9 +356,13 @@ class Index:
 
 
 def _pack(place: Place, flags: int) -> int:
-    return ((place.segment << 32 | place.offset) << 32 | place.length) << 2 | flags
+    return ((place.segment << 32 | place.offset) << 32 | place.length) << PLACE_SHIFT | flags
+
+
+def _site(packed: int) -> int:
+    return packed >> SITE_SHIFT & 0xFFFFFF
 
 
 def _place(packed: int) -> Place:
-    length, where = packed >> 2 & 0xFFFFFFFF, packed >> 34
+    length, where = packed >> PLACE_SHIFT & 0xFFFFFFFF, packed >> PLACE_SHIFT + 32
     return Place(where >> 32, where & 0xFFFFFFFF, length)

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from nearmile.cache.policy import Storable
 
-ALIVE, DEAD = b"nmo3", b"dead"
+ALIVE, DEAD = b"nmo4", b"dead"
 SUM_BYTES = 8
 PIECE_BYTES = 256 << 10
 # As much as Linux reads or writes at once.
@@ -27,7 +27,7 @@ RECORD_BYTES_MAX = 0x7FFF_F000
 # Names of records are cut to 60 bits: Python keeps such a number in 32 bytes. Two objects of one name push each
 # other out, no more: the whole key is in the record.
 NAME_BITS = 60
-_LAYOUT = Layout("<IIQQQ")
+_LAYOUT = Layout("<IIQQQI")
 _FRAME = Layout(f"<4sI{_LAYOUT.size}s{SUM_BYTES}s")
 HEADER_BYTES = _FRAME.size
 
@@ -43,13 +43,15 @@ class Meta(Struct, frozen=True, array_like=True):
 
 
 class Header(NamedTuple):
-    """The lengths of a record's parts, the names of object and record, and when it was known not to be purged."""
+    """Of a record: its parts' lengths, the names of object and record, when it was known not to be purged, the
+    serial of its site."""
 
     meta_bytes: int
     body_bytes: int
     object_name: int
     name: int
     generation: int
+    site: int
 
     @property
     def lead_bytes(self) -> int:

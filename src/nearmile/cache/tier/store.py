@@ -13,7 +13,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import inf
@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from nearmile.cache.directives import Fields
 from nearmile.cache.entry import Damaged, Entry
-from nearmile.cache.key import variant_key
+from nearmile.cache.key import site_of, variant_key
 from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Position, key_of
 from nearmile.cache.store import MemoryStore
 from nearmile.cache.tier.disk import Files, Job, Loaded, Sync, Tell, Write, load_piece
@@ -115,7 +115,7 @@ class DiskStore:
 
     def put(self, entry: Entry, names: tuple[bytes, ...], in_memory: bool) -> None:
         """Writes a response, soon; it can be found at once."""
-        key, body = entry.key, entry.body
+        key, body, site = entry.key, entry.body, site_of(entry.key)
         of_object = object_name(key)
         name = variant_name(key, entry.variant) if names else of_object
         meta = Meta(key, names, entry.variant, entry.kept, entry.head)
@@ -130,10 +130,10 @@ class DiskStore:
             self.dropped += 1
             self._index.make_way(of_object, name, names)
         else:
-            place = self._index.put(of_object, name, names, length, in_memory)
+            place = self._index.put(of_object, name, names, length, in_memory, site)
         self._carry_out()
         if place is not None:
-            header = Header(len(data), len(body), of_object, name, self._marks.generation)
+            header = Header(len(data), len(body), of_object, name, self._marks.generation, site)
             write = Write(place, Lead(header, meta, b""), data, body)
             self._pending[place] = write
             self._given_bytes += length
@@ -169,6 +169,10 @@ class DiskStore:
         """All orders up to there have been given to ``mark``."""
         self.position = position
         self._note(Reached(position))
+
+    def weigh(self, weights: Mapping[int, int]) -> None:
+        """The sites' weights by serial (see Shares)."""
+        self._index.shares.weigh(weights)
 
     async def find(self, key: bytes, fields: Fields) -> Entry | None:
         """The response stored for this object and these request fields, fresh or not, taken into memory.

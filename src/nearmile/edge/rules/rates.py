@@ -4,16 +4,14 @@ A bucket is one number, the time at which it will be full again (the generic cel
 I.371): a request costs 1/rate seconds, and is refused where it would bring that time further ahead than a burst.
 """
 
-from collections import OrderedDict
 from math import ceil
 
 from msgspec import Struct
 
+from nearmile.cache.shares import Table
 from nearmile.edge.limits import RATED_CLIENTS_MAX
 
 CLOCK_GRAIN_S = 1e-6
-Who = tuple[int, bytes]
-"""A site's serial, and a client of it."""
 
 
 class Rate(Struct, frozen=True):
@@ -27,8 +25,7 @@ class Limiter:
     """All buckets of an edge server. Time is an argument, and may be any clock that does not run backwards far."""
 
     def __init__(self, clients_max: int = RATED_CLIENTS_MAX) -> None:
-        self._clients_max = clients_max
-        self._full_at_s: OrderedDict[Who, float] = OrderedDict()
+        self._full_at_s: Table[bytes, float] = Table(clients_max)
         self._sites_full_at_s: dict[int, float] = {}
 
     def __len__(self) -> int:
@@ -38,18 +35,15 @@ class Limiter:
         self, serial: int, client: bytes, client_rate: Rate | None, site_rate: Rate | None, now_s: float
     ) -> int:
         """0 if the request may pass, else after how many seconds to come again. Who is refused pays nothing."""
-        who, clients, sites = (serial, client), self._full_at_s, self._sites_full_at_s
-        client_s, client_wait_s = _look(client_rate, clients.get(who, now_s), now_s)
+        clients, sites = self._full_at_s, self._sites_full_at_s
+        client_s, client_wait_s = _look(client_rate, clients.get(serial, client) or now_s, now_s)
         site_s, site_wait_s = _look(site_rate, sites.get(serial, now_s), now_s)
         # A client over its own limit must not use up what is the others'.
         wait_s = client_wait_s or site_wait_s
         paid = 0 if wait_s else 1
         if client_rate is not None:
-            clients[who] = client_s + paid / client_rate.per_s
-            clients.move_to_end(who)
-            if len(clients) > self._clients_max:
-                # The one that was not here for longest: most likely full again.
-                clients.popitem(last=False)
+            # Forgotten is who was not here for longest: most likely full again.
+            clients.put(serial, client, client_s + paid / client_rate.per_s)
         if site_rate is not None:
             sites[serial] = site_s + paid / site_rate.per_s
         return ceil(wait_s)
