@@ -151,9 +151,11 @@ class Connection:
         return False
 
     async def sends_more(self, lines: list[str], body: bytes) -> bool:
-        """What follows the body that was announced looks like the answer to the next request."""
-        self.tell(lines)
-        self.writer.write(body + POISON)
+        """What follows the body that was announced looks like the answer to the next request.
+
+        It comes with it: once the next request has been sent, nobody can tell it from its answer (RFC 9112, 9.2).
+        """
+        self.writer.write(("\r\n".join(lines) + "\r\n\r\n").encode() + body + POISON)
         return True
 
     async def frames_twice(self, lines: list[str], body: bytes) -> bool:

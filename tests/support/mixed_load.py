@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from bad_origin import body_of, etag_of
 from h2_client import H2Client
 from load import CITIES, read_body
+from nearmile.base.errors import NearmileError
 from nearmile.base.gazetteer import find_city
 from nearmile.config.layout import Config
 from nearmile.services.resolver import Resolver
@@ -23,7 +24,7 @@ REQUESTS_PER_CONNECTION_MAX = 30
 PROTOCOLS = ("http/1.1", "http/1.1 over tls", "h2")
 Trusts = dict[str, ssl.SSLContext]
 """Whom clients trust, by protocol."""
-Broken = (OSError, EOFError, asyncio.IncompleteReadError, ssl.SSLError)
+Broken = (OSError, EOFError, asyncio.IncompleteReadError, ssl.SSLError, NearmileError)
 
 
 @dataclass
