@@ -16,10 +16,15 @@ test: dev
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+# In short turns: for figures to rely on, run each alone, with more and longer ones (--seconds, --rounds).
 bench: dev
-	@tools/system-packages
-	$(BIN)/python benchmarks/edge.py
-	$(BIN)/python benchmarks/tls.py
+	@tools/system-packages varnishd:varnish
+	$(BIN)/python benchmarks/edge.py --seconds 2 --rounds 3
+	$(BIN)/python benchmarks/edge_kinds.py --seconds 2 --rounds 3
+	$(BIN)/python benchmarks/latency.py --seconds 2 --rounds 3
+	$(BIN)/python benchmarks/herd.py --rounds 1
+	$(BIN)/python benchmarks/tls.py --seconds 2 --rounds 3
+	$(BIN)/python benchmarks/purge.py
 
 # SECONDS=600 for a longer search; all targets together.
 fuzz: dev

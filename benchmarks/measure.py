@@ -9,13 +9,31 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 SERVER_CORE, LOAD_CORE = 0, 1
+CONNECTIONS = 64
+WARM_S = 1.0
+
+
+class Server(NamedTuple):
+    """A server that runs and can be measured."""
+
+    name: str
+    address: tuple[str, int]
+    pid: int
+
+
+class Load(NamedTuple):
+    """What one measurement of one server found."""
+
+    cpu_us: float
+    """CPU time of the server per request."""
+    per_s: float
 
 
 class Case(TypedDict):
@@ -41,15 +59,69 @@ def case(name: str, nearmile: list[float], peer: list[float], unit: str, goal: s
     }
 
 
+def in_turn(
+    title: str, servers: Sequence[Server], rounds: int, load: Callable[[Server, int], Load]
+) -> dict[str, list[Load]]:
+    """Measures each server in each round, the first one first in every other; ``load`` is told the round."""
+    found: dict[str, list[Load]] = {server.name: [] for server in servers}
+    for number in range(rounds):
+        for server in servers if number % 2 else servers[::-1]:
+            found[server.name].append(one := load(server, number + 1))
+            progress(f"{title}, {server.name}: {one.cpu_us:.1f} us, {one.per_s:.0f} requests/s")
+    return found
+
+
+def cpu_cases(title: str, found: dict[str, list[Load]], goals: dict[str, str]) -> list[Case]:
+    """nearmile's CPU time per request beside that of each peer for which there is a goal."""
+    cpu_us = {name: [one.cpu_us for one in loads] for name, loads in found.items()}
+    return [
+        case(f"{title}: CPU per request, {peer}", cpu_us["nearmile"], cpu_us[peer], "us", goal)
+        for peer, goal in goals.items()
+    ]
+
+
+def wrk(
+    server: Server, script: Path, arguments: Sequence[str], seconds: float, headers: Sequence[str] = ()
+) -> Load:
+    """One measurement with wrk, on kept connections; ends where a request failed. ``script`` has to say how many
+    were answered, as benchmarks/answered.lua does."""
+    fields = [part for header in headers for part in ("-H", header)]
+    url = f"http://{server.address[0]}:{server.address[1]}/"
+    command = [
+        require("wrk", "wrk"),
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{seconds:.0f}s",
+        "-s",
+        str(script),
+        *fields,
+        url,
+    ]
+    before_s = cpu_s(server.pid)
+    result = subprocess.run(
+        [*command, "--", *arguments], capture_output=True, text=True, check=True, preexec_fn=on_load_core
+    )
+    used_s = cpu_s(server.pid) - before_s
+    figures = json.loads(result.stdout.splitlines()[-1])
+    if figures["errors"] or not figures["requests"]:
+        sys.exit(f"{server.name} failed some requests: {figures}")
+    return Load(used_s / figures["requests"] * 1e6, figures["requests"] / figures["duration_s"])
+
+
+def on_load_core() -> None:
+    """For a process about to run: the core of the load."""
+    os.sched_setaffinity(0, {LOAD_CORE})
+
+
 def show(cases: list[Case], as_json: bool) -> None:
     """Prints what was measured."""
     if as_json:
         print(json.dumps({"cases": cases}))
         return
-    print(f"{'case':<44} {'nearmile':>10} {'peer':>10} {'unit':<8} {'ratio':>6}  goal")
+    print(f"{'case':<72} {'nearmile':>10} {'peer':>10} {'unit':<8} {'ratio':>6}  goal")
     for one in cases:
         print(
-            f"{one['case']:<44} {one['nearmile']:>10.6g} {one['peer']:>10.6g} {one['unit']:<8} "
+            f"{one['case']:<72} {one['nearmile']:>10.6g} {one['peer']:>10.6g} {one['unit']:<8} "
             f"{one['ratio']:>6.2f}  {one['goal']}"
         )
 
@@ -106,10 +178,14 @@ def wait_for_port(host: str, port: int, log: Path, timeout_s: float = 15.0) -> N
     sys.exit(f"nobody listens on {host}:{port}:\n{log.read_text()[-2000:]}")
 
 
-def options(description: str, seconds: float, rounds: int) -> argparse.Namespace:
-    """The options that all benchmarks have."""
+def options(description: str, seconds: float, rounds: int, only: bool = False) -> argparse.Namespace:
+    """The options that all benchmarks have; ``only``: one of several cases can be chosen."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--seconds", type=float, default=seconds, help="length of one measurement")
+    parser.add_argument(
+        "--seconds", type=float, default=seconds, help="length of one measurement (wrk: whole seconds)"
+    )
     parser.add_argument("--rounds", type=int, default=rounds, help="how often the two take turns")
+    if only:
+        parser.add_argument("--only", default="", metavar="TEXT", help="the cases with this in their name alone")
     return parser.parse_args()

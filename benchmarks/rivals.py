@@ -1,11 +1,16 @@
-"""The two servers that are compared: nginx with its proxy cache, and one edge server of a network of one."""
+"""The servers that are compared: nginx with its proxy cache, Varnish, and one edge server of a network of one."""
 
+import http.client
 import sys
+import tempfile
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
-from measure import require
+from measure import LOAD_CORE, SERVER_CORE, Server, require, running, wait_for_port
 
 from nearmile.base.geography import Point
 from nearmile.config.layout import Config, lay_out
@@ -26,8 +31,7 @@ events {{ worker_connections 4096; }}
 http {{
   types {{ }}
   default_type text/html;
-  # sendfile costs 10 us more for objects of this size (measured); with tcp_nopush, 40 ms of delay at p99.
-  sendfile off;
+  {sendfile}
   keepalive_requests 100000000;
   open_file_cache max=20000 inactive=600s;
   open_file_cache_valid 600s;
@@ -49,11 +53,29 @@ http {{
       proxy_set_header Connection "";
       proxy_set_header Host $host;
       proxy_cache bench;
+      proxy_cache_lock on;
+      proxy_cache_lock_timeout 60s;
       add_header X-Cache $upstream_cache_status;
     }}
   }}
 }}
 """
+
+# sendfile costs 10 us more for objects of some KB (measured), with tcp_nopush 40 ms of delay at p99. For large
+# objects both pay.
+SENDFILE_OFF, SENDFILE_ON = "sendfile off;", "sendfile on; tcp_nopush on;"
+
+VCL = """
+vcl 4.1;
+backend default {{ .host = "{host}"; .port = "{port}"; }}
+"""
+
+
+class Stage(NamedTuple):
+    """The servers that run, and the origin of all."""
+
+    origin: Address
+    servers: tuple[Server, ...]
 
 
 def text(address: Address) -> str:
@@ -72,12 +94,27 @@ def times_asked(origin: Address) -> int:
         return int(response.read())
 
 
-def nginx_command(folder: Path, origin: Address, listen: str, more: str = "") -> list[str]:
+def nginx_command(
+    folder: Path, origin: Address, listen: str, more: str = "", sendfile: str = SENDFILE_OFF
+) -> list[str]:
     """Starts nginx with a prefix of its own; ``more`` goes into its server."""
     path = require("nginx", "nginx-light")
-    conf = NGINX_CONF.format(folder=folder, origin=text(origin), listen=listen, host=HOST, more=more)
+    conf = NGINX_CONF.format(
+        folder=folder, origin=text(origin), listen=listen, host=HOST, more=more, sendfile=sendfile
+    )
     (folder / "nginx.conf").write_text(conf)
     return [path, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
+
+
+def varnish_command(folder: Path, origin: Address, listen: Address, memory_mb: int) -> list[str]:
+    """Starts Varnish with its store in memory and no work for gzip. Its log goes to shared memory, always; that of
+    the others goes to disk, as would Varnish's with one more process, whose time is not counted here."""
+    path = require("varnishd", "varnish")
+    (folder / "bench.vcl").write_text(VCL.format(host=origin[0], port=origin[1]))
+    command = [path, "-F", "-j", "none", "-n", str(folder / "work"), "-a", text(listen)]
+    command += ["-f", str(folder / "bench.vcl"), "-s", f"malloc,{memory_mb}m", "-p", "http_gzip_support=off"]
+    # Enough threads from the start, and one pool for the one core.
+    return [*command, "-p", "thread_pools=1", "-p", "thread_pool_min=200"]
 
 
 def edge_config(address: str, origin: Address, edge: Edge, *more_hostnames: str) -> Config:
@@ -99,3 +136,50 @@ def edge_command(folder: Path, config: Config) -> list[str]:
     """Starts that server, from its configuration on disk, through its normal code."""
     (folder / "config.json").write_bytes(msgspec.json.encode(config))
     return [sys.executable, "-m", "nearmile.services.runtime", str(folder), "bench-1"]
+
+
+@contextmanager
+def stage(
+    network: str, peers: Sequence[str], memory_mb: int = 256, sendfile: str = SENDFILE_OFF
+) -> Iterator[Stage]:
+    """An origin, nearmile and ``peers``, each with an address of its own in ``network`` (such as "127.31")."""
+    origin = (f"{network}.201.1", 8100)
+    addresses = {"nginx": (f"{network}.202.1", 8080), "varnish": (f"{network}.204.1", 8080)}
+    with ExitStack() as stack:
+        top = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nearmile-bench-")))
+        top.chmod(0o755)
+        stack.enter_context(running(origin_command(origin), LOAD_CORE, top / "origin.log"))
+        wait_for_port(*origin, top / "origin.log")
+        servers = []
+        for name in ("nearmile", *peers):
+            address = addresses.get(name, (f"{network}.203.1", 8080))
+            folder, log = top / name, top / f"{name}.log"
+            folder.mkdir()
+            if name == "nginx":
+                command = nginx_command(folder, origin, text(address), sendfile=sendfile)
+            elif name == "varnish":
+                command = varnish_command(folder, origin, address, memory_mb)
+            else:
+                edge = Edge(http_port=address[1], memory_mb=memory_mb)
+                command = edge_command(folder, edge_config(address[0], origin, edge))
+            pid = stack.enter_context(running(command, SERVER_CORE, log))
+            wait_for_port(*address, log)
+            servers.append(Server(name, address, pid))
+        yield Stage(origin, tuple(servers))
+
+
+class Client:
+    """One connection to a server, to see that it answers as it should before it is measured."""
+
+    def __init__(self, server: Server) -> None:
+        self._name, self._connection = server.name, http.client.HTTPConnection(*server.address)
+
+    def get(self, target: str, expected: int, headers: Sequence[str] = ()) -> bytes:
+        """The body; ends where the status is another than expected."""
+        fields = dict(header.split(": ", 1) for header in headers)
+        self._connection.request("GET", target, headers={"Host": HOST, "Accept-Encoding": "gzip", **fields})
+        response = self._connection.getresponse()
+        body = response.read()
+        if response.status != expected:
+            sys.exit(f"{self._name} answered {response.status} for {target}, not {expected}")
+        return body
