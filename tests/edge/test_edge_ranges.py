@@ -21,20 +21,20 @@ async def whole(asked: Asked) -> bytes:
 
 
 class Ranged:
-    """An origin that serves ranges of OBJECT; ``lines`` go with each response."""
+    """An origin that serves ranges of ``body``; ``lines`` go with each response."""
 
-    def __init__(self, *lines: str) -> None:
-        self.lines = lines
+    def __init__(self, *lines: str, body: bytes = OBJECT) -> None:
+        self.lines, self.body = lines, body
 
     async def __call__(self, asked: Asked) -> bytes:
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", asked.fields.get("range", ""))
         if found is None:
-            return response(OBJECT, *self.lines)
+            return response(self.body, *self.lines)
         first, last = int(found[1]), min(int(found[2]), SIZE - 1)
         if first >= SIZE:
             return response(b"", f"Content-Range: bytes */{SIZE}", status="416 Range Not Satisfiable")
         place = f"Content-Range: bytes {first}-{last}/{SIZE}"
-        return response(OBJECT[first : last + 1], place, *self.lines, status="206 Partial Content")
+        return response(self.body[first : last + 1], place, *self.lines, status="206 Partial Content")
 
 
 async def get(client: Client, value: str, *lines: str) -> Response:
@@ -283,5 +283,76 @@ def test_the_owner_of_an_object_is_asked_for_its_parts() -> None:
             for server in here.servers:
                 (entry,) = server.node.store
                 assert entry.body == OBJECT[10:20] and entry.kept.part is not None
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "missing"),
+    [
+        ("0-5119", "", [f"5120-{SIZE - 1}"]),
+        ("5120-10239", "", ["0-5119"]),
+        ("4000-5999", "", ["0-3999", f"6000-{SIZE - 1}"]),
+        ("0-5119", "5000-5200", ["5120-5200"]),
+        ("4000-5999", "3990-4009", ["3990-3999"]),
+        ("4000-5999", "-5000", [f"6000-{SIZE - 1}"]),
+        ("4000-5999", "3999-6000", ["3999-3999", "6000-6000"]),
+        ("4000-5999", "9000-9009", ["9000-9009"]),
+    ],
+)
+def test_of_a_stored_part_only_what_it_lacks_is_fetched(stored: str, wanted: str, missing: list[str]) -> None:
+    async def test() -> None:
+        async with world(Ranged(FRESH, TAG, "Content-Type: text/x")) as here:
+            client = await here.client()
+            await get(client, stored)
+            bare = await client.get("/b")  # what another object gets is what an origin with no cache would send
+            got = await (get(client, wanted) if wanted else client.get("/a"))
+            whole = bare.body
+            cut = re.fullmatch(r"(\d*)-(\d*)", wanted)
+            if cut is None:
+                assert (got.status, got.body) == (200, whole) and "content-range" not in got.fields
+            else:
+                first, last = (int(cut[1]), int(cut[2])) if cut[1] else (SIZE - int(cut[2]), SIZE - 1)
+                assert (got.status, got.body) == (206, whole[first : last + 1])
+                assert got.fields["content-range"] == f"bytes {first}-{last}/{SIZE}"
+            assert got.cache == "here-1; fwd=partial" and got.fields["content-type"] == "text/x"
+            asked = here.origin.asked[2:]
+            assert [one.fields["range"] for one in asked] == [f"bytes={span}" for span in missing]
+            assert all(one.fields["if-range"] == '"1"' for one in asked)
+            again = await (get(client, wanted) if wanted else client.get("/a"))
+            assert again.body == got.body and again.cache == "here-1; hit"
+
+    run(test())
+
+
+@pytest.mark.parametrize("if_range", [True, False], ids=["heeds-if-range", "passes-over-if-range"])
+def test_a_part_of_an_old_version_is_not_completed(if_range: bool) -> None:
+    async def origin(asked: Asked) -> bytes:
+        if not changed:
+            return await Ranged(FRESH, TAG)(asked)
+        if if_range and "if-range" in asked.fields:
+            del asked.fields["range"]
+        return await Ranged(FRESH, 'ETag: "2"', body=OBJECT[::-1])(asked)
+
+    async def test() -> None:
+        async with world(origin) as here:
+            client = await here.client()
+            await get(client, "0-5119")
+            changed.append(True)
+            got = await client.get("/a")
+            assert (got.status, got.fields["etag"], got.body) == (200, '"2"', OBJECT[::-1])
+            assert (await get(client, "0-9")).body == OBJECT[::-1][:10]
+
+    changed: list[bool] = []
+    run(test())
+
+
+def test_parts_that_are_missing_are_fetched_once_for_all() -> None:
+    async def test() -> None:
+        async with world(Ranged(FRESH, TAG)) as here:
+            clients = [await here.client() for _ in range(5)]
+            await get(clients[0], "0-5119")
+            got = await asyncio.gather(*(client.get("/a") for client in clients))
+            assert all(one.body == OBJECT for one in got) and len(here.origin.asked) == 2
 
     run(test())

@@ -30,6 +30,8 @@ class Elsewhere(Protocol):
     """A body that is not in memory."""
 
     length: int
+    fetched: bool
+    """Some of what was read so far had to be fetched."""
 
     def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
         """The bytes from ``start`` to before ``end``, verified. Raises Damaged."""
@@ -62,7 +64,7 @@ class Entry:
         self.variant = variant
         """Its second key, empty if the object has no variants."""
         self.kept = kept
-        self.fresh_until_s = 0.0 if kept.no_cache or kept.part is not None else kept.fresh_until_s
+        self.fresh_until_s = 0.0 if kept.no_cache or not kept.whole else kept.fresh_until_s
         """A request without Cache-Control may be served until then without asking anything else."""
         self.head = head
         self.body = body

@@ -22,6 +22,7 @@ from nearmile.cache.directives import (
 )
 from nearmile.cache.parts import Part, part_of
 from nearmile.cache.purge import UNTOLD, tags_of
+from nearmile.cache.slices import Slices
 
 STORED_METHODS = frozenset((b"GET", b"POST"))
 # RFC 9110 section 15.1.
@@ -82,6 +83,13 @@ class Storable(Struct, frozen=True, gc=False):
     """Where the body lies, if it is not the whole (a 206)."""
     tags: tuple[bytes, ...] = ()
     """What else it can be purged by: sorted, each once."""
+    slices: Slices | None = None
+    """Of an object too large to be stored whole: how its body is kept, which is not with it."""
+
+    @property
+    def whole(self) -> bool:
+        """The body that is stored with it is the object's."""
+        return self.part is None and self.slices is None
 
     @property
     def validatable(self) -> bool:

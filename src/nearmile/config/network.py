@@ -113,7 +113,13 @@ class Edge(Document, frozen=True, kw_only=True):
         ),
     ] = 1024
     max_object_mb: Annotated[
-        int, Meta(ge=1, le=65536, description="Larger responses are passed through, not stored.")
+        int,
+        Meta(
+            ge=1,
+            le=65536,
+            description="Larger responses are stored in slices, where their origin has strong entity tags and "
+            "answers ranges; else they are passed through.",
+        ),
     ] = 16
     max_connections: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Client connections of one edge process; more are refused.")

@@ -7,7 +7,7 @@
 
 from collections.abc import AsyncIterator
 
-from nearmile.cache.directives import request_directives
+from nearmile.cache.directives import RequestDirectives, request_directives
 from nearmile.cache.entry import Entry, not_modified_head
 from nearmile.cache.key import variant_key
 from nearmile.cache.policy import Storable
@@ -16,6 +16,7 @@ from nearmile.cache.ranges import Uncut, wanted
 from nearmile.cache.reuse import Verdict as Use
 from nearmile.cache.reuse import age_s, not_modified, reusable, usable_on_error, verdict
 from nearmile.edge import limits
+from nearmile.edge.assembly import assembled
 from nearmile.edge.fetch import Fetch
 from nearmile.edge.fill import Reader, Verdict
 from nearmile.edge.lesson import Lesson
@@ -33,6 +34,7 @@ from nearmile.edge.peer import UpstreamError
 from nearmile.edge.reply import CHUNKED, Client, Reply
 from nearmile.edge.rules.redirects import To
 from nearmile.edge.rules.site import Asked, Refuse
+from nearmile.edge.segments import completable
 from nearmile.edge.sites import Site
 from nearmile.edge.stored import cut_for, send_stored
 from nearmile.edge.visitors import SHAPE
@@ -42,6 +44,9 @@ from nearmile.http.head import Request, ResponseHead
 from nearmile.reports.hit import Cache
 
 REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS"))  # safe (RFC 9110 section 9.2.1)
+# Ranges of one request that are answered from slices: each may cost one of them from the origin, so that a request
+# of a kilobyte could cost a hundred megabytes. The origin itself answers longer lists.
+SLICED_RANGES_MAX = 4
 NO_MORE: frozenset[bytes] = frozenset()
 
 
@@ -132,21 +137,25 @@ class Exchange:
     async def _from_cache(self, site: Site, key: bytes) -> None:
         asked = request_directives(self.pairs)
         entry = await self.node.store.find(key, self.pairs)
-        if entry is not None and cut_for(self.request, entry) is Uncut.ELSEWHERE:
+        if entry is not None and self._lacks(entry) and not self._to_complete(entry, asked):
             entry = None
         if entry is not None:
+            if entry.kept.slices is not None and len(wanted(self.request.method, self.pairs)) > SLICED_RANGES_MAX:
+                await self._pass(site, b"request")
+                return
             now_s = self.node.now_s()
             use = verdict(entry.kept, asked, now_s)
             if use is Use.STALE_WHILE_REVALIDATE:
                 self._fill(site, key, entry)
             if use is Use.FRESH or use is Use.STALE_WHILE_REVALIDATE:
-                await self._stored(entry, Cache.STALE if now_s >= entry.kept.fresh_until_s else Cache.HIT, b"hit")
+                cache = Cache.STALE if now_s >= entry.kept.fresh_until_s else Cache.HIT
+                await self._stored(site, entry, cache, b"hit")
                 return
         if asked.only_if_cached:
             await self.reply.page(504, "not stored here")
         elif self.request.method == b"HEAD":
             await self._pass(site, b"uri-miss")
-        elif asked.no_store or self.node.is_unstorable(key):
+        elif asked.no_store or self.node.unstorable.has(key, self.node.now_s()):
             await self._pass(site, b"bypass")
         else:
             await self._shared(site, key, entry)
@@ -155,13 +164,30 @@ class Exchange:
         """The fill of this object, and whether it was begun for this request; None where there are too many."""
         node = self.node
         # What is stored whole is renewed whole; of what is not, no more is fetched than the client wants.
-        ranged = stale is None and bool(wanted(self.request.method, self.pairs))
+        whole = stale is not None and stale.kept.slices is None
+        ranged = not whole and bool(wanted(self.request.method, self.pairs))
         fill_key = node.fill_key(key, self.pairs, ranged)
         fill = node.fills.get(fill_key)
         if fill is not None or len(node.fills) >= limits.FILLS_MAX:
             return fill, False
         fetch = Fetch(node, fill_key, self.request, site, stale, self._forwarding(site), self.internal, ranged)
         return fetch.start(), True
+
+    def _lacks(self, entry: Entry) -> bool:
+        """Whether it is a part, and not all that is wanted."""
+        return cut_for(self.request, entry) is Uncut.ELSEWHERE
+
+    def _to_complete(self, part: Entry, asked: RequestDirectives) -> bool:
+        """Whether to fetch no more than what that part lacks (RFC 9111 section 3.4)."""
+        request, node, now_s = self.request, self.node, self.node.now_s()
+        one = request.method == b"GET" and len(wanted(request.method, self.pairs)) <= 1
+        fresh = verdict(part.kept, asked, now_s) is Use.FRESH
+        return (
+            one
+            and fresh
+            and completable(part, node.object_bytes_max)
+            and not node.unsliceable.has(part.key, now_s)
+        )
 
     async def _shared(self, site: Site, key: bytes, entry: Entry | None) -> None:
         """Waits for the one fetch of an object, and serves what comes of it."""
@@ -181,10 +207,10 @@ class Exchange:
             assert head is not None
             if fill.verdict is Verdict.RENEWED:
                 assert head.entry is not None
-                await self._stored(head.entry, Cache.REVALIDATED, b"fwd=stale; fwd-status=304")
+                await self._stored(site, head.entry, Cache.REVALIDATED, b"fwd=stale; fwd-status=304")
                 return
             if fill.verdict is Verdict.FAILED:
-                await self._instead(entry, head.status, head.why)
+                await self._instead(site, entry, head.status, head.why)
                 return
             if mine or (fill.verdict is Verdict.SHARED and self._same_variant(head.kept, head.asked)):
                 await self._stream(fill, reader, why + (b"" if mine else b"; collapsed"), mine)
@@ -224,19 +250,25 @@ class Exchange:
                 await fill.news.wait()
         await self.reply.end()
 
-    async def _stored(self, entry: Entry, cache: Cache, how: bytes) -> None:
-        """A stored response; where its body is damaged before it begins, the origin's."""
+    async def _stored(self, site: Site, entry: Entry, cache: Cache, how: bytes) -> None:
+        """A stored response; where its body is damaged, or of an old version, before it begins: the origin's."""
         self.cache = cache
+        if made := entry.kept.slices is not None or self._lacks(entry):
+            entry = assembled(self.node, site, self.request, entry, self._forwarding(site), self.internal)
         if cache is Cache.STALE:
             how += b"; ttl=%d" % (entry.kept.fresh_until_s - self.node.now_s())
-        if not await send_stored(self.reply, self.request, entry, how):
-            assert self.site is not None
-            await self._pass(self.site, b"uri-miss")
+        if await send_stored(self.reply, self.request, entry, how):
+            if entry.elsewhere is not None and entry.elsewhere.fetched:
+                self.cache = Cache.MISS
+        elif made:
+            await self._shared(site, entry.key, None)
+        else:
+            await self._pass(site, b"uri-miss")
 
-    async def _instead(self, entry: Entry | None, status: int, why: str) -> None:
+    async def _instead(self, site: Site, entry: Entry | None, status: int, why: str) -> None:
         """The origin failed: what is stored where it may stand in, else a page that says so."""
         if entry is not None and usable_on_error(entry.kept, self.node.now_s()):
-            await self._stored(entry, Cache.STALE, b"hit")
+            await self._stored(site, entry, Cache.STALE, b"hit")
         else:
             await self.reply.page(status, why)
 

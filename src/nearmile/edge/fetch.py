@@ -3,6 +3,8 @@
 Runs as a task of its own, so that the client that caused it may go away.
 """
 
+from contextlib import suppress
+
 from msgspec.structs import replace
 
 from nearmile.cache.directives import response_directives
@@ -17,6 +19,7 @@ from nearmile.edge.messages import forwarded_request, forwarded_response, reques
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
 from nearmile.edge.peer import Peer, UpstreamError
 from nearmile.edge.sites import Site
+from nearmile.edge.slicer import Slicer, begin_slices
 from nearmile.edge.visitors import SHAPE
 from nearmile.http.fields import Pairs
 from nearmile.http.head import Request
@@ -42,6 +45,8 @@ class Fetch:
     ) -> None:
         self.node, self.key, self.request, self.site = node, key, request, site
         self.rules = site.rules
+        self.place_key = key[0]
+        """What decides who in the region is asked first."""
         self.stale = stale
         self.forwarded = forwarded
         self.ranged = ranged
@@ -57,6 +62,7 @@ class Fetch:
         self.sent_at_s = 0.0
         self.stored_fields: Pairs = ()
         self.filling_bytes = 0
+        self.slicer: Slicer | None = None
 
     def start(self) -> ObjectFill:
         """Begins, and lets others join."""
@@ -98,27 +104,37 @@ class Fetch:
         if stale is not None and answer.status in SERVER_ERRORS and usable_on_error(stale.kept, now_s):
             answer.close()
             raise UpstreamError("the origin fails", answer.status)
-        kept = decide_store(
-            b"GET", self.asked, answer.status, answer.fields.pairs, self.site.default_ttl_s, self.sent_at_s, now_s
-        )  # fmt: skip
-        self._decide(answer, self.rules.keyed(kept), now_s)
+        self._decide(answer, self.terms(answer.status, answer.fields.pairs, now_s), now_s)
         return answer
+
+    def terms(self, status: int, fields: Pairs, now_s: float) -> Storable | None:
+        """Whether and how a response with those fields may be stored."""
+        ttl_s = self.site.default_ttl_s
+        return self.rules.keyed(decide_store(b"GET", self.asked, status, fields, ttl_s, self.sent_at_s, now_s))
+
+    def edited(self, fields: Pairs, now_s: float) -> Pairs:
+        """The fields to store with it."""
+        return self.rules.to_client.apply(stored_fields(fields, now_s))
 
     async def _ask(self, stale: Entry | None) -> Answer:
         """The owner in the region, if it is another; else, or if it does not answer, the origin."""
-        owner = None if self.hop else self.node.owner_of(self.key[0])
+        owner = None if self.hop else self.node.owner_of(self.place_key)
         if owner is not None:
             try:
                 answer = await self._send(owner, self._head(stale, b"", True))
                 said = read_position(answer.fields.get(APPLIED))
                 current = believed(said, self.position)
-                if current and answer.status != MISDIRECTED:
+                if current and self._takes(answer):
                     return answer
                 # It may not have purged yet what is purged here, or not know the site as it is now.
                 answer.close()
             except UpstreamError:
                 pass
         return await self._send(self.site.origin, self._head(stale, self.site.base, False))
+
+    def _takes(self, answer: Answer) -> bool:
+        """Whether to use a neighbour's answer."""
+        return answer.status != MISDIRECTED
 
     async def _send(self, peer: Peer, head: bytes) -> Answer:
         self.sent_at_s = self.node.now_s()
@@ -137,23 +153,22 @@ class Fetch:
 
     async def _renew(self, stale: Entry, new: Pairs) -> bool:
         """A 304 came: whether what is stored can be served, and is stored anew under the new terms."""
-        node, pairs, now_s = self.node, self.asked, self.node.now_s()
+        node, now_s = self.node, self.node.now_s()
         fields = updated_by_304(stale.kept, stale.fields(), new, now_s)
         if fields is None:
             return False
-        kept = decide_store(
-            b"GET", pairs, stale.kept.status, fields, self.site.default_ttl_s, self.sent_at_s, now_s
-        )
-        kept = self.rules.keyed(kept)
+        kept = self.terms(stale.kept.status, fields, now_s)
         if kept is None:
             return False
         try:
             body = await stale.whole()
         except Damaged:
             return False
-        edited = self.rules.to_client.apply(stored_fields(fields, now_s))
-        head = response_head(stale.kept.status, edited, len(body))
-        entry = node.store.put(self.key[0], pairs, kept, head, body, self.generation)
+        slices = stale.kept.slices
+        kept = replace(kept, slices=slices)
+        edited = self.edited(fields, now_s)
+        head = response_head(stale.kept.status, edited, len(body) if slices is None else slices.complete)
+        entry = node.store.put(self.key[0], self.asked, kept, head, body, self.generation)
         if entry is None:
             return False
         self.fill.decide(Verdict.RENEWED, FillHead(status=kept.status, kept=kept, entry=entry))
@@ -165,7 +180,7 @@ class Fetch:
         if kept is None:
             self._close()
             if self.request.fields.get(b"authorization") is None and not self.ranged:
-                self.node.found_unstorable(self.key[0])
+                self.node.unstorable.add(self.key[0], now_s)
             edited = self.rules.to_client.apply(forwarded_response(pairs, self.hop))
             start = response_start(answer.status, edited)
             head = FillHead(status=answer.status, start=start, own_start=start, length=length)
@@ -183,7 +198,11 @@ class Fetch:
             kept=kept,
             asked=self.asked,
         )
-        self.fill.decide(Verdict.SHARED, head, storing=self.node.may_store(self.site.serial, length or 0))
+        self.slicer = begin_slices(
+            self.node, self.key[0], self.asked, kept, self.stored_fields, length, self.generation
+        )
+        storing = self.slicer is None and self.node.may_store(self.site.serial, length or 0)
+        self.fill.decide(Verdict.SHARED, head, storing)
         if not self.fill.storing:
             self._close()
 
@@ -193,6 +212,8 @@ class Fetch:
         while pieces := await answer.pieces():
             for piece in pieces:
                 fill.feed(piece)
+                if self.slicer is not None:
+                    self.slicer.take(piece)
             if fill.storing:
                 grown_bytes = sum(map(len, pieces))
                 self.filling_bytes += grown_bytes
@@ -203,23 +224,30 @@ class Fetch:
                 if fill.read_by_nobody:
                     return
                 while fill.lags():
+                    if self.slicer is not None:
+                        self.slicer.wait()
                     await fill.room.wait()
         if fill.storing:
-            self._store()
+            await self._store()
         fill.finish(True)
 
-    def _store(self) -> None:
-        head, node = self.fill.head, self.node
+    async def _store(self) -> None:
+        head = self.fill.head
         assert head is not None and head.kept is not None
-        kept, fields, body = head.kept, self.stored_fields, self.fill.body()
+        await self.put(self.key[0], head.kept, self.stored_fields, self.fill.body())
+
+    async def put(self, key: bytes, kept: Storable, fields: Pairs, body: bytes) -> None:
+        """Stores what came; a part joined with the one that is stored, if both are of the same bytes."""
+        node = self.node
         if kept.part is not None:
-            stored = node.store.get(self.key[0], self.asked)
-            if stored is not None and stored.kept.part is None:
-                return  # The whole came meanwhile.
-            kept, body = with_part(kept, body, stored, node.object_bytes_max)
+            stored = await node.store.find(key, self.asked)
+            if stored is not None:
+                if stored.kept.part is None:
+                    return  # The whole came meanwhile.
+                with suppress(Damaged):
+                    kept, body = with_part(kept, body, stored.kept, await stored.whole(), node.object_bytes_max)
             fields = tuple(pair for pair in fields if pair[0] != b"content-range")
-        stored_head = response_head(kept.status, fields, len(body))
-        node.store.put(self.key[0], self.asked, kept, stored_head, body, self.generation)
+        node.store.put(key, self.asked, kept, response_head(kept.status, fields, len(body)), body, self.generation)
 
     def _stop_storing(self) -> None:
         self._close()
@@ -234,17 +262,20 @@ class Fetch:
     def _release(self) -> None:
         self.node.fill_more(self.site.serial, -self.filling_bytes)
         self.filling_bytes = 0
+        if self.slicer is not None:
+            self.slicer.close()
 
 
-def with_part(kept: Storable, body: bytes, stored: Entry | None, body_bytes_max: int) -> tuple[Storable, bytes]:
+def with_part(
+    kept: Storable, body: bytes, stored: Storable, stored_body: bytes, body_bytes_max: int
+) -> tuple[Storable, bytes]:
     """A part that came, joined with the stored one where both are of the same bytes (RFC 9111 section 3.4).
 
     When that makes the whole, it is kept as such.
     """
     part, both = kept.part, None
-    if part is not None and stored is not None and stored.kept.part is not None and strong(kept.etag):
-        same = stored.kept.etag == kept.etag
-        both = joined(stored.kept.part, stored.body, part, body) if same else None
+    if part is not None and stored.part is not None and strong(kept.etag) and stored.etag == kept.etag:
+        both = joined(stored.part, stored_body, part, body)
     if both is None or len(both[1]) > body_bytes_max:
         return kept, body
     part, body = both

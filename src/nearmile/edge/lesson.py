@@ -68,7 +68,7 @@ class Lesson:
         """The answer to a HEAD: the terms of what is stored, or news that it is no longer right."""
         node, now_s = self.node, self.node.now_s()
         entry = node.store.get(self.key, self.request.fields.pairs)
-        if entry is None or entry.kept.part is not None:
+        if entry is None or not entry.kept.whole:
             return
         fields = updated_by_head(entry.kept, entry.fields(), new, now_s)
         if fields is None:

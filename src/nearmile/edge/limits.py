@@ -79,6 +79,9 @@ LAG_BYTES_MAX = 1 << 20
 # What turned out not to be storable is not waited for for so long (Varnish's hit-for-miss: 120 s).
 HIT_FOR_MISS_S = 10.0
 HIT_FOR_MISS_MAX = 16_384  # keys remembered so: 6 MB at worst
+# An origin that sends the whole where a part was asked for, or another version twice within this time, is not
+# asked for parts of that object for so long.
+UNSLICEABLE_S = 600.0
 
 # --- memos ---
 # Addresses with their places: about 200 bytes each.

@@ -6,15 +6,17 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from nearmile.cache.entry import Entry
-from nearmile.cache.key import object_key, site_of, variant_key
+from nearmile.cache.key import object_key, variant_key
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import EVERYTHING, Order, Position, key_mark, marks_of, may_concern
-from nearmile.cache.shares import Shares, Table
+from nearmile.cache.shares import Shares
+from nearmile.cache.slices import SLICE_BYTES
 from nearmile.cache.store import MemoryStore
 from nearmile.config.layout import Config, Process
 from nearmile.edge import limits
 from nearmile.edge.client import Origins
 from nearmile.edge.fill import Fill
+from nearmile.edge.lately import Lately
 from nearmile.edge.peer import Peer
 from nearmile.edge.rules.rates import Limiter
 from nearmile.edge.rules.site import Allow, Asked, Files
@@ -112,7 +114,13 @@ class Node:
         self._neighbours: tuple[Server, ...] = ()
         self._tasks: set[Any] = set()
         self._filling = Shares(int(store.capacity_bytes * limits.FILLING_SHARE))
-        self._unstorable: Table[bytes, float] = Table(limits.HIT_FOR_MISS_MAX)
+        self.unstorable = Lately(limits.HIT_FOR_MISS_S, limits.HIT_FOR_MISS_MAX)
+        """Objects whose responses nobody waits for (hit-for-miss)."""
+        self.unsliceable = Lately(limits.UNSLICEABLE_S, limits.HIT_FOR_MISS_MAX)
+        """Objects that are not put together of parts: their origin sends other things than it was asked for."""
+        self.changed = Lately(limits.UNSLICEABLE_S, limits.HIT_FOR_MISS_MAX)
+        """Objects that turned out to be of another version while their parts were fetched."""
+        self.slice_bytes = SLICE_BYTES
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs what outlives the request that caused it."""
@@ -128,6 +136,7 @@ class Node:
         """
         edge = config.network.edge
         self.object_bytes_max = edge.max_object_mb * MB
+        self.slice_bytes = min(SLICE_BYTES, self.object_bytes_max)
         self.connections_max = edge.max_connections
         self.visitors.configure(config.network.trusted, (p.address for p in config.of_role("edge")))
         self.sites = sites_of(config, files, secure=False)
@@ -202,20 +211,6 @@ class Node:
         names = self.store.vary(key)
         names = (*names, b"range", b"if-range") if ranged else names
         return key, variant_key(names, pairs) if names else b""
-
-    def found_unstorable(self, key: bytes) -> None:
-        """For some seconds, nobody waits for this object's response (hit-for-miss)."""
-        self._unstorable.put(site_of(key), key, self.now_s() + limits.HIT_FOR_MISS_S)
-
-    def is_unstorable(self, key: bytes) -> bool:
-        """Whether that was found lately."""
-        until_s = self._unstorable.get(site_of(key), key)
-        if until_s is None:
-            return False
-        if self.now_s() < until_s:
-            return True
-        self._unstorable.drop(site_of(key), key)
-        return False
 
     def fill_more(self, site: int, body_bytes: int) -> None:
         """So much more, or less, of that site's bodies is kept on its way to the store."""

@@ -104,6 +104,8 @@ async def _from_elsewhere(reply: Reply, away: Elsewhere, made: Plan, begin: tupl
             async with aclosing(away.pieces(piece.start, piece.end)) as data:
                 async for some in data:
                     if not begun:
+                        if away.fetched:
+                            begin = (*begin[:2], b"fwd=partial", begin[3])
                         reply.begin(*begin, STATED)
                         begun = True
                     await reply.send((lead, some) if lead else (some,))

@@ -343,6 +343,8 @@ class DiskStore:
 class _Body:
     """A body on disk. Its file stays open, also when the record has moved or gone."""
 
+    fetched = False
+
     def __init__(self, store: DiskStore, name: int, place: Place, found: Loaded) -> None:
         self._store, self._name, self._place = store, name, place
         self._found, self._first = found._replace(body=b""), found.body
