@@ -14,6 +14,7 @@ from measure import Case, show
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from suite_cases import FILE, load
+from suite_h2 import PROTOCOLS
 from suite_report import EXCEPTIONS, PAGE, PUBLISHED, SUITE_OPTIMAL, SUITE_REQUIRED, page, score, table
 from suite_run import Result, run_suite
 
@@ -34,15 +35,23 @@ def share(name: str, passed_of: tuple[int, int], best: int, of: int, goal: str) 
     }
 
 
-def cases(results: list[Result]) -> list[Case]:
+def cases(name: str, results: list[Result]) -> list[Case]:
     """Against the best of the others."""
-    required, optimal = max(must for _, must, _ in PUBLISHED), max(may for _, _, may in PUBLISHED)
+    must, may = max(must for _, must, _ in PUBLISHED), max(may for _, _, may in PUBLISHED)
+    required, optimal = score(results, "required"), score(results, "optimal")
     return [
-        share("cache suite, required cases passed", score(results, "required"), required, SUITE_REQUIRED, "100 %"),
-        share(
-            "cache suite, optimal cases passed", score(results, "optimal"), optimal, SUITE_OPTIMAL, "95 % or more"
-        ),
+        share(f"cache suite over {name}, required cases passed", required, must, SUITE_REQUIRED, "100 %"),
+        share(f"cache suite over {name}, optimal cases passed", optimal, may, SUITE_OPTIMAL, "95 % or more"),
     ]
+
+
+def run() -> dict[str, list[Result]]:
+    """The results by protocol."""
+    over = {}
+    for name, speak in PROTOCOLS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            over[name] = asyncio.run(run_suite(load(), Path(folder), LOOPBACK, speak))
+    return over
 
 
 def main() -> None:
@@ -54,20 +63,21 @@ def main() -> None:
     options = parser.parse_args()
     if not FILE.exists():
         sys.exit(f"the suite's cases are not at {FILE}")
-    with tempfile.TemporaryDirectory() as folder:
-        results = asyncio.run(run_suite(load(), Path(folder), LOOPBACK))
+    over = run()
     if options.json:
-        show(cases(results), as_json=True)
+        show([case for name, results in over.items() for case in cases(name, results)], as_json=True)
     else:
-        print(table(score(results, "required"), score(results, "optimal")), end="")
-        did, asked = score(results, "check")
-        print(f"\nnoted only: {did} of {asked} things that the suite asks about are done")
+        print(table(over))
+        for name, results in over.items():
+            did, asked = score(results, "check")
+            print(f"noted only, over {name}: {did} of {asked} things that the suite asks about are done")
     if options.failures:
-        for result in (result for result in results if not result.passed):
-            known = " (deliberate)" if result.id in EXCEPTIONS else ""
-            print(f"{result.kind:<9} {result.id}: {result.why}{known}")
+        for name, result in ((name, result) for name, results in over.items() for result in results):
+            if not result.passed:
+                known = " (deliberate)" if result.id in EXCEPTIONS else ""
+                print(f"{name} {result.kind:<9} {result.id}: {result.why}{known}")
     if options.write_page:
-        PAGE.write_text(page(results))
+        PAGE.write_text(page(over))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the cache suite's results are measured by: the deliberate exceptions, and what other caches score."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from textwrap import fill
 
@@ -45,8 +45,9 @@ INTRODUCTION = """\
 The public suite [Tests for HTTP Caches](https://cache-tests.fyi/) asks a cache some hundreds of questions about
 RFC 9111 and its neighbours: *required* ones, which are requirements of the RFCs, *optimal* ones, which save
 requests to the origin, and ones that only note what a cache does. `tests/conformance` runs those of its cases that
-are at hand against a real edge process over HTTP/1.1, each on both paths through the server: the short one for
-plain hits, and the long one. `python benchmarks/conformance.py --failures` prints the score, and what failed.
+are at hand against a real edge process, over HTTP/1.1 and over HTTP/2 (which the independent library h2 speaks),
+each on both paths through the server: the short one for plain hits, and the long one.
+`python benchmarks/conformance.py --failures` prints the score, and what failed.
 
 """
 AFTER_TABLE = """
@@ -68,22 +69,19 @@ def failures(results: Iterable[Result], kind: str) -> dict[str, str]:
     return {r.id: r.why for r in results if r.kind == kind and not r.passed and r.id not in EXCEPTIONS}
 
 
-def table(required: tuple[int, int], optimal: tuple[int, int]) -> str:
-    """The score beside the published ones, as Markdown."""
+def table(over: Mapping[str, list[Result]]) -> str:
+    """The scores, by protocol, beside the published ones, as Markdown."""
+    own = [(f"nearmile, {name}", score(got, "required"), score(got, "optimal")) for name, got in over.items()]
     whole = [(name, (must, SUITE_REQUIRED), (may, SUITE_OPTIMAL)) for name, must, may in PUBLISHED]
-    rows = [
-        f"| {name} | {_share(must)} | {_share(may)} |"
-        for name, must, may in [("nearmile", required, optimal), *whole]
-    ]
+    rows = [f"| {name} | {_share(must)} | {_share(may)} |" for name, must, may in [*own, *whole]]
     return "\n".join(("| cache | required | optimal |", "|---|---|---|", *rows)) + "\n"
 
 
-def page(results: list[Result]) -> str:
-    """The page for the documentation."""
-    names = {result.id: result.name for result in results}
+def page(over: Mapping[str, list[Result]]) -> str:
+    """The page for the documentation, of the results by protocol."""
+    names = {result.id: result.name for results in over.values() for result in results}
     reasons = [f"**{names[case]}** (`{case}`)\n\n{fill(reason, 115)}\n" for case, reason in EXCEPTIONS.items()]
-    scores = table(score(results, "required"), score(results, "optimal"))
-    return INTRODUCTION + scores + AFTER_TABLE + "\n".join(reasons)
+    return INTRODUCTION + table(over) + AFTER_TABLE + "\n".join(reasons)
 
 
 def _share(passed_of: tuple[int, int]) -> str:

@@ -1,14 +1,15 @@
 """Runs the cache suite: client and scripted origin here, a real edge process between them.
 
-Every test has a URL of its own, so all run at the same time; only a test's own requests wait for each other.
+Every test has a URL of its own, so all run side by side; only a test's own requests wait for each other.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -25,6 +26,8 @@ from suite_wire import Client, Pairs, Response, values
 HOST = "www.cases.test"
 ORIGIN_PORT, EDGE_NAME = 8001, "here-1"
 PAUSE_S, REQUEST_S, START_S = 3.0, 12.0, 20.0
+# Cases begin so long after each other: all at once, this process would be slower than the seconds that they count.
+APART_S = 0.02
 # The edge's shortest path takes only requests without these, which mean nothing: both paths must do the same.
 MANNERS: tuple[Pairs, ...] = ([], [("Pragma", "foo"), ("Cache-Control", "nothing-to-see-here")])
 # The client compares every header but those that a proxy may well renew.
@@ -33,6 +36,22 @@ NOT_COMPARED = frozenset(("date",))
 
 Door = tuple[str, int]
 """Address and port."""
+
+
+class Wire(Protocol):
+    """A client's connection."""
+
+    async def fetch(self, method: str, target: str, pairs: Pairs, body: bytes) -> Response:
+        """One exchange."""
+        ...
+
+    def close(self) -> None:
+        """Ends the connection."""
+        ...
+
+
+Speak = Callable[[str, int, str], Wire]
+"""A connection to an address and a port, for a host."""
 
 
 class Failed(Exception):
@@ -61,6 +80,8 @@ def config_at(loopback: str) -> Config:
     network = Network(
         name="cases",
         zone="cases.test",
+        # HTTP/2 without TLS is believed of trusted proxies alone.
+        trusted=(loopback, "127.0.0.1"),
         loopback=loopback,
         regions={"here": Region(city="Here", point=here, servers=1)},
         nameservers=tuple(Nameserver(tier=tier, city="Here", point=here) for tier in ("top", "low")),
@@ -96,17 +117,17 @@ async def _listening(address: str, port: int, log: Path) -> None:
     raise AssertionError(f"the edge does not listen: {log.read_text()[-2000:]}")
 
 
-async def run_suite(groups: list[Group], root: Path, loopback: str) -> list[Result]:
-    """Every case through an edge server, in the suite's order."""
+async def run_suite(groups: list[Group], root: Path, loopback: str, speak: Speak = Client) -> list[Result]:
+    """Every case through an edge server, in the suite's order; ``speak`` says which protocol."""
     config = config_at(loopback)
     async with _origin(config) as (origin, _), edge(root, config) as door:
-        return await _run_all(groups, origin, door)
+        return await _run_all(groups, origin, door, speak)
 
 
 async def run_without_cache(groups: list[Group], loopback: str) -> list[Result]:
     """The same with nothing between client and origin: how little passes shows what the cases are worth."""
     async with _origin(config_at(loopback)) as (origin, door):
-        return await _run_all(groups, origin, door)
+        return await _run_all(groups, origin, door, Client)
 
 
 @asynccontextmanager
@@ -121,10 +142,13 @@ async def _origin(config: Config) -> AsyncIterator[tuple[Origin, Door]]:
         await origin.close()
 
 
-async def _run_all(groups: list[Group], origin: Origin, door: Door) -> list[Result]:
+async def _run_all(groups: list[Group], origin: Origin, door: Door, speak: Speak) -> list[Result]:
     """Judges all cases at once. A case fails with what it depends on, as in the suite's own counting."""
     cases = {case.id: case for group in groups for case in group.tests}
-    runs = [_judge(group, case, origin, door) for group in groups for case in group.tests]
+    every = [(group, case) for group in groups for case in group.tests]
+    runs = (
+        _judge(group, case, origin, door, speak, number * APART_S) for number, (group, case) in enumerate(every)
+    )
     results = await asyncio.gather(*runs)
     passed = {result.id for result in results if result.passed}
 
@@ -142,14 +166,15 @@ async def _run_all(groups: list[Group], origin: Origin, door: Door) -> list[Resu
     return judged
 
 
-async def _judge(group: Group, case: Case, origin: Origin, door: Door) -> Result:
+async def _judge(group: Group, case: Case, origin: Origin, door: Door, speak: Speak, after_s: float) -> Result:
     """Runs a case in each manner; all must pass."""
-    runs = (_why(case, origin, Client(*door, HOST), manner) for manner in MANNERS)
+    await asyncio.sleep(after_s)
+    runs = (_why(case, origin, speak(*door, HOST), manner) for manner in MANNERS)
     why = next(filter(None, await asyncio.gather(*runs)), "")
     return Result(case.id, case.name, group.name, case.kind, not why, why)
 
 
-async def _why(case: Case, origin: Origin, client: Client, manner: Pairs) -> str:
+async def _why(case: Case, origin: Origin, client: Wire, manner: Pairs) -> str:
     """Why a case fails; empty where it passes."""
     try:
         await _Run(case, origin, client, manner).run()
@@ -165,7 +190,7 @@ async def _why(case: Case, origin: Origin, client: Client, manner: Pairs) -> str
 class _Run:
     """One case under way."""
 
-    def __init__(self, case: Case, origin: Origin, client: Client, manner: Pairs) -> None:
+    def __init__(self, case: Case, origin: Origin, client: Wire, manner: Pairs) -> None:
         self.case, self.client, self.manner = case, client, manner
         # A UUID, since a case states the default body's length: 36.
         self.script = Script(str(uuid4()), case.requests)
