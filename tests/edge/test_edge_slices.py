@@ -59,6 +59,8 @@ async def large(origin: Big, servers: int = 1):  # type: ignore[no-untyped-def]
         for server in here.servers:
             server.node.slice_bytes = SLICE
         yield here
+        nodes = [server.node for server in here.servers]
+        await until(lambda: not any(node.fills or node.filling_bytes for node in nodes))
 
 
 async def get(client: Client, first: int, last: int | str = "", *lines: str) -> Response:
@@ -199,6 +201,29 @@ def test_who_comes_later_reads_along() -> None:
     run(test())
 
 
+@pytest.mark.parametrize("slices", [1, 5, 9])
+def test_a_store_that_is_too_small(slices: int) -> None:
+    """Slices are evicted while they are read, or not stored at all."""
+
+    async def test() -> None:
+        origin = Big()
+        async with large(origin) as here:
+            here.node.store.capacity_bytes = slices * SLICE
+            clients = [await here.client() for _ in range(4)]
+            for _ in range(3):
+                at = SLICE - 5
+                asked = [client.get("/a") for client in clients[:2]] + [
+                    get(clients[2], at),
+                    get(clients[3], at, at + 9),
+                ]
+                got = await asyncio.gather(*asked)
+                assert [one.body for one in got[:3]] == [origin.body, origin.body, origin.body[at:]]
+                assert got[3].body == origin.body[at : at + 10]
+                assert here.node.store.used_bytes <= slices * SLICE
+
+    run(test())
+
+
 def test_a_slow_client_holds_up_nobody() -> None:
     async def test() -> None:
         origin = Big()
@@ -297,8 +322,31 @@ def test_a_change_in_the_middle_breaks_off() -> None:
             assert status == 200 and fields["etag"] == '"1"'
             body = await client.ended()
             assert len(body) <= 2 * SLICE and old.startswith(body)
-            got = await (await here.client()).get("/a")
+            client = await here.client()
+            got = await client.get("/a")
             assert (got.body, got.fields["etag"]) == (origin.body, '"2"')
+            assert (await client.get("/a")).cache == "here-1; hit"
+
+    run(test())
+
+
+def test_many_see_the_change_at_once() -> None:
+    async def test() -> None:
+        origin = Big()
+        async with large(origin) as here:
+            await get(await here.client(), 0, 9)
+            origin.change(2)
+            clients = [await here.client() for _ in range(8)]
+            asked = ((n % 4 + 1) * SLICE + n for n in range(8))
+            got = await asyncio.gather(
+                *(get(client, at, at + 9) for client, at in zip(clients, asked, strict=True))
+            )
+            assert {one.fields["etag"] for one in got} == {'"2"'}
+            assert [one.body for one in got] == [
+                origin.body[at : at + 10] for at in ((n % 4 + 1) * SLICE + n for n in range(8))
+            ]
+            assert (await clients[0].get("/a")).body == (await clients[1].get("/a")).body == origin.body
+            assert (await clients[2].get("/a")).cache == "here-1; hit"
 
     run(test())
 

@@ -69,8 +69,9 @@ class Source:
         """There is another version now, or none. Servers behind one name may each give a tag of their own."""
         node, key, now_s = self.node, self.record.key, self.node.now_s()
         known = node.store.get(key, self.request.fields.pairs)
-        if known is None or known.kept.etag == self.etag:
-            node.purge_key(key)
+        if known is None or known.kept.etag != self.etag:
+            return  # Others saw it first, and what replaces it may be under way.
+        node.purge_key(key)
         if node.changed.has(key, now_s):
             node.unsliceable.add(key, now_s)
         node.changed.add(key, now_s)
