@@ -61,6 +61,7 @@ def _parse(value: bytes) -> tuple[re.Pattern[bytes], int, int, int, int, int, in
     return None
 
 
+@lru_cache(MEMO_SIZE)
 def _seconds(year: int, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
     leap = second == 60
     try:

@@ -65,7 +65,7 @@ NO_REQUEST_DIRECTIVES = RequestDirectives()
 
 def values_of(fields: Fields, name: bytes) -> tuple[bytes, ...]:
     """All values of a field, in order."""
-    return tuple(value for field, value in fields if field == name)
+    return tuple([value for field, value in fields if field == name])
 
 
 def request_directives(fields: Fields) -> RequestDirectives:

@@ -164,7 +164,7 @@ def stored_fields(response_fields: Fields, response_time_s: float) -> Fields:
     if _date(response_fields, b"date", response_time_s) is None:
         dropped |= {b"date"}
         added = ((b"date", format_date(int(response_time_s))),)
-    return tuple(field for field in response_fields if field[0] not in dropped) + added
+    return tuple([field for field in response_fields if field[0] not in dropped]) + added
 
 
 def connection_fields(fields: Fields) -> frozenset[bytes]:

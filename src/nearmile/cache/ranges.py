@@ -8,6 +8,7 @@ list that is too long is passed over, and so is one whose answer would be larger
 
 import re
 from enum import Enum
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -21,6 +22,8 @@ _RANGE = re.compile(rb"([0-9]{0,18})-([0-9]{0,18})")
 STRONG_AFTER_S = 1
 # A reader of PDF asks for some dozens at a time. Apache serves 200, the attack of 2011 (CVE-2011-3192) had 1,300.
 RANGES_MAX = 64
+# Players and downloads ask everybody's first ranges again and again; a list of RANGES_MAX takes 15 KB.
+MEMO_SIZE = 256
 # What lies between two ranges costs less than a part of its own: boundary and two fields (section 15.3.7.2).
 GAP_BYTES = 128
 
@@ -55,7 +58,12 @@ Cuts = tuple[Cut, ...]
 def wanted(method: bytes, fields: Fields) -> tuple[Wanted, ...]:
     """The ranges that a request asks for; empty where Range is absent or void (section 14.2), or has too many."""
     values = values_of(fields, b"range") if method == b"GET" else ()
-    found = _UNIT.fullmatch(values[0]) if len(values) == 1 else None
+    return _ranges(values[0]) if len(values) == 1 else ()
+
+
+@lru_cache(MEMO_SIZE)
+def _ranges(value: bytes) -> tuple[Wanted, ...]:
+    found = _UNIT.fullmatch(value)
     members = list_members((found[1],)) if found is not None else ()
     if len(members) > RANGES_MAX:
         return ()
@@ -105,6 +113,8 @@ def cut(method: bytes, fields: Fields, kept: Storable, body_bytes: int) -> Cuts 
 
 def coalesced(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Start and end of each, in the order in which they were asked for, but near ones joined."""
+    if len(spans) < 2:
+        return spans
     joined: list[tuple[int, int, int]] = []
     for start, end, turn in sorted((start, end, turn) for turn, (start, end) in enumerate(spans)):
         if joined and start - joined[-1][2] <= GAP_BYTES:

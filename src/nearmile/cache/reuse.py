@@ -77,10 +77,12 @@ def not_modified(fields: Fields, kept: Storable, now_s: float) -> bool:
     if not 200 <= kept.status <= 299:
         return False
     if tags := values_of(fields, b"if-none-match"):
+        mine = kept.etag
+        if mine is not None and tags == (mine,) and mine.startswith(b'"'):
+            return True  # As almost always: the one tag that we gave.
         joined = b",".join(tags)
         if joined.strip() == b"*":
             return True
-        mine = kept.etag
         return mine is not None and any(_opaque(tag) == _opaque(mine) for tag in _ENTITY_TAG.findall(joined))
     since = values_of(fields, b"if-modified-since")
     since_s = parse_date(since[0], now_s) if len(since) == 1 else None

@@ -52,7 +52,7 @@ class Fetch:
         self.ranged = ranged
         """Of an object that is not stored, the client wants a part: that is asked for, the whole otherwise."""
         pairs = request.fields.pairs
-        self.asked = pairs if ranged else tuple(pair for pair in pairs if pair[0] not in RANGES)
+        self.asked = pairs if ranged else tuple([pair for pair in pairs if pair[0] not in RANGES])
         self.hop = hop
         """The request is a neighbour's question: it goes no way but to the origin."""
         self.fill = ObjectFill(node.loop.create_future)
@@ -187,8 +187,9 @@ class Fetch:
             self.fill.decide(Verdict.OWN, head)
             return
         edit = self.rules.to_client
-        stored = tuple(pair for pair in stored_fields(pairs, now_s) if pair[0] != b"content-length")
-        own = tuple(pair for pair in pairs if pair[0] in response_directives(pairs).withheld)
+        stored = tuple([pair for pair in stored_fields(pairs, now_s) if pair[0] != b"content-length"])
+        withheld = response_directives(pairs).withheld
+        own = tuple([pair for pair in pairs if pair[0] in withheld])
         self.stored_fields = edit.apply(stored)
         head = FillHead(
             status=answer.status,

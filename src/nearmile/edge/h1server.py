@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import cast
 
-from nearmile.cache.entry import not_modified_head
-from nearmile.cache.reuse import not_modified
 from nearmile.edge import limits
 from nearmile.edge.backlog import Backlog, free
 from nearmile.edge.door import Door
@@ -20,6 +18,7 @@ from nearmile.edge.h2server import H2Connection
 from nearmile.edge.incoming import Incoming
 from nearmile.edge.messages import page
 from nearmile.edge.pace import Pace
+from nearmile.edge.stored import narrowed
 from nearmile.http.body import request_body
 from nearmile.http.fields import BadMessage, Fields
 from nearmile.http.h2 import PREFACE
@@ -126,8 +125,10 @@ class Connection(asyncio.Protocol):
             if site.guarded and not node.allows(site, self.peer, trusted, fields.pairs, line[1], now_s):
                 break
             kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
-            if fields.conditional and not_modified(fields.pairs, kept, now_s):
-                head, body, status = not_modified_head(head), b"", 304
+            if fields.conditional:
+                if (found := narrowed(fields.pairs, entry, now_s)) is None:
+                    break
+                status, head, body = found
             age_s = now_s - kept.born_at_s
             head = b"%bage: %d\r\n%b" % (head, age_s if age_s > 0 else 0, node.hit_end)
             # Both at once, but not joined: the copy would cost 6 % of the CPU time of a hit (without TLS).

@@ -9,13 +9,12 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
-from nearmile.cache.entry import not_modified_head
-from nearmile.cache.reuse import not_modified
 from nearmile.edge import limits
 from nearmile.edge.door import Door
 from nearmile.edge.exchange import Exchange
 from nearmile.edge.incoming import Incoming
 from nearmile.edge.messages import page
+from nearmile.edge.stored import narrowed
 from nearmile.http import h2
 from nearmile.http.fields import BadMessage
 from nearmile.http.head import Request
@@ -231,8 +230,11 @@ class H2Connection(asyncio.Protocol):
             self._begin(number, headers, ended)
             return
         kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
-        if fields.conditional and not_modified(fields.pairs, kept, now_s):
-            head, body, status = not_modified_head(head), b"", 304
+        if fields.conditional:
+            if (found := narrowed(fields.pairs, entry, now_s)) is None:
+                self._begin(number, headers, ended)
+                return
+            status, head, body = found
         age_s = now_s - kept.born_at_s
         answer = memo.responses.get(head) or memo.learn_response(head)
         session = self.session

@@ -41,7 +41,7 @@ class Fields(Struct, frozen=True, kw_only=True, gc=False):
 
     ``host`` is lower-case without port (empty: no Host field). ``length`` is None without Content-Length.
     ``plain`` tells that nothing here bears on answering a GET from memory but, where it is ``conditional``,
-    If-None-Match and If-Modified-Since: no body, no Cache-Control, and the connection stays open.
+    If-None-Match, If-Modified-Since, Range and If-Range: no body, no Cache-Control, and the connection stays open.
     """
 
     pairs: Pairs
@@ -62,11 +62,11 @@ class Fields(Struct, frozen=True, kw_only=True, gc=False):
 # The registered transfer coding names besides chunked (RFC 9112 section 7, RFC 9110 section 8.4.1).
 _CODINGS = frozenset((b"compress", b"x-compress", b"deflate", b"gzip", b"x-gzip"))
 _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
-_CONDITIONS = frozenset((b"if-none-match", b"if-modified-since"))
+_CONDITIONS = frozenset((b"if-none-match", b"if-modified-since", b"range", b"if-range"))
 _NOT_PLAIN = frozenset(
     (
         b"cache-control", b"pragma", b"if-match", b"if-unmodified-since",
-        b"if-range", b"range", b"expect", b"upgrade", b"content-length", b"transfer-encoding", b"nearmile-hop",
+        b"expect", b"upgrade", b"content-length", b"transfer-encoding", b"nearmile-hop",
     )
 )  # fmt: skip
 
