@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from nearmile.cache.entry import Entry
 from nearmile.cache.policy import Storable
-from nearmile.cache.trial import FOR_BYTES, FOR_OBJECTS, Adaptive
+from nearmile.cache.trial import Optimise, adaptive
 
 try:
     import libcachesim
@@ -31,7 +31,7 @@ except ImportError:
 
 TRACES = Path(__file__).parents[2] / "shared" / "data" / "traces"
 SHARES = (0.001, 0.01, 0.1)
-METRICS = ("objects", "bytes")
+METRICS: tuple[Optimise, ...] = ("objects", "bytes")
 KEPT = Storable(200, 0.0, 1.0, 0, 0, False, False, (), None, None, 0)
 # libcachesim's binary format; ``next`` is the place of the object's next request, -1 for none.
 RECORD = np.dtype([("time_s", "<u4"), ("object", "<u8"), ("size_bytes", "<u4"), ("next", "<i8")])
@@ -74,8 +74,8 @@ class Row(NamedTuple):
     share: float
     others: dict[str, Ratios]
     bound: Ratios
-    ours: dict[str, Ratios]
-    inserted: dict[str, float]
+    ours: dict[Optimise, Ratios]
+    inserted: dict[Optimise, float]
     miss_us: float
 
 
@@ -123,9 +123,9 @@ def bound_of(trace: Trace, capacity_bytes: int) -> Ratios:
     return Ratios(*ratios)
 
 
-def ours(trace: Trace, capacity_bytes: int, optimise: str) -> tuple[Ratios, int, float]:
+def ours(trace: Trace, capacity_bytes: int, optimise: Optimise) -> tuple[Ratios, int, float]:
     """The ratios, the bytes inserted, and the seconds of CPU time."""
-    policy = Adaptive(capacity_bytes, FOR_BYTES if optimise == "bytes" else FOR_OBJECTS, optimise == "bytes")
+    policy = adaptive(capacity_bytes, optimise)
     inside: dict[int, Entry] = {}
     used_bytes = hits = hit_bytes = inserted_bytes = 0
     started_s = time.process_time()
@@ -172,7 +172,9 @@ def measure(trace: Trace, share: float, path: str) -> Row:
     asked = trace.records["size_bytes"].astype(float)
     # All that LRU misses it inserts, except what is larger than the cache.
     lru_bytes = (1 - others["LRU"].bytes) * asked.sum() - asked[asked > capacity_bytes].sum()
-    mine, inserted, miss_us = {}, {}, 0.0
+    mine: dict[Optimise, Ratios] = {}
+    inserted: dict[Optimise, float] = {}
+    miss_us = 0.0
     for metric in METRICS:
         mine[metric], inserted_bytes, took_s = ours(trace, capacity_bytes, metric)
         inserted[metric] = inserted_bytes / lru_bytes

@@ -20,7 +20,7 @@ def filled(weights: Weights, *sizes_bytes: int) -> tuple[GreedyDual[Entry], list
     policy: GreedyDual[Entry] = GreedyDual(CAPACITY_BYTES, weights)
     entries = [entry(name, size_bytes) for name, size_bytes in enumerate(sizes_bytes)]
     for each in entries:
-        policy.insert(each, name_of(each))
+        policy.insert(each, name_of(each), each.size_bytes)
     return policy, entries
 
 
@@ -34,7 +34,7 @@ def test_without_weights_the_least_recently_used_leaves() -> None:
     policy, entries = filled(LRU, 1, 1, 1)
     entries[0].visited = policy.level
     last = entry(3)
-    policy.insert(last, name_of(last))
+    policy.insert(last, name_of(last), last.size_bytes)
     assert [evict(policy) for _ in range(4)] == [entries[1], entries[2], entries[0], last]
 
 
@@ -60,7 +60,7 @@ def test_counts_outlive_eviction() -> None:
     entries[0].visited = policy.level
     policy.remove(entries[0], name_of(entries[0]))
     back = entry(0)
-    policy.insert(back, name_of(back))
+    policy.insert(back, name_of(back), back.size_bytes)
     assert back.count == 2
 
 
@@ -68,7 +68,7 @@ def test_a_successor_has_the_count_of_its_predecessor() -> None:
     policy, _ = filled(GDSF, 1)
     successor = entry(1)
     successor.count = 5
-    policy.insert(successor, name_of(successor))
+    policy.insert(successor, name_of(successor), successor.size_bytes)
     assert successor.count == 6
 
 
@@ -91,7 +91,7 @@ def test_every_entry_is_evicted_once(weights: Weights, steps: list[tuple[str, in
         level = policy.level
         if step == "insert" and name not in inside:
             inside[name] = entry(name, name + 1)
-            policy.insert(inside[name], name)
+            policy.insert(inside[name], name, inside[name].size_bytes)
         elif step == "hit" and name in inside:
             inside[name].visited = policy.level
         elif step == "remove" and name in inside:

@@ -160,8 +160,8 @@ def measured_overhead_bytes(vary: bytes, count: int) -> float:
 
 
 def test_the_overhead_is_charged() -> None:
-    assert measured_overhead_bytes(b"", 3000) <= OBJECT_OVERHEAD_BYTES
-    assert measured_overhead_bytes(b"accept-encoding", 3000) <= OBJECT_OVERHEAD_BYTES + VARIANT_OVERHEAD_BYTES
+    assert measured_overhead_bytes(b"", 10_000) <= OBJECT_OVERHEAD_BYTES
+    assert measured_overhead_bytes(b"accept-encoding", 10_000) <= OBJECT_OVERHEAD_BYTES + VARIANT_OVERHEAD_BYTES
 
 
 KEYS = st.sampled_from([b"a", b"b", b"c", b"d"])

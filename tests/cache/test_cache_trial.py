@@ -66,11 +66,32 @@ def test_the_same_requests_have_the_same_end() -> None:
 
 def test_no_more_are_watched_than_allowed() -> None:
     cache = Cache(10**9, FOR_OBJECTS)
-    for name in range(trial.WATCHED_MAX << trial.FIRST_SHIFT + 1):
+    for name in range(trial.WATCHED_MIN << 7):
         cache.request(name, 1)
-    assert len(cache.policy._watched) <= trial.WATCHED_MAX + trial.ROUND_MIN
-    assert cache.policy._shift > trial.FIRST_SHIFT
+    assert len(cache.policy._watched) <= trial.WATCHED_MAX
+    assert len(cache.policy._watched) >= len(cache.inside) * trial.SAMPLED_SHARE / 4
     assert all(len(each._inside) <= 2 * trial.WATCHED_MAX for each in cache.policy._trials)
+
+
+def test_few_are_watched_where_few_are_stored() -> None:
+    cache = Cache(2000, FOR_OBJECTS)
+    for name in range(20_000):
+        cache.request(name, 1)
+    assert trial.WATCHED_MIN / 4 <= len(cache.policy._watched) <= trial.WATCHED_MIN
+
+
+def test_a_sample_for_bytes_stands_for_all_of_them() -> None:
+    """Large objects are all in it, and what is drawn of the small ones takes as much room as all of them."""
+    cache = Cache(10**7, FOR_BYTES, of_bytes=True)
+    for name in range(20_000):
+        cache.request(name, 20_000 if name % 200 == 0 else 300)
+    grain_bytes, watched = cache.policy._grain_bytes, cache.policy._watched.values()
+    large = [entry for entry in watched if entry.size_bytes == 20_000]
+    assert len(large) == sum(entry.size_bytes == 20_000 for entry in cache.inside.values())
+    drawn_bytes = (len(watched) - len(large)) * grain_bytes
+    true_bytes = sum(entry.size_bytes == 300 for entry in cache.inside.values()) * 300
+    assert 0.8 < drawn_bytes / true_bytes < 1.2
+    assert all(len(each._inside) <= trial.GRAINS for each in cache.policy._trials)
 
 
 @settings(max_examples=20)
@@ -80,9 +101,10 @@ def test_trials_stay_within_their_share(seed: int, capacity_bytes: int, of_bytes
     for _ in range(2000):
         name = int(random.paretovariate(0.5)) % 10_000
         cache.request(name, 1 + name * 7919 % 200)
-    share_bytes = capacity_bytes >> cache.policy._shift
+    share_bytes, grain_bytes = capacity_bytes >> cache.policy._shift, cache.policy._grain_bytes
     for each in cache.policy._trials:
-        assert sum(sample.size_bytes for sample in each._inside.values()) == each._used_bytes <= share_bytes
+        taken_bytes = sum(max(sample.size_bytes, grain_bytes) for sample in each._inside.values())
+        assert taken_bytes == each._used_bytes <= share_bytes
 
 
 def test_a_store_keeps_small_objects_rather_than_a_large_one() -> None:

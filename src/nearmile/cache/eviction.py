@@ -71,7 +71,7 @@ class Weights(NamedTuple):
     """What an entry is worth: ``count ** count_power / size ** size_power``."""
 
     size_power: float
-    """0 for hits of bytes, 1 for hits of objects."""
+    """About 0 for hits of bytes, 1 for hits of objects; below 0, large objects are worth more than their bytes."""
     count_power: float
     """0 is LRU, 1 is GreedyDual-Size-Frequency; more trusts the counts more than how recent a hit was."""
     memory: float
@@ -100,7 +100,11 @@ class GreedyDual(Generic[E]):
         self._newest: E | None = None
         self._counts = Counts()
 
-    def insert(self, entry: E, name: int, lane: int = 0) -> None:
+    def __len__(self) -> int:
+        return self._count
+
+    def insert(self, entry: E, name: int, space_bytes: int, lane: int = 0) -> None:
+        """A new entry has come. It takes so much of the capacity: more than its size if it stands for others."""
         self._count += 1
         memory = self.weights.memory
         if memory:
@@ -111,7 +115,7 @@ class GreedyDual(Generic[E]):
                 self._counts.halve()
         # It has a count already if it replaces another response for the same request.
         entry.count = 1 + (max(entry.count, self._counts.get(name)) if memory else entry.count)
-        drift = DRIFT * min(1, entry.size_bytes / self._capacity_bytes)
+        drift = DRIFT * min(1, space_bytes / self._capacity_bytes)
         self.level += drift * self._credit_of(1, entry.size_bytes)
         entry.turn = self.level + self._credit(entry)
         self._newest = entry

@@ -21,11 +21,12 @@ from nearmile.cache.key import site_of, variant_key
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable
 from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Marks, Order, Position, key_of, marks_of
 from nearmile.cache.shares import Shares
-from nearmile.cache.trial import FOR_OBJECTS, Adaptive
+from nearmile.cache.trial import adaptive
 
 # Measured with tracemalloc (CPython 3.11, 64 bits): 640 to 695 bytes for the entry, its terms and validators, the
 # headers of its byte strings, its places in the dictionary and in the eviction policy's heap, and its share of
-# what the policy tries on a small scale; 390 more for an object's first variant.
+# what the policy tries on a small scale; 390 more for an object's first variant. In a store of fewer than 10,000
+# objects, what is tried takes a megabyte in all, which is not charged.
 OBJECT_OVERHEAD_BYTES = 700
 VARIANT_OVERHEAD_BYTES = 400
 # Enough for the encodings and languages of a page; a Vary on User-Agent must not make a list without end.
@@ -100,7 +101,7 @@ class MemoryStore:
         self.capacity_bytes = capacity_bytes
         self.used_bytes = 0
         self._objects: dict[bytes, Entry | _Variants] = {}
-        self._eviction = Adaptive(capacity_bytes, FOR_OBJECTS, False) if eviction is None else eviction
+        self._eviction = adaptive(capacity_bytes, "objects") if eviction is None else eviction
         self._level = self._eviction.level
         self._shares = Shares(capacity_bytes)
         self.below: Below | None = None

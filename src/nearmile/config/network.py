@@ -112,6 +112,13 @@ class Edge(Document, frozen=True, kw_only=True):
             "for each response.",
         ),
     ] = 1024
+    optimise: Annotated[
+        Literal["objects", "bytes"],
+        Meta(
+            description="What the cache memory keeps most of: hits of `objects`, which spares the origins "
+            "requests, or hits of `bytes`, which spares the uplink."
+        ),
+    ] = "objects"
     max_object_mb: Annotated[
         int,
         Meta(

@@ -15,6 +15,7 @@ import msgspec
 from nearmile.base.errors import NearmileError
 from nearmile.cache.store import MemoryStore
 from nearmile.cache.tier.store import DiskStore
+from nearmile.cache.trial import adaptive
 from nearmile.config.layout import Config
 from nearmile.edge.client import Origins
 from nearmile.edge.node import MB, Node
@@ -52,8 +53,10 @@ async def run(runtime: Runtime) -> None:
         place = places.lookup(address)
         return journal.place_id(place.country, place.state)
 
-    store = MemoryStore(runtime.config.network.edge.memory_mb * MB)
-    disk = _open_disk(store, runtime.folder / DISK, runtime.config.network.edge.disk_mb)
+    limits = runtime.config.network.edge
+    memory_bytes = limits.memory_mb * MB
+    store = MemoryStore(memory_bytes, adaptive(memory_bytes, limits.optimise))
+    disk = _open_disk(store, runtime.folder / DISK, limits.disk_mb)
     visitors = Visitors(place_id, lambda address: places.lookup(address).country)
     node = Node(me, loop, time.time, store, Origins(loop), visitors, journal.record, runtime)
     node.position = None if disk is None else disk.position
