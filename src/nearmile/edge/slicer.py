@@ -25,7 +25,6 @@ class Slicer:
         self.node, self.key, self.kept, self.generation = node, key, kept, generation
         self._slices, self._part, self._at = slices, part, part.first
         self._fills: dict[int, ObjectFill] = {}
-        self._held_bytes = 0
 
     def take(self, piece: bytes) -> None:
         """The next of the body; what is longer than it should be is left out."""
@@ -56,7 +55,7 @@ class Slicer:
         node, part = self.node, self._slices.part(number)
         key = self._slices.key(self.key, number)
         known = number in self._fills or (key, b"") in node.fills or node.store.get(key, ()) is not None
-        if known or part.last > self._part.last or part.first >= part.last + 1:
+        if known or part.last > self._part.last or part.first > part.last:
             return
         if len(node.fills) >= FILLS_MAX or not node.may_store(site_of(self.key), part.last + 1 - part.first):
             return
@@ -83,7 +82,6 @@ class Slicer:
             del self.node.fills[key]
 
     def _hold(self, grown_bytes: int) -> None:
-        self._held_bytes += grown_bytes
         self.node.fill_more(site_of(self.key), grown_bytes)
 
 
