@@ -27,6 +27,8 @@ from nearmile.config.read import read_directory
 from nearmile.dns.answer import LowWorld, TopWorld, answer
 from nearmile.dns.locate import Locator
 from nearmile.edge.messages import forwarded_request, forwarding, request_head
+from nearmile.edge.peer import Question
+from nearmile.edge.visitors import Hop
 from nearmile.http.body import ChunkedBody, encode_chunk
 from nearmile.http.fields import BadMessage, parse_fields, parse_pairs
 from nearmile.http.head import parse_request, parse_response, write_fields
@@ -44,9 +46,9 @@ def request(data: bytes) -> None:
     with contextlib.suppress(BadMessage):
         taken = parse_request(line, parse_fields(lines[:end] if end > 1 else b""))
         told = forwarding(taken, b"http", "9.9.9.9", trusted=False, internal=False)
-        pairs = forwarded_request(taken.fields.pairs, NOBODY, told, b"edge", hop=False)
-        head = request_head(taken.method, taken.target, taken.host, pairs, b"content-length: 0\r\n")
-        found = read_request(head + b"next")
+        pairs = forwarded_request(taken.fields.pairs, NOBODY, told, b"edge", Hop.CLIENT)
+        asked = Question(method=taken.method, target=taken.target, host=taken.host, pairs=pairs, framing=0)
+        found = read_request(request_head(asked) + b"next")
         assert found is not None and found[1] == b"next" and not found[0].body
 
 

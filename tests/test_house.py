@@ -24,6 +24,9 @@ FLOOR = {
 IMPURE = {"asyncio", "socket", "time", "random", "uvloop", "threading", "subprocess", "nats", "ssl", "duckdb"}
 # Modules named for input and output; everything else in the rooms decides, and is told the time.
 SHELL_MODULES = {
+    "link",
+    "pool",
+    "h2link",
     "server",
     "door",
     "h1server",

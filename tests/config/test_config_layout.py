@@ -50,7 +50,7 @@ def test_another_block_moves_them_all_and_a_cluster_needs_no_server() -> None:
 
 
 def test_sites_have_an_origin_and_a_serial_that_stays() -> None:
-    assert [(s.name, s.origin) for s in config().sites] == [
+    assert [(s.name, *s.origins) for s in config().sites] == [
         ("a", "http://a.test"),
         ("b", "http://127.20.0.129:8000"),
     ]

@@ -165,16 +165,19 @@ def test_a_wrong_value_of_the_network_is_named(tmp_path: Path, right: str, wrong
 @pytest.mark.parametrize(
     ("origin", "found"),
     [
-        ("https://a.test", "sites/a.toml:2: origin: https origins are not supported yet; use http://host[:port]"),
-        ("ftp://a.test", "origin: ftp:// is not supported; use http://host[:port] or a folder"),
-        ("http://", "origin: is 'http://', but must be http://host[:port] or a folder"),
+        (
+            "ftp://a.test",
+            "sites/a.toml:2: origin: ftp:// is not supported; use http://host[:port] or https://host[:port], or a",
+        ),
+        ("https://a.test/path", "origin: is 'https://a.test/path', but must be"),
+        ("http://", "origin: is 'http://', but must be http://host[:port] or https://host[:port], or a folder"),
         ("http://a.test/path", "origin: is 'http://a.test/path', but must be"),
-        ("http://a.test?", "but must be http://host[:port] or a folder"),
-        ("http://u@a.test", "but must be http://host[:port] or a folder"),
-        ("http://a.test:0", "but must be http://host[:port] or a folder"),
-        ("http://a.test:99999", "but must be http://host[:port] or a folder"),
-        ("http://a b", "but must be http://host[:port] or a folder"),
-        ("http://[::1", "but must be http://host[:port] or a folder"),
+        ("http://a.test?", "but must be http://host[:port] or https://host[:port], or a folder"),
+        ("http://u@a.test", "but must be http://host[:port] or https://host[:port], or a folder"),
+        ("http://a.test:0", "but must be http://host[:port] or https://host[:port], or a folder"),
+        ("http://a.test:99999", "but must be http://host[:port] or https://host[:port], or a folder"),
+        ("http://a b", "but must be http://host[:port] or https://host[:port], or a folder"),
+        ("http://[::1", "but must be http://host[:port] or https://host[:port], or a folder"),
         ("localhost:80", "localhost:80; did you mean http://localhost:80?"),
         ("gone", "gone; a server is written http://host[:port]"),
         ("", "origin: is empty"),
@@ -185,10 +188,12 @@ def test_a_wrong_origin_is_named(tmp_path: Path, origin: str, found: str) -> Non
     assert found in problem
 
 
-@pytest.mark.parametrize("origin", ["http://a.test", "http://a.test/", "http://10.0.0.1:80", "http://[::1]:8080"])
+@pytest.mark.parametrize(
+    "origin", ["http://a.test", "http://a.test/", "http://10.0.0.1:80", "http://[::1]:8080", "https://a.test:8443"]
+)
 def test_a_right_origin_is_taken(tmp_path: Path, origin: str) -> None:
     write(tmp_path, a=f'hostnames = ["a.test"]\norigin = "{origin}"')
-    assert read_config(tmp_path, 1).sites[0].origin == origin.rstrip("/")
+    assert read_config(tmp_path, 1).sites[0].origins == (origin.rstrip("/"),)
 
 
 def test_sites_must_not_share_a_hostname_or_a_serial(tmp_path: Path) -> None:
@@ -288,3 +293,42 @@ def test_no_value_breaks_the_reader(tmp_path: Path, network: dict[str, Any], sit
         read_config(tmp_path, 1)
     except DocumentErrors as error:
         assert error.problems
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ('origin = ["http://a", "gone"]', "origin[2]: there is no folder"),
+        ('origin = ["http://a", "http://a"]', "origin[2]: http://a is listed already"),
+        ('origin = ["pages", "more"]', "origin[2]: only one of the origins can be a folder"),
+        ("origin = []", "origin: has 0, but must be"),
+        ("origin = 1", "origin: is a whole number, but must be text or a list"),
+        ('origin = "http://a"\n[upstream]\nserver_name = "b.test"', "upstream.server_name: has no effect"),
+        ('origin = "https://a"\n[upstream]\nauthority = "gone.pem"', "gone.pem cannot be read: No such file"),
+        ('origin = "https://a"\n[upstream]\nauthority = "a.txt"', "a.txt holds no certificate in PEM form"),
+        ('origin = "https://a"\n[upstream]\nhost = "a b"', "upstream.host: is 'a b', but must be a host name"),
+        (
+            'origin = "http://a"\nparents = ["tokio"]',
+            "parents[1]: the network has no region 'tokio'; did you mean tokyo?",
+        ),
+        ('origin = "http://a"\nparents = ["tokyo", "tokyo"]', "parents[2]: tokyo is listed already"),
+        ('origin = "https://a"\n[upstream.probe]\npath = "x"', "upstream.probe.path: is 'x', but must be a path"),
+        ('origin = "https://a"\n[upstream]\nconnect_timeout_s = 0', "is 0, but must be a number from 0.05 to 600"),
+    ],
+)
+def test_what_is_wrong_about_origins_is_named(tmp_path: Path, lines: str, found: str) -> None:
+    folder = write(tmp_path, a=f'hostnames = ["a.test"]\n{lines}')
+    for name in ("pages", "more"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    (tmp_path / "a.txt").write_text("hello")
+    [problem] = problems(folder)
+    assert found in problem
+
+
+def test_several_origins_one_of_them_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "sorry").mkdir()
+    folder = write(tmp_path, a='hostnames = ["a.test"]\norigin = ["https://a.test/", "sorry"]')
+    config = read_config(folder, 1)
+    [process] = config.of_role("origin")
+    assert config.sites[0].origins == ("https://a.test", f"http://{process.address}:{process.port}")
+    assert process.folder == str(tmp_path.resolve() / "sorry")

@@ -20,7 +20,7 @@ from edge_world import (
     world,
 )
 from nearmile.edge import limits
-from nearmile.edge.peer import Peer
+from nearmile.edge.peer import Origin, Peer
 from nearmile.reports.hit import Cache
 
 FRESH, NO_STORE = "Cache-Control: max-age=60", "Cache-Control: no-store"
@@ -441,7 +441,6 @@ def test_only_servers_may_say_that_they_are_servers() -> None:
 @pytest.mark.parametrize(
     ("lines", "method", "target", "status"),
     [
-        (("Connection: upgrade", "Upgrade: websocket"), "GET", "/", 501),
         (("Content-Length: 999999999999",), "POST", "/", 413),
         (("Cache-Control: only-if-cached",), "GET", "/", 504),
         (("Via: 1.1 here-1",), "GET", "/", 508),
@@ -545,7 +544,7 @@ def test_an_origin_that_is_not_there() -> None:
     async def test() -> None:
         async with world(hello) as here:
             site = here.node.sites[HOST.encode()]
-            nobody = Peer("127.31.41.99", PORT)
+            nobody = Origin((Peer(host="127.31.41.99", port=PORT, site="www"),))
             here.node.sites = {HOST.encode(): structs.replace(site, origin=nobody)}
             client = await here.client()
             assert (await client.get("/a")).status == 502
@@ -596,7 +595,6 @@ def test_what_an_origin_sends_after_its_response_reaches_nobody() -> None:
 
 def test_a_silent_origin_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SWEEP_S", 0.05)
-    monkeypatch.setattr(limits, "FIRST_BYTE_TIMEOUT_S", 0.2)
 
     async def test() -> None:
         done = asyncio.Event()
@@ -604,7 +602,7 @@ def test_a_silent_origin_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
         async def silent(asked: Asked) -> None:
             await done.wait()
 
-        async with world(silent) as here:
+        async with world(silent, rules={"upstream": {"first_byte_timeout_s": 0.2}}) as here:
             client = await here.client()
             assert (await client.get("/a")).status == 504
             done.set()
@@ -612,10 +610,7 @@ def test_a_silent_origin_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     run(test())
 
 
-def test_connections_to_an_origin_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "LINKS_PER_ORIGIN_MAX", 2)
-    monkeypatch.setattr(limits, "LINK_WAITERS_MAX", 2)
-
+def test_requests_at_an_origin_are_limited() -> None:
     async def test() -> None:
         go = asyncio.Event()
 
@@ -623,12 +618,12 @@ def test_connections_to_an_origin_are_limited(monkeypatch: pytest.MonkeyPatch) -
             await go.wait()
             return response(b"x", NO_STORE)
 
-        async with world(slow) as here:
+        async with world(slow, rules={"upstream": {"requests_max": 2}}) as here:
             clients = [await here.client() for _ in range(5)]
             for number, client in enumerate(clients):
                 client.send(request(f"/{number}"))
             refused = await asyncio.wait_for(first_answer(clients), 5)
-            assert refused.status == 503
+            assert refused.status == 503 and refused.fields["retry-after"] == "2"
             go.set()
             await until(lambda: len(here.records) == 5)
             assert sorted(record[0] for record in here.records) == [200, 200, 200, 200, 503]

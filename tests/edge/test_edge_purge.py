@@ -5,6 +5,7 @@ import asyncio
 from edge_world import HOST, Asked, World, request, response, run, until, world
 from nearmile.cache.purge import Kind, Order, Position
 from nearmile.edge.node import Node
+from nearmile.edge.visitors import Hop
 
 FRESH = "Cache-Control: max-age=60"
 
@@ -34,7 +35,8 @@ def roles(here: World, target: bytes) -> tuple[int, int]:
     """The indices of the server that asks for an object, and of the one that owns it."""
     here.tell_map()
     node = here.node
-    return (1, 0) if node.owner_of(node.sites[HOST.encode()].prefix + target) is None else (0, 1)
+    site = node.sites[HOST.encode()]
+    return (0, 1) if list(node.servers_before(site, site.prefix + target, Hop.CLIENT)) else (1, 0)
 
 
 def test_neighbours_know_the_tags_and_clients_do_not() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from edge_world import HOST, config
 from nearmile.cache.key import object_keys
-from nearmile.edge.peer import Peer
+from nearmile.edge.peer import Origin, Peer
 from nearmile.edge.sites import sites_of
 
 
@@ -24,8 +24,7 @@ def test_every_hostname_has_its_site_by_http_and_by_https(
     assert tuple(site.scheme for site in sites) == told
     for site in sites:
         assert site.serial == document.sites[0].serial
-        assert site.origin == Peer("127.31.41.1", 8080)
-        assert site.base == b""
+        assert site.origin == Origin((Peer(host="127.31.41.1", port=8080, site="www"),))
 
 
 def test_strict_transport_security_is_not_said_by_http() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from nearmile.edge.limits import PLACES_MAX
-from nearmile.edge.visitors import Visitors
+from nearmile.edge.visitors import Hop, Visitors
 
 
 def visitors(asked: list[str]) -> Visitors:
@@ -40,10 +40,11 @@ def test_clients(trusted: bool, value: bytes, client: str) -> None:
 
 
 def test_only_servers_are_internal() -> None:
-    hop = ((b"nearmile-hop", b"1"),)
-    assert visitors([]).internal("10.1.1.1", hop)
-    assert not visitors([]).internal("10.1.1.1", ())
-    assert not visitors([]).internal("10.9.9.9", hop)
+    said = ((b"nearmile-hop", b"1"),)
+    assert visitors([]).hop("10.1.1.1", said) is Hop.NEIGHBOUR
+    assert visitors([]).hop("10.1.1.1", ()) is Hop.CLIENT
+    assert visitors([]).hop("10.9.9.9", said) is Hop.CLIENT
+    assert visitors([]).hop("10.1.1.1", ((b"nearmile-hop", b"of a later release"),)) is Hop.CHILD
 
 
 def test_places_are_remembered_within_bounds() -> None:

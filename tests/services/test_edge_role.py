@@ -42,7 +42,7 @@ def document(rules: dict[str, Any] | None = None) -> Config:
     processes = tuple(
         msgspec.structs.replace(p, address=ADDRESS) if p.name == "here-1" else p for p in made.processes
     )
-    site = msgspec.structs.replace(made.sites[0], origin=f"http://{ORIGIN[0]}:{ORIGIN[1]}")
+    site = msgspec.structs.replace(made.sites[0], origins=(f"http://{ORIGIN[0]}:{ORIGIN[1]}",))
     return msgspec.structs.replace(made, processes=processes, sites=(site,))
 
 

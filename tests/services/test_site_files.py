@@ -15,7 +15,7 @@ from nearmile.services.site_files import read_files
 
 def named(rules: dict[str, Any]) -> NamedSite:
     document = msgspec.convert({"hostnames": ["a.test"], "origin": "http://o", **rules}, Site)
-    return NamedSite(name="a", serial=1, origin="http://o", document=document)
+    return NamedSite(name="a", serial=1, origins=("http://o",), document=document)
 
 
 def test_what_is_there_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -22,6 +22,7 @@ from nearmile.mapping.map import Map, MapRegion, Server
 
 HOST = "www.test.example"
 ADDRESSES = ("127.31.40.1", "127.31.40.2")
+HERE = {"here": ADDRESSES}
 ORIGIN_ADDRESS, PORT = "127.31.41.1", 8080
 DEADLINE_S = 15.0
 POINT = Point(50, 8)
@@ -163,7 +164,9 @@ class World:
     async def client(self, index: int = 0, local: str | None = None) -> Client:
         """A new connection to an edge server."""
         address = (local, 0) if local else None
-        client = Client(*await asyncio.open_connection(ADDRESSES[index], PORT, local_addr=address))
+        client = Client(
+            *await asyncio.open_connection(self.servers[index].node.me.address, PORT, local_addr=address)
+        )
         self._clients.append(client)
         return client
 
@@ -176,8 +179,12 @@ class World:
     def tell_map(self) -> None:
         """All edge servers learn that they all live."""
         alive = tuple(Server(s.node.me.name, s.node.me.address, PORT) for s in self.servers)
-        region = MapRegion("here", POINT, alive)
-        map_ = Map(version=1, term=1, made_at_s=0, regions=(region,), units={}, fallback=(0,))
+        regions = {server.node.me.region: POINT for server in self.servers}
+        made = tuple(
+            MapRegion(name, POINT, tuple(one for one in alive if one.name.startswith(f"{name}-")))
+            for name in regions
+        )
+        map_ = Map(version=1, term=1, made_at_s=0, regions=made, units={}, fallback=(0,))
         for server in self.servers:
             server.node.take_map(map_)
 
@@ -208,13 +215,18 @@ def response(body: bytes = b"", *lines: str, status: str = "200 OK") -> bytes:
     return head.encode() + body
 
 
-def config(trusted: tuple[str, ...] = (), edge: Edge | None = None, rules: dict[str, Any] | None = None) -> Config:
-    """Two edge servers and a site; ``rules`` are further keys of its document."""
+def config(
+    trusted: tuple[str, ...] = (),
+    edge: Edge | None = None,
+    rules: dict[str, Any] | None = None,
+    regions: Mapping[str, tuple[str, ...]] = HERE,
+) -> Config:
+    """Edge servers and a site; ``rules`` are further keys of its document."""
     network = Network(
         name="test",
         zone="test.example",
         trusted=trusted,
-        regions={"here": Region(city="X", servers=ADDRESSES)},
+        regions={name: Region(city="X", servers=addresses) for name, addresses in regions.items()},
         nameservers=tuple(Nameserver(tier=tier, city="X") for tier in ("top", "low")),
         edge=edge or Edge(http_port=PORT, memory_mb=8, max_object_mb=1),
     )
@@ -231,18 +243,19 @@ async def world(
     edge: Edge | None = None,
     rules: dict[str, Any] | None = None,
     files: Files = NO_FILES,
+    regions: Mapping[str, tuple[str, ...]] = HERE,
 ) -> AsyncIterator[World]:
     """Edge servers that have sockets and clocks, but neither bus nor journal."""
     origin = handler if isinstance(handler, Origin) else Origin(handler)
     here = World(origin)
     loop = asyncio.get_running_loop()
     listener = await asyncio.start_server(origin.serve, ORIGIN_ADDRESS, PORT)
-    document = config(trusted, edge, rules)
-    for number in range(1, servers + 1):
+    document = config(trusted, edge, rules, regions)
+    for process in document.of_role("edge")[: servers if regions is HERE else None]:
         visitors = Visitors(lambda address: int(address.rpartition(".")[2]), country)
         store = MemoryStore(document.network.edge.memory_mb << 20)
         node = Node(
-            document.process(f"here-{number}"),
+            process,
             loop,
             lambda: time.time() + here.skew_s,
             store,

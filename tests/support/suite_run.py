@@ -133,7 +133,7 @@ async def run_without_cache(groups: list[Group], loopback: str) -> list[Result]:
 @asynccontextmanager
 async def _origin(config: Config) -> AsyncIterator[tuple[Origin, Door]]:
     """The runner as the site's origin; and where it listens."""
-    url, origin = urlsplit(config.sites[0].origin), Origin()
+    url, origin = urlsplit(config.sites[0].origins[0]), Origin()
     assert url.hostname is not None and url.port is not None
     await origin.listen(url.hostname, url.port)
     try:

@@ -26,6 +26,15 @@ def certificate_problems(certificate: bytes, key: bytes, hostnames: Iterable[str
         yield "certificate", f"the certificate is not for {', '.join(missing)}"
 
 
+def authority_problem(pem: bytes) -> str:
+    """What is wrong with a file of authorities to trust; "" if nothing is."""
+    try:
+        x509.load_pem_x509_certificates(pem)
+    except ValueError:
+        return "holds no certificate in PEM form"
+    return ""
+
+
 def names_of(certificate: x509.Certificate) -> list[str]:
     """The host names it is for, in lower case (RFC 9525: subjectAltName alone counts)."""
     try:

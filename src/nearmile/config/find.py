@@ -1,6 +1,7 @@
-"""Values in a document as it was parsed, by where they stand."""
+"""Values in a document as it was parsed, by where they stand; and whether what they name is there."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from nearmile.config.lines import KeyPath
@@ -21,3 +22,12 @@ def find(value: object, pattern: Iterable[str], path: KeyPath = ()) -> Iterator[
             yield from find(item, rest, (*path, key))
         else:
             yield (*path, key), item
+
+
+def exists(folder: Path, name: str, is_folder: bool = False) -> bool:
+    """Whether the path, relative to the folder, leads to something; never raises."""
+    try:
+        path = folder / name
+        return path.is_dir() if is_folder else path.exists()
+    except (OSError, ValueError):
+        return False

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from ipaddress import IPv4Network
 from typing import Literal
-from urllib.parse import urlsplit
 from zlib import crc32
 
 from msgspec import Struct, structs
 
 from nearmile.base.geography import Point
 from nearmile.config.network import Network, Site
+from nearmile.config.upstream import is_folder
 
 Role = Literal["nats", "controller", "collector", "origin", "nameserver", "edge"]
 # In a network's loopback block x.y.0.0/16, shared services live in x.y.0.z and region r's servers in x.y.r.z.
@@ -33,11 +33,11 @@ class Process(Struct, frozen=True, kw_only=True):
 
 
 class NamedSite(Struct, frozen=True, kw_only=True):
-    """A site with its name and serial settled and its origin as a URL (`http://host:port`)."""
+    """A site with its name and serial settled and its origins as URLs (`http://host:port`)."""
 
     name: str
     serial: int
-    origin: str
+    origins: tuple[str, ...]
     document: Site
 
 
@@ -94,14 +94,15 @@ def lay_out(
     processes.append(Process(name="collector", role="collector"))
     named = []
     for index, (name, site) in enumerate(sorted(sites.items())):
-        origin = site.origin
-        if not urlsplit(origin).scheme:
-            host = _address(block, 0, ORIGIN_HOST + index)
-            processes.append(
-                Process(name=f"origin-{name}", role="origin", address=host, port=ORIGIN_PORT, folder=origin)
-            )
-            origin = f"http://{host}:{ORIGIN_PORT}"
-        named.append(NamedSite(name=name, serial=serial_of(name, site), origin=origin.rstrip("/"), document=site))
+        host = _address(block, 0, ORIGIN_HOST + index)
+        folders = [origin for origin in site.all_origins if is_folder(origin)]
+        processes += [
+            Process(name=f"origin-{name}", role="origin", address=host, port=ORIGIN_PORT, folder=folder)
+            for folder in folders
+        ]
+        urls = (f"http://{host}:{ORIGIN_PORT}" if origin in folders else origin for origin in site.all_origins)
+        origins = tuple(url.rstrip("/") for url in urls)
+        named.append(NamedSite(name=name, serial=serial_of(name, site), origins=origins, document=site))
     processes += _nameservers(network, points, block)
     processes += _edges(network, points, block)
     return Config(

@@ -5,49 +5,13 @@ The descriptions are what ``docs/reference.md`` is generated from.
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-from nearmile.base.geography import Point
+from nearmile.config.upstream import ORIGINS_MAX, PARENTS_MAX, Upstream
+from nearmile.config.values import Address, Block, City, Coordinates, Document, HostName, Name, Port
 
-# ``title`` and ``titles`` name one such value and several; ``format`` is a further check, see config/check.py.
-Name = Annotated[
-    str,
-    Meta(
-        pattern=r"\A[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z",
-        title="a name of 1 to 32 of the characters a-z, 0-9 and (inside) -",
-    ),
-]
-HostName = Annotated[
-    str,
-    Meta(
-        pattern=r"\A(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9][a-z0-9-]{0,61}[a-z0-9]\Z",
-        title="a host name in lower case, such as `www.example.com`",
-        extra_json_schema={"titles": "host names in lower case"},
-    ),
-]
-Address = Annotated[
-    str,
-    Meta(
-        title="an IPv4 or IPv6 address",
-        extra_json_schema={"titles": "IPv4 or IPv6 addresses", "format": "address"},
-    ),
-]
-Block = Annotated[
-    str,
-    Meta(
-        title="an address block, such as `10.20.0.0/16`",
-        extra_json_schema={"titles": "address blocks, such as `10.20.0.0/16`", "format": "block"},
-    ),
-]
-City = Annotated[str, Meta(title="a city, such as `Frankfurt` or `San Jose, US`")]
-Coordinates = Annotated[Point, Meta(title="a table `{lat = DEGREES, lon = DEGREES}`")]
-Port = Annotated[int, Meta(ge=1, le=65535)]
 # A region's servers have the last byte of an address of ``loopback``, regions the one before it.
 SERVERS_MAX, REGIONS_MAX, NAMESERVERS_MAX = 254, 255, 64
-
-
-class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every table of a document is: immutable, and strict about its keys."""
 
 
 class Region(Document, frozen=True, kw_only=True):
@@ -376,7 +340,7 @@ class Redirect(Document, frozen=True, kw_only=True):
 class FieldRules(Document, frozen=True, kw_only=True):
     """Header fields to set (in place of those of that name) and to remove."""
 
-    set: Annotated[dict[FieldName, FieldValue], Meta(max_length=EDITS_MAX, description="Values by name.")] = {}
+    set: Annotated[dict[FieldName, FieldValue], Meta(max_length=EDITS_MAX, description="Values by name.")] = {}  # noqa: RUF012
     remove: Annotated[tuple[FieldName, ...], Meta(max_length=EDITS_MAX, description="Names.")] = ()
 
 
@@ -388,8 +352,21 @@ class Site(Document, frozen=True, kw_only=True):
 
     hostnames: Annotated[tuple[HostName, ...], Meta(min_length=1, description="The names its users type.")]
     origin: Annotated[
-        str, Meta(min_length=1, description="`http://host:port`, or a folder (served by an origin process).")
+        Annotated[str, Meta(min_length=1)]
+        | Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(min_length=1, max_length=ORIGINS_MAX)],
+        Meta(
+            description="`http://host[:port]`, `https://host[:port]` or a folder (served by an origin process); "
+            "or several in order of preference."
+        ),
     ]
+    upstream: Upstream = Upstream()
+    parents: Annotated[
+        tuple[Name, ...],
+        Meta(
+            max_length=PARENTS_MAX,
+            description="Regions to ask before the origins, in order of preference: the first that lives.",
+        ),
+    ] = ()
     serial: Annotated[
         Annotated[int, Meta(ge=1, le=16_777_215)] | None,
         Meta(description="Number that places it on servers; by default made from its name."),
@@ -421,4 +398,9 @@ class Site(Document, frozen=True, kw_only=True):
     error_pages: Annotated[
         dict[PageStatus, File],
         Meta(description="Files (at most 64 KB) in place of the edge's own pages, by status."),
-    ] = {}
+    ] = {}  # noqa: RUF012
+
+    @property
+    def all_origins(self) -> tuple[str, ...]:
+        """One or many, as they are written."""
+        return (self.origin,) if isinstance(self.origin, str) else self.origin

@@ -18,9 +18,12 @@ from nearmile.config.check import Found, check
 from nearmile.config.describe import allowed
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.lines import KeyPath, line_of, lines_of
-from nearmile.config.network import Name, Nameserver, Network, PlaceEntry, Region, Site, Tls
+from nearmile.config.network import Nameserver, Network, PlaceEntry, Region, Site, Tls
+from nearmile.config.origins import parents_known
 from nearmile.config.problems import DocumentErrors, Problem, key_text
 from nearmile.config.rules import between_sites, network_rules, site_rules
+from nearmile.config.upstream import is_folder
+from nearmile.config.values import Name
 
 NETWORK_FILE, SITES_FOLDER = "network.toml", "sites"
 # Far above any document a person writes; a wrong file must not fill the memory.
@@ -88,7 +91,8 @@ def read_directory(folder: Path) -> Documents:
         if file.values is not None:
             file.examine(Site, site_rules(file.values, folder))
     parsed = {name: file.values for name, file in site_files.items() if file.values is not None}
-    for name, path, what in between_sites(parsed):
+    regions = (network_file.values or {}).get("regions")
+    for name, path, what in (*between_sites(parsed), *parents_known(parsed, regions)):
         site_files[name].add(path, what)
     network = network_file.convert(Network)
     sites = {name: file.convert(Site) for name, file in site_files.items()}
@@ -138,8 +142,11 @@ def _read_text(path: Path) -> str:
 
 def _with_paths(site: Site, folder: Path) -> Site:
     """The site with an origin folder, and the files that it names, as absolute paths."""
-    if "://" not in site.origin:
-        site = structs.replace(site, origin=str((folder / site.origin).resolve()))
+    origins = tuple(str((folder / name).resolve()) if is_folder(name) else name for name in site.all_origins)
+    site = structs.replace(site, origin=origins[0] if isinstance(site.origin, str) else origins)
+    if site.upstream.authority is not None:
+        upstream = structs.replace(site.upstream, authority=str(folder / site.upstream.authority))
+        site = structs.replace(site, upstream=upstream)
     if site.tls is not None:
         tls = Tls(certificate=str(folder / site.tls.certificate), key=str(folder / site.tls.key))
         site = structs.replace(site, tls=tls)

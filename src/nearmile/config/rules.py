@@ -8,21 +8,20 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from nearmile.base.gazetteer import find_city, near_misses
 from nearmile.config.certificate import certificate_problems
 from nearmile.config.check import Found
 from nearmile.config.clients import client_rules
-from nearmile.config.find import EACH, find
+from nearmile.config.find import EACH, exists, find
 from nearmile.config.layout import serial_of_name
 from nearmile.config.lines import KeyPath
 from nearmile.config.network import Edge, Health
+from nearmile.config.origins import host_of, origin_rules
 from nearmile.config.problems import did_you_mean, key_text
 
 # One lost heartbeat, and one that is late, must not take a healthy server out of the answers.
 BEATS_MIN = 3
-HTTP = "http://host[:port]"
 
 
 def network_rules(document: dict[str, Any], folder: Path) -> Found:
@@ -37,15 +36,13 @@ def network_rules(document: dict[str, Any], folder: Path) -> Found:
         if isinstance(geography, str) and not exists(folder, geography):
             yield path, f"there is no {folder / geography}; leave the key out for the built-in database"
     for path, url in find(document, ["nats"]):
-        if isinstance(url, str) and not (url.startswith(("nats://", "tls://")) and _host_of(url)):
+        if isinstance(url, str) and not (url.startswith(("nats://", "tls://")) and host_of(url)):
             yield path, f"is {url!r}, but must be nats://host[:port]"
 
 
 def site_rules(document: dict[str, Any], folder: Path) -> Found:
     """What is wrong between the keys of a site document; ``folder`` is where its network's document lies."""
-    for path, origin in find(document, ["origin"]):
-        if isinstance(origin, str):
-            yield from ((path, what) for what in _origin(origin, folder))
+    yield from origin_rules(document, folder)
     yield from _certificate(document, folder)
     yield from client_rules(document, folder)
 
@@ -142,42 +139,3 @@ def _certificate(document: dict[str, Any], folder: Path) -> Found:
         hostnames = [name for _, name in find(document, ["hostnames", EACH]) if isinstance(name, str)]
         for key, what in certificate_problems(files["certificate"], files["key"], hostnames):
             yield ("tls", key), what
-
-
-def _origin(origin: str, folder: Path) -> Iterator[str]:
-    if "://" not in origin:
-        if not exists(folder, origin, is_folder=True):
-            server = f"; did you mean http://{origin}?" if ":" in origin else f"; a server is written {HTTP}"
-            yield f"there is no folder {folder / origin}{server}"
-        return
-    scheme = origin.partition("://")[0]
-    if scheme == "https":
-        yield f"https origins are not supported yet; use {HTTP}"
-    elif scheme != "http":
-        yield f"{scheme}:// is not supported; use {HTTP} or a folder"
-    elif not _host_of(origin) or _beyond_host(origin):
-        yield f"is {origin!r}, but must be {HTTP} or a folder"
-
-
-def _host_of(url: str) -> str:
-    """The host of a URL whose port is a port; "" if it has none."""
-    try:
-        parts = urlsplit(url)
-        return (parts.hostname or "") if parts.port != 0 else ""
-    except ValueError:
-        return ""
-
-
-def _beyond_host(url: str) -> bool:
-    parts = urlsplit(url)
-    bad = any(not (c.isascii() and (c.isalnum() or c in "-._:[]")) for c in parts.netloc)
-    return bad or parts.path not in ("", "/") or "?" in url or "#" in url
-
-
-def exists(folder: Path, name: str, is_folder: bool = False) -> bool:
-    """Whether the path, relative to the folder, leads to something; never raises."""
-    try:
-        path = folder / name
-        return path.is_dir() if is_folder else path.exists()
-    except (OSError, ValueError):
-        return False

@@ -16,6 +16,7 @@ from nearmile.edge.fill import Reader, Verdict
 from nearmile.edge.node import Node, ObjectFill
 from nearmile.edge.segments import Parted, Segment, Sliced, Source
 from nearmile.edge.sites import Site
+from nearmile.edge.visitors import Hop
 from nearmile.http.fields import Pairs
 from nearmile.http.head import Request
 
@@ -146,7 +147,7 @@ async def _tried(one: _Piece, start: int, end: int) -> AsyncGenerator[bytes, Non
     raise Damaged
 
 
-def assembled(node: Node, site: Site, request: Request, record: Entry, forwarded: Pairs, hop: bool) -> Entry:
+def assembled(node: Node, site: Site, request: Request, record: Entry, forwarded: Pairs, hop: Hop) -> Entry:
     """The whole object, of a large one's record or of a ``completable`` part."""
     kept, head = record.kept, record.head
     kind: type[Source] = Sliced

@@ -5,7 +5,9 @@
 ``Exchange.run`` is one coroutine for one request; it ends when the response has been handed over or given up.
 """
 
+import contextlib
 from collections.abc import AsyncIterator
+from typing import Literal
 
 from nearmile.cache.directives import RequestDirectives, request_directives
 from nearmile.cache.entry import Entry, not_modified_head
@@ -15,8 +17,9 @@ from nearmile.cache.purge import APPLIED, write_position
 from nearmile.cache.ranges import Uncut, wanted
 from nearmile.cache.reuse import Verdict as Use
 from nearmile.cache.reuse import age_s, not_modified, reusable, usable_on_error, verdict
-from nearmile.edge import limits
+from nearmile.edge import limits, websocket
 from nearmile.edge.assembly import assembled
+from nearmile.edge.client import Answer
 from nearmile.edge.fetch import Fetch
 from nearmile.edge.fill import Reader, Verdict
 from nearmile.edge.lesson import Lesson
@@ -26,24 +29,22 @@ from nearmile.edge.messages import (
     forwarded_response,
     forwarding,
     interim_head,
-    request_head,
     response_start,
 )
 from nearmile.edge.node import Node, ObjectFill
-from nearmile.edge.peer import UpstreamError
-from nearmile.edge.reply import CHUNKED, Client, Reply
+from nearmile.edge.peer import Busy, Question, UpstreamError
+from nearmile.edge.reply import Client, Reply
 from nearmile.edge.rules.redirects import To
 from nearmile.edge.rules.site import Asked, Refuse
 from nearmile.edge.segments import completable
 from nearmile.edge.sites import Site
 from nearmile.edge.stored import cut_for, send_stored
-from nearmile.edge.visitors import SHAPE
-from nearmile.http.body import LAST_CHUNK, encode_chunk
-from nearmile.http.fields import BadMessage, Pairs, members
-from nearmile.http.head import Request, ResponseHead
+from nearmile.edge.visitors import SHAPE, Hop
+from nearmile.http.fields import BadMessage, Pairs
+from nearmile.http.head import Request, ResponseHead, write_fields
 from nearmile.reports.hit import Cache
 
-REPEATABLE = frozenset((b"GET", b"HEAD", b"OPTIONS"))  # safe (RFC 9110 section 9.2.1)
+TOO_MANY = "too many requests wait for this site's origin"
 # Ranges of one request that are answered from slices: each may cost one of them from the origin, so that a request
 # of a kilobyte could cost a hundred megabytes. The origin itself answers longer lists.
 SLICED_RANGES_MAX = 4
@@ -56,7 +57,8 @@ class Exchange:
     def __init__(self, node: Node, client: Client, request: Request) -> None:
         self.node, self.client, self.request = node, client, request
         self.pairs = request.fields.pairs
-        self.internal = node.visitors.internal(client.peer, self.pairs)
+        self.hop = node.visitors.hop(client.peer, self.pairs)
+        self.internal = self.hop is not Hop.CLIENT
         believed = client.trusted or self.internal
         self.site = node.site(request.host, node.visitors.secure(believed, client.secure, self.pairs))
         self.reply = Reply(node, client, request, self.internal)
@@ -75,7 +77,10 @@ class Exchange:
             self.complete = True
         except UpstreamError as error:
             fault = self._fault
-            await self._fail(*((error.status, str(error)) if fault is None else (fault.status, str(fault))))
+            if fault is None:
+                await self._fail(error.status, str(error), error.fields)
+            else:
+                await self._fail(fault.status, str(fault))
         finally:
             self._record()
 
@@ -89,6 +94,9 @@ class Exchange:
         self.reply.rules = site.rules
         if (instead := self._refusal() or self._by_rules(site)) is not None:
             await self.reply.page(*instead)
+        # Other protocols may be passed over (RFC 9110 section 7.8), and curl offers h2c with every request.
+        elif websocket.wants(request.fields) and not self.internal:
+            await self._websocket(site)
         elif reusable(request.method, self.pairs):
             await self._from_cache(site, site.prefix + self.request.target)
         else:
@@ -122,9 +130,6 @@ class Exchange:
 
     def _refusal(self) -> tuple[int, str] | None:
         fields = self.request.fields
-        # Other protocols may be passed over (RFC 9110 section 7.8), and curl offers h2c with every request.
-        if b"upgrade" in fields.connection and b"websocket" in members(fields.get(b"upgrade") or b""):
-            return 501, "protocol upgrades are not served here"
         if fields.length is not None and fields.length > limits.REQUEST_BODY_BYTES_MAX:
             return 413, "the body is too large"
         if self.request.target == b"*" or self.request.method == b"TRACE":
@@ -168,9 +173,9 @@ class Exchange:
         ranged = not whole and bool(wanted(self.request.method, self.pairs))
         fill_key = node.fill_key(key, self.pairs, ranged)
         fill = node.fills.get(fill_key)
-        if fill is not None or len(node.fills) >= limits.FILLS_MAX:
+        if fill is not None or not node.fetching.take(site.serial):
             return fill, False
-        fetch = Fetch(node, fill_key, self.request, site, stale, self._forwarding(site), self.internal, ranged)
+        fetch = Fetch(node, fill_key, self.request, site, stale, self._forwarding(site), self.hop, ranged)
         return fetch.start(), True
 
     def _lacks(self, entry: Entry) -> bool:
@@ -190,11 +195,22 @@ class Exchange:
         )
 
     async def _shared(self, site: Site, key: bytes, entry: Entry | None) -> None:
+        """Serves what the origin has, or what is stored where the site has too many requests waiting for that."""
+        if not self.node.waiting.take(site.serial):
+            busy = Busy(TOO_MANY)
+            await self._instead(site, entry, busy.status, str(busy), busy.fields)
+            return
+        try:
+            await self._awaited(site, key, entry)
+        finally:
+            self.node.waiting.give(site.serial)
+
+    async def _awaited(self, site: Site, key: bytes, entry: Entry | None) -> None:
         """Waits for the one fetch of an object, and serves what comes of it."""
         why = b"stale" if entry is not None else b"vary-miss" if self.node.store.vary(key) else b"uri-miss"
         fill, mine = self._fill(site, key, entry)
         if fill is None:
-            await self._pass(site, why)
+            await self._forward(site, why)
             return
         reader = fill.join()
         try:
@@ -210,14 +226,14 @@ class Exchange:
                 await self._stored(site, head.entry, Cache.REVALIDATED, b"fwd=stale; fwd-status=304")
                 return
             if fill.verdict is Verdict.FAILED:
-                await self._instead(site, entry, head.status, head.why)
+                await self._instead(site, entry, head.status, head.why, head.error_fields)
                 return
             if mine or (fill.verdict is Verdict.SHARED and self._same_variant(head.kept, head.asked)):
                 await self._stream(fill, reader, why + (b"" if mine else b"; collapsed"), mine)
                 return
         finally:
             fill.leave(reader)
-        await self._pass(site, why)
+        await self._forward(site, why)
 
     def _same_variant(self, kept: Storable | None, asked: tuple[tuple[bytes, bytes], ...]) -> bool:
         """Whether the response to a request with the fields ``asked`` suits this one (RFC 9111 section 4.1)."""
@@ -254,7 +270,7 @@ class Exchange:
         """A stored response; where its body is damaged, or of an old version, before it begins: the origin's."""
         self.cache = cache
         if made := entry.kept.slices is not None or self._lacks(entry):
-            entry = assembled(self.node, site, self.request, entry, self._forwarding(site), self.internal)
+            entry = assembled(self.node, site, self.request, entry, self._forwarding(site), self.hop)
         if cache is Cache.STALE:
             how += b"; ttl=%d" % (entry.kept.fresh_until_s - self.node.now_s())
         if await send_stored(self.reply, self.request, entry, how):
@@ -265,31 +281,74 @@ class Exchange:
         else:
             await self._pass(site, b"uri-miss")
 
-    async def _instead(self, site: Site, entry: Entry | None, status: int, why: str) -> None:
+    async def _instead(self, site: Site, entry: Entry | None, status: int, why: str, fields: Pairs) -> None:
         """The origin failed: what is stored where it may stand in, else a page that says so."""
         if entry is not None and usable_on_error(entry.kept, self.node.now_s()):
             await self._stored(site, entry, Cache.STALE, b"hit")
         else:
-            await self.reply.page(status, why)
+            await self.reply.page(status, why, fields)
 
     async def _pass(self, site: Site, why: bytes) -> None:
+        """Forwards the request, if not too many of the site's wait."""
+        if not self.node.waiting.take(site.serial):
+            raise Busy(TOO_MANY)
+        try:
+            await self._forward(site, why)
+        finally:
+            self.node.waiting.give(site.serial)
+
+    async def _websocket(self, site: Site) -> None:
+        """Passes on a handshake, and after it whatever the two say to each other."""
+        if (refuse := websocket.fault(self.request)) is not None:
+            await self.reply.page(refuse.status, refuse.why, refuse.fields)
+        elif site.websockets_max == 0:
+            await self.reply.page(501, "WebSocket is not served here")
+        elif not self.node.tunnels.take(site.serial, site.websockets_max):
+            raise Busy("too many WebSocket connections")
+        else:
+            try:
+                await self._forward(site, b"bypass", switches=True)
+            finally:
+                self.node.tunnels.give(site.serial)
+
+    async def _tunnel(self, answer: Answer, start: bytes) -> None:
+        """Bytes both ways until one side ends; each way waits for who is to take them."""
+        if not websocket.agreed(self.request, answer.head):
+            raise UpstreamError("the origin did not agree to WebSocket")
+        answer.switch()
+        await self.reply.switch(start, write_fields(websocket.HANDSHAKE))
+        sending = self.node.spawn(_send_on(self.client.switch(), answer))
+        try:
+            while pieces := await answer.pieces():
+                await self.client.write(pieces)
+        finally:
+            sending.cancel()
+
+    async def _forward(self, site: Site, why: bytes, switches: bool = False) -> None:
         """Forwards the request and its response, both as they come."""
         request, fields, node = self.request, self.request.fields, self.node
-        framing = CHUNKED if fields.chunked else b""
-        if fields.length is not None:
-            framing = b"content-length: %d\r\n" % fields.length
-        body = self._body(site.rules.body_bytes_max) if fields.chunked or fields.length else None
-        pairs = forwarded_request(self.pairs, NO_MORE, self._forwarding(site), node.name, hop=False)
-        pairs = site.rules.to_origin.apply(pairs)
-        head = request_head(request.method, site.base + request.target, request.host, pairs, framing)
-        repeatable = body is None and request.method in REPEATABLE
+        framing: int | Literal["chunked"] | None = "chunked" if fields.chunked else fields.length
+        body = self._body(site.rules.body_bytes_max) if framing else None
+        pairs = forwarded_request(self.pairs, NO_MORE, self._forwarding(site), node.name, Hop.CLIENT)
+        question = Question(
+            method=request.method,
+            target=request.target,
+            host=site.origin.host or request.host,
+            pairs=site.rules.to_origin.apply(pairs) + (websocket.HANDSHAKE if switches else ()),
+            framing=framing,
+            switches=switches,
+        )
         lesson = Lesson(node, site, request)
-        answer = await node.origins.fetch(site.origin, request.method, head, body, repeatable, self._hint)
+        origin = site.origin.without_http2() if switches else site.origin
+        answer = await node.origins.ask(origin, question, body, self._hint)
         try:
             lesson.answered(answer.head)
             self.cache = Cache.PASS
             edited = site.rules.to_client.apply(forwarded_response(answer.fields.pairs, self.internal))
             start = response_start(answer.status, edited)
+            if answer.status == websocket.SWITCHING:
+                await self._tunnel(answer, start)
+                return
             self.reply.begin(answer.status, start, b"fwd=" + why, None, answer.fields.length)
             while pieces := await answer.pieces():
                 lesson.take(pieces)
@@ -306,19 +365,17 @@ class Exchange:
             await self.client.write((interim_head(head.status, head.fields.pairs),))
 
     async def _body(self, body_bytes_max: int) -> AsyncIterator[bytes]:
-        """The request's body, framed for the origin."""
-        fields, body_bytes = self.request.fields, 0
+        """The request's body."""
+        body_bytes = 0
         try:
-            if self.request.minor == 1 and (fields.get(b"expect") or b"").lower() == b"100-continue":
+            if self.request.minor == 1 and (self.request.fields.get(b"expect") or b"").lower() == b"100-continue":
                 await self.client.write((CONTINUE,))
             async for pieces in self.client.body():
                 body_bytes += sum(map(len, pieces))
                 if body_bytes > body_bytes_max:
                     raise BadMessage("the body is too large", 413)
                 for piece in pieces:
-                    yield encode_chunk(piece) if fields.chunked else piece
-            if fields.chunked:
-                yield LAST_CHUNK
+                    yield piece
         except BadMessage as error:
             # The sending side ends the origin's connection; the answering side learns the reason here.
             self._fault = error
@@ -331,11 +388,11 @@ class Exchange:
     def _forwarding(self, site: Site) -> Pairs:
         return forwarding(self.request, site.scheme, self.client.peer, self.client.trusted, self.internal)
 
-    async def _fail(self, status: int, why: str) -> None:
+    async def _fail(self, status: int, why: str, fields: Pairs = ()) -> None:
         """A page, where no response has begun; where one has, the connection must end short of it."""
         if self.reply.status == 0:
             self.cache = Cache.ERROR
-            await self.reply.page(status, why)
+            await self.reply.page(status, why, fields)
             self.complete = True
 
     def _record(self) -> None:
@@ -346,3 +403,10 @@ class Exchange:
         now_ms = int(node.now_s() * 1000)
         node.record(now_ms, self.serial, place, self.reply.status, self.cache, client.handed_bytes, self.complete)
         node.counter.requests += 1
+
+
+async def _send_on(pieces: AsyncIterator[list[bytes]], answer: Answer) -> None:
+    """The client's side of a tunnel; the other side learns from the connection how it ends."""
+    with contextlib.suppress(UpstreamError):
+        async for some in pieces:
+            await answer.send(b"".join(some))

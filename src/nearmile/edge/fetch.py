@@ -15,12 +15,12 @@ from nearmile.cache.purge import APPLIED, believed, read_position
 from nearmile.cache.reuse import CONDITIONS, updated_by_304, usable_on_error, validators
 from nearmile.edge.client import Answer
 from nearmile.edge.fill import Verdict
-from nearmile.edge.messages import forwarded_request, forwarded_response, request_head, response_start
+from nearmile.edge.messages import forwarded_request, forwarded_response, response_start
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
-from nearmile.edge.peer import Peer, UpstreamError
+from nearmile.edge.peer import Origin, Question, UpstreamError
 from nearmile.edge.sites import Site
 from nearmile.edge.slicer import Slicer, begin_slices
-from nearmile.edge.visitors import SHAPE
+from nearmile.edge.visitors import SHAPE, Hop
 from nearmile.http.fields import Pairs
 from nearmile.http.head import Request
 
@@ -40,7 +40,7 @@ class Fetch:
         site: Site,
         stale: Entry | None,
         forwarded: Pairs,
-        hop: bool,
+        hop: Hop,
         ranged: bool,
     ) -> None:
         self.node, self.key, self.request, self.site = node, key, request, site
@@ -54,7 +54,7 @@ class Fetch:
         pairs = request.fields.pairs
         self.asked = pairs if ranged else tuple([pair for pair in pairs if pair[0] not in RANGES])
         self.hop = hop
-        """The request is a neighbour's question: it goes no way but to the origin."""
+        """Who asks; what another server asks goes fewer ways."""
         self.fill = ObjectFill(node.loop.create_future)
         # Noted before the origin is asked: a purge from here on makes the response unfit for the store.
         self.generation = node.store.generation
@@ -79,10 +79,13 @@ class Fetch:
                 await self._take_body(answer)
         except UpstreamError as error:
             if fill.verdict is Verdict.PENDING:
-                fill.decide(Verdict.FAILED, FillHead(status=error.status, why=str(error)))
+                fill.decide(
+                    Verdict.FAILED, FillHead(status=error.status, why=str(error), error_fields=error.fields)
+                )
         finally:
             self._close()
             self._release()
+            self.node.fetching.give(self.site.serial)
             if fill.verdict is Verdict.PENDING:
                 fill.decide(Verdict.FAILED, FillHead(status=500, why="the fetch failed"))
             if not fill.over:
@@ -117,11 +120,10 @@ class Fetch:
         return self.rules.to_client.apply(stored_fields(fields, now_s))
 
     async def _ask(self, stale: Entry | None) -> Answer:
-        """The owner in the region, if it is another; else, or if it does not answer, the origin."""
-        owner = None if self.hop else self.node.owner_of(self.place_key)
-        if owner is not None:
+        """The servers that are to be asked first; if none answers as it should, the origin."""
+        for server, hop in self.node.servers_before(self.site, self.place_key, self.hop):
             try:
-                answer = await self._send(owner, self._head(stale, b"", True))
+                answer = await self._send(server, stale, hop)
                 said = read_position(answer.fields.get(APPLIED))
                 current = believed(said, self.position)
                 if current and self._takes(answer):
@@ -130,17 +132,17 @@ class Fetch:
                 answer.close()
             except UpstreamError:
                 pass
-        return await self._send(self.site.origin, self._head(stale, self.site.base, False))
+        return await self._send(self.site.origin, stale, Hop.CLIENT)
 
     def _takes(self, answer: Answer) -> bool:
-        """Whether to use a neighbour's answer."""
+        """Whether to use another server's answer."""
         return answer.status != MISDIRECTED
 
-    async def _send(self, peer: Peer, head: bytes) -> Answer:
+    async def _send(self, origin: Origin, stale: Entry | None, hop: Hop) -> Answer:
         self.sent_at_s = self.node.now_s()
-        return await self.node.origins.fetch(peer, b"GET", head, None, True, self.fill.hint)
+        return await self.node.origins.ask(origin, self._question(origin, stale, hop), None, self.fill.hint)
 
-    def _head(self, stale: Entry | None, base: bytes, hop: bool) -> bytes:
+    def _question(self, origin: Origin, stale: Entry | None, hop: Hop) -> Question:
         request = self.request
         pairs = forwarded_request(self.asked, CONDITIONS, self.forwarded, self.node.name, hop)
         if not hop:
@@ -149,7 +151,7 @@ class Fetch:
             pairs += ((SHAPE, self.site.shape.encode()),)
         if stale is not None:
             pairs += validators(stale.kept)
-        return request_head(b"GET", base + request.target, request.host, pairs, b"")
+        return Question(method=b"GET", target=request.target, host=origin.host or request.host, pairs=pairs)
 
     async def _renew(self, stale: Entry, new: Pairs) -> bool:
         """A 304 came: whether what is stored can be served, and is stored anew under the new terms."""
@@ -181,7 +183,7 @@ class Fetch:
             self._close()
             if self.request.fields.get(b"authorization") is None and not self.ranged:
                 self.node.unstorable.add(self.key[0], now_s)
-            edited = self.rules.to_client.apply(forwarded_response(pairs, self.hop))
+            edited = self.rules.to_client.apply(forwarded_response(pairs, bool(self.hop)))
             start = response_start(answer.status, edited)
             head = FillHead(status=answer.status, start=start, own_start=start, length=length)
             self.fill.decide(Verdict.OWN, head)

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
+from math import inf
 from typing import cast
 
 from nearmile.edge import limits
@@ -19,7 +20,7 @@ from nearmile.edge.incoming import Incoming
 from nearmile.edge.messages import page
 from nearmile.edge.pace import Pace
 from nearmile.edge.stored import narrowed
-from nearmile.http.body import request_body
+from nearmile.http.body import OpenBody, request_body
 from nearmile.http.fields import BadMessage, Fields
 from nearmile.http.h2 import PREFACE
 from nearmile.http.head import parse_request
@@ -49,7 +50,7 @@ class Connection(asyncio.Protocol):
         """The next request may be answered now."""
         self._held = b""
         self._quiet_sweeps = 0
-        self._lingering = False
+        self._lingering = self._switched = False
         self._reading = True
         self._exchange: asyncio.Task[None] | None = None
         self._body: Incoming | None = None
@@ -302,6 +303,14 @@ class Connection(asyncio.Protocol):
         assert self._body is not None
         return self._body.read()
 
+    def switch(self) -> AsyncIterator[list[bytes]]:
+        """See Client."""
+        self._switched = True
+        self._body = Incoming(OpenBody(), self.door.loop.create_future, self._mind_reading, inf)
+        self._held = self._body.take(self._held) if self._held else b""
+        self._mind_reading()
+        return self._body.read()
+
     @property
     def body_read(self) -> bool:
         """See Client."""
@@ -333,8 +342,8 @@ class Connection(asyncio.Protocol):
         elif self._lingering:
             limit_s = limits.LINGER_S
         elif self._exchange is not None:
-            if self.body_read or not self._reading:
-                # It waits for the origin, which has limits of its own.
+            if self.body_read or not self._reading or self._switched:
+                # It waits for the origin, which has limits of its own; so has what they say to each other.
                 self._quiet_sweeps = 0
             elif self._body is not None:
                 moved_bytes = self._body.moved()

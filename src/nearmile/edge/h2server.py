@@ -66,6 +66,10 @@ class Stream:
         self._decoder = StreamBody(ended)
         self._body = Incoming(self._decoder, connection.loop.create_future, self._body_read)
 
+    def switch(self) -> AsyncIterator[list[bytes]]:
+        """See Client. A stream has no connection of its own to switch: heads that ask for it are refused."""
+        return self._body.read()
+
     async def write(self, pieces: Sequence[bytes]) -> None:
         """See Client. What comes first is a head; it waits for the body's beginning or end."""
         connection = self.connection

@@ -10,10 +10,16 @@ from nearmile.http.fields import BadMessage
 
 
 class Incoming:
-    """``on_room`` is called when the connection may read again."""
+    """``on_room`` is called when the connection may read again; more than ``bytes_max`` is too much."""
 
-    def __init__(self, decoder: Decoder, new_future: Callable[[], Future], on_room: Callable[[], None]) -> None:
-        self._decoder = decoder
+    def __init__(
+        self,
+        decoder: Decoder,
+        new_future: Callable[[], Future],
+        on_room: Callable[[], None],
+        bytes_max: float = REQUEST_BODY_BYTES_MAX,
+    ) -> None:
+        self._decoder, self._bytes_max = decoder, bytes_max
         self._news = Signal(new_future)
         self._on_room = on_room
         self._pieces: deque[bytes] = deque()
@@ -42,7 +48,7 @@ class Incoming:
             size = sum(map(len, pieces))
             self._waiting_bytes += size
             self._total_bytes += size
-            if self._total_bytes > REQUEST_BODY_BYTES_MAX:
+            if self._total_bytes > self._bytes_max:
                 raise BadMessage("the body is too large", 413)
         except BadMessage as error:
             self._fault, rest = error, b""

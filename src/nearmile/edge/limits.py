@@ -50,17 +50,28 @@ H2_AT_ONCE_BYTES = 16 << 10
 H2_SPOILED_MAX = 200
 
 # --- origins ---
-# Connections to one origin. Varnish: unlimited; nginx: unlimited; HAProxy advises hundreds. More would wait below.
-LINKS_PER_ORIGIN_MAX = 256
-# Requests waiting for one of them; more get 503 at once, since a queue longer than this outlives its clients.
-LINK_WAITERS_MAX = 1024
+# Requests under way at one origin, for one site. Varnish: unlimited; nginx: unlimited; HAProxy advises hundreds.
+REQUESTS_PER_ORIGIN_MAX = 256
+# As many more may wait for one of them to end, for so long; the next is sent away, as a longer queue outlives it.
+QUEUE_TIMEOUT_S = 5.0
+# When to come again, for those: what is stalled now mostly is so in a second, and not in a minute.
+BUSY_RETRY_S = 2
+# What fails again and again is told to the operator once in so long.
+COMPLAINT_S = 30.0
 # Origins with a pool at a time; the idle ones beyond that are forgotten.
 POOLS_MAX = 1024
 CONNECT_TIMEOUT_S = 3.5  # Varnish's connect_timeout
 # The owner of an object is a neighbour: milliseconds away, or dead and soon off the map.
 OWNER_CONNECT_TIMEOUT_S = 0.5
+# A parent is in another region: half the earth's circumference there and back takes 0.2 s of light in fibre.
+PARENT_CONNECT_TIMEOUT_S = 1.0
+# Who waits for a server that waits for an origin is to hear of that one's silence, not to add to it.
+PATIENCE_S = 2.0
 FIRST_BYTE_TIMEOUT_S = 30.0  # between Varnish's 60 s, nginx's 60 s, and Cloudflare's complaint of origins (15 s)
 BETWEEN_BYTES_TIMEOUT_S = 30.0  # Varnish 60 s, nginx 60 s
+# WebSocket connections of one site, at one edge server; each takes two descriptors and 50 KB or so.
+WEBSOCKETS_PER_SITE_MAX = 1024
+WEBSOCKET_IDLE_S = 60.0  # nginx: 60 s, Cloudflare: 100 s; clients that want more send pings
 # Servers close idle connections after 5 s (Node, Apache) to 75 s (nginx); a retry covers those that were quicker.
 LINK_IDLE_S = 20.0
 # Bytes of a response that wait for its readers before the origin's connection is paused.
@@ -69,8 +80,11 @@ LINK_BUFFER_BYTES_MAX = 256 << 10
 INTERIM_MAX = 16
 
 # --- fills ---
-# Objects being fetched at a time; beyond it each request goes to the origin by itself.
+# Objects being fetched at a time, for all sites and for one; beyond it each request goes to the origin by itself.
 FILLS_MAX = 4096
+FILLS_PER_SITE_MAX = 1024
+# Of the clients that an edge may have, how many may wait for one site's origins.
+WAITING_SHARE = 0.5
 # Of the cache's memory, the share that bodies on their way to the store may take; beyond it none is stored.
 FILLING_SHARE = 0.25
 # When a response is not being stored, how far the slowest reader may lag before the origin is paused. One client

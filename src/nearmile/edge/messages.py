@@ -4,8 +4,9 @@ from nearmile.cache.dates import format_date
 from nearmile.cache.entry import status_line
 from nearmile.cache.policy import connection_fields
 from nearmile.cache.purge import APPLIED, UNTOLD
+from nearmile.edge.peer import Question
 from nearmile.edge.rules.site import COOKIES, Page
-from nearmile.edge.visitors import HOP, SHAPE
+from nearmile.edge.visitors import HOP, SHAPE, Hop
 from nearmile.http.fields import Pairs
 from nearmile.http.head import Request, write_fields
 
@@ -25,21 +26,27 @@ TEXT = b"text/plain; charset=utf-8"
 _RESPONSE_DROPPED = frozenset((b"content-length",))
 
 
-def request_head(method: bytes, target: bytes, host: bytes, pairs: Pairs, framing: bytes) -> bytes:
-    """The head of a request to an origin; ``framing`` is the field line that tells of the body, or empty."""
-    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (method, target, host, write_fields(pairs), framing)
+def request_head(question: Question) -> bytes:
+    """The head of a request in HTTP/1.1."""
+    asked, framing = question, b""
+    if asked.framing == "chunked":
+        framing = b"transfer-encoding: chunked\r\n"
+    elif asked.framing is not None:
+        framing = b"content-length: %d\r\n" % asked.framing
+    fields = write_fields(asked.pairs)
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (asked.method, asked.target, asked.host, fields, framing)
 
 
-def forwarded_request(pairs: Pairs, dropped: frozenset[bytes], forwarded: Pairs, name: bytes, hop: bool) -> Pairs:
+def forwarded_request(pairs: Pairs, dropped: frozenset[bytes], forwarded: Pairs, name: bytes, hop: Hop) -> Pairs:
     """A client's fields as the next server gets them (RFC 9110 section 7.6).
 
-    ``dropped`` names more fields to leave out; ``forwarded`` is what we say of the request; ``hop`` marks the
-    question to the owner of an object.
+    ``dropped`` names more fields to leave out; ``forwarded`` is what we say of the request; ``hop`` tells another
+    server as what it is asked.
     """
     gone = connection_fields(pairs) | _REQUEST_DROPPED | _PROXIES_WORDS | dropped
     kept = tuple(pair for pair in pairs if pair[0] not in gone and pair[0].translate(_DASHED) not in gone)
     ours = (*forwarded, (b"via", b"1.1 " + name))
-    return (*kept, *ours, (HOP, b"1")) if hop else (*kept, *ours)
+    return (*kept, *ours, (HOP, b"%d" % hop)) if hop else (*kept, *ours)
 
 
 def forwarded_response(pairs: Pairs, hop: bool) -> Pairs:

@@ -1,6 +1,7 @@
 """An edge server put together: everything that its requests share, and how that changes."""
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from itertools import takewhile
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -17,11 +18,12 @@ from nearmile.edge import limits
 from nearmile.edge.client import Origins
 from nearmile.edge.fill import Fill
 from nearmile.edge.lately import Lately
-from nearmile.edge.peer import Peer
+from nearmile.edge.peer import Origin, Peer
+from nearmile.edge.quota import Quota
 from nearmile.edge.rules.rates import Limiter
 from nearmile.edge.rules.site import Allow, Asked, Files
 from nearmile.edge.sites import Site, Sites, sites_of
-from nearmile.edge.visitors import Visitors
+from nearmile.edge.visitors import Hop, Visitors
 from nearmile.edge.wake import Future
 from nearmile.http.fields import Fields, FieldsMemo, Pairs
 from nearmile.http.streams import StreamsMemo, headers_of
@@ -69,7 +71,8 @@ class FillHead(Struct, frozen=True, kw_only=True):
     entry: Entry | None = None
     """Of a RENEWED fill: what is served."""
     why: str = ""
-    """Of a FAILED fill: what to tell the client."""
+    """Of a FAILED fill: what to tell the client, in a page with ``error_fields``."""
+    error_fields: Pairs = ()
 
 
 ObjectFill = Fill[FillHead]
@@ -110,8 +113,16 @@ class Node:
         self.position: Position | None = None
         """How far it has come in the log of purge orders; None where it has not seen that log yet."""
         self.fills: dict[FillKey, ObjectFill] = {}
+        """Those that may be joined."""
+        self.fetching = Quota(limits.FILLS_PER_SITE_MAX, limits.FILLS_MAX)
+        """Fills under way."""
+        self.waiting = Quota(0, 0)
+        """Clients' requests that wait for origins."""
+        self.tunnels = Quota(limits.WEBSOCKETS_PER_SITE_MAX, 0)
+        """Connections that have switched to WebSocket."""
         self.filling_bytes = 0
-        self._neighbours: tuple[Server, ...] = ()
+        self._regions: dict[str, tuple[Server, ...]] = {}
+        """Their live servers."""
         self._tasks: set[Any] = set()
         self._filling = Shares(int(store.capacity_bytes * limits.FILLING_SHARE))
         self.unstorable = Lately(limits.HIT_FOR_MISS_S, limits.HIT_FOR_MISS_MAX)
@@ -122,12 +133,13 @@ class Node:
         """Objects that turned out to be of another version while their parts were fetched."""
         self.slice_bytes = SLICE_BYTES
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> Any:
         """Runs what outlives the request that caused it."""
         task = self.loop.create_task(work)
         # The event loop itself would forget a task that nobody refers to.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def take_config(self, config: Config, files: Mapping[str, Files] = NO_FILES) -> None:
         """A new configuration: sites, limits and trust change at once.
@@ -138,6 +150,9 @@ class Node:
         self.object_bytes_max = edge.max_object_mb * MB
         self.slice_bytes = min(SLICE_BYTES, self.object_bytes_max)
         self.connections_max = edge.max_connections
+        # A client of HTTP/2 may have many requests: as many as other clients might have connections.
+        self.waiting.site_max = int(edge.max_connections * limits.WAITING_SHARE)
+        self.waiting.total_max = self.tunnels.total_max = edge.max_connections
         self.visitors.configure(config.network.trusted, (p.address for p in config.of_role("edge")))
         self.sites = sites_of(config, files, secure=False)
         self.secure_sites = sites_of(config, files, secure=True)
@@ -148,6 +163,7 @@ class Node:
         weights = {named.serial: named.document.cache.share for named in config.sites}
         self.store.weigh(weights)
         self._filling.weigh(weights)
+        self.origins.watch(peer for site in self.sites.values() for peer in site.origin.peers)
         self.limiter.keep_sites({site.serial for site in self.sites.values()})
 
     def site(self, host: bytes, secure: bool) -> Site | None:
@@ -169,18 +185,41 @@ class Node:
         return isinstance(found, Allow) and found.target == target
 
     def take_map(self, map_: Map) -> None:
-        """A new map: who lives in this server's region."""
-        here = (region.servers for region in map_.regions if region.name == self.me.region)
-        self._neighbours = next(here, ())
+        """A new map: who lives where."""
+        self._regions = {region.name: region.servers for region in map_.regions}
 
-    def owner_of(self, key: bytes) -> Peer | None:
-        """The neighbour to ask for an object before its origin; None where this server is the owner, or alone."""
-        if len(self._neighbours) < 2:
-            return None
-        server = owner(key, self._neighbours)
-        if server.name == self.me.name:
-            return None
-        return Peer(server.address, server.port, self.me.address, limits.OWNER_CONNECT_TIMEOUT_S)
+    def servers_before(self, site: Site, key: bytes, hop: Hop) -> Iterator[tuple[Origin, Hop]]:
+        """Whom to ask for an object before its origin, and as what: its owner here, then the site's parent.
+
+        The parent is the owner in the first of the site's parent regions that has live servers; a server of such a
+        region asks only those before its own. ``hop`` is who asks this server.
+        """
+        near = self._owner_in(self.me.region, key)
+        if hop is Hop.CLIENT and near is not None and near.name != self.me.name:
+            yield self._server(site, near, limits.OWNER_CONNECT_TIMEOUT_S, 2 * limits.PATIENCE_S), Hop.NEIGHBOUR
+        if hop is not Hop.CHILD:
+            for region in takewhile(lambda region: region != self.me.region, site.parents):
+                if (parent := self._owner_in(region, key)) is not None:
+                    yield self._server(site, parent, limits.PARENT_CONNECT_TIMEOUT_S, limits.PATIENCE_S), Hop.CHILD
+                    return
+
+    def _owner_in(self, region: str, key: bytes) -> Server | None:
+        servers = self._regions.get(region)
+        return owner(key, servers) if servers else None
+
+    def _server(self, site: Site, server: Server, connect_timeout_s: float, patience_s: float) -> Origin:
+        peers = site.origin.peers
+        silence_s = sum(peer.connect_timeout_s + peer.first_byte_timeout_s for peer in peers)
+        peer = Peer(
+            host=server.address,
+            port=server.port,
+            site=site.name,
+            local=self.me.address,
+            connect_timeout_s=connect_timeout_s,
+            first_byte_timeout_s=silence_s + patience_s,
+            between_bytes_timeout_s=max(peer.between_bytes_timeout_s for peer in peers) + patience_s,
+        )
+        return Origin((peer,), last_resort=False)
 
     def purge(self, order: Order, position: Position) -> int:
         """Carries out the order at that position; returns how many responses of single objects it concerned."""

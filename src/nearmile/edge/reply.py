@@ -38,6 +38,10 @@ class Client(Protocol):
         """The request's body as it comes; raises BadMessage."""
         ...
 
+    def switch(self) -> AsyncIterator[list[bytes]]:
+        """What comes on the connection from now on, whatever it is, until it ends."""
+        ...
+
     @property
     def body_read(self) -> bool:
         """Whether the request's body, if there is one, has been read to its end."""
@@ -93,6 +97,13 @@ class Reply:
         """A neighbour that keeps this response must be able to purge it by its tags."""
         if self.internal:
             self.for_neighbour += write_fields(tag_fields(kept.tags))
+
+    async def switch(self, start: bytes, lines: bytes) -> None:
+        """The head of a 101, with field ``lines`` about this connection; then another protocol begins."""
+        self.keep_alive, self.status = False, 101
+        self.client.handed_bytes = 0
+        how = b"%bcache-status: %b; fwd=bypass\r\n" % (self.node.via, self.node.name)
+        await self.client.write((b"".join((start, how, lines, b"\r\n")),))
 
     async def send(self, pieces: Sequence[bytes]) -> None:
         """The next parts of the body."""

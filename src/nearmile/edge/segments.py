@@ -17,11 +17,11 @@ from nearmile.cache.slices import place_key
 from nearmile.edge.client import Answer
 from nearmile.edge.fetch import RANGES, SERVER_ERRORS, Fetch
 from nearmile.edge.fill import Verdict
-from nearmile.edge.limits import FILLS_MAX
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
 from nearmile.edge.peer import UpstreamError
 from nearmile.edge.sites import Site
 from nearmile.edge.slicer import put_slice
+from nearmile.edge.visitors import Hop
 from nearmile.http.fields import Pairs, field
 from nearmile.http.head import Request
 
@@ -50,7 +50,7 @@ class Source:
     """Nothing is sent before it is known that they are of the version that is stored."""
 
     def __init__(
-        self, node: Node, site: Site, request: Request, record: Entry, forwarded: Pairs, hop: bool
+        self, node: Node, site: Site, request: Request, record: Entry, forwarded: Pairs, hop: Hop
     ) -> None:
         self.node, self.site, self.request, self.record = node, site, request, record
         self.forwarded, self.hop = forwarded, hop
@@ -88,7 +88,7 @@ class Source:
             whole, variant = self.node.fill_key(self.record.key, pairs, ranged=True)
             key = (whole, b"+" + variant)
         fill = self.node.fills.get(key)
-        if fill is None and len(self.node.fills) < FILLS_MAX:
+        if fill is None and self.node.fetching.take(self.site.serial):
             fill = SegmentFetch(self, segment, request, key).start()
         return fill
 

@@ -11,10 +11,11 @@ from nearmile.cache.key import object_key
 from nearmile.config.layout import Config, NamedSite
 from nearmile.config.network import FieldRules, Key
 from nearmile.config.network import Site as Document
-from nearmile.edge.peer import Peer
+from nearmile.edge import limits
+from nearmile.edge.peer import Origin, Peer, Probe, Trust
 from nearmile.edge.rules.site import NO_FILES, NO_RULES, Files, Rules, rules_of
 
-HTTP_PORT = 80
+HTTP_PORT, HTTPS_PORT = 80, 443
 SHAPE_BYTES = 8
 
 
@@ -25,12 +26,13 @@ class Site(Struct, frozen=True):
     serial: int
     prefix: bytes
     """What the keys of its objects begin with."""
-    origin: Peer
-    base: bytes
-    """The path of the origin's URL, put before every target."""
+    origin: Origin
     default_ttl_s: int
     scheme: bytes = b"http"
     """What the origin is told that its client uses."""
+    parents: tuple[str, ...] = ()
+    """Regions to ask before the origin, in order of preference."""
+    websockets_max: int = limits.WEBSOCKETS_PER_SITE_MAX
     rules: Rules = NO_RULES
     guarded: bool = False
     """An answer from memory, too, must pass the rules."""
@@ -58,7 +60,6 @@ def shape_of(document: Document) -> str:
 
 def _site(named: NamedSite, files: Files, https_port: int | None) -> Site:
     """``https_port`` is where the site is by https; None where this is it."""
-    url = urlsplit(named.origin)
     rules = rules_of(named, files, https_port)
     # Where the site is the same by both, one of them is all that its origin hears of: it must not tell them apart.
     secure = https_port is None or named.document.key.schemes == "together"
@@ -66,11 +67,43 @@ def _site(named: NamedSite, files: Files, https_port: int | None) -> Site:
         name=named.name,
         serial=named.serial,
         prefix=object_key(named.serial, b"", secure),
-        origin=Peer(url.hostname or "", url.port or HTTP_PORT),
-        base=url.path.rstrip("/").encode(),
+        origin=origin_of(named, files),
         default_ttl_s=named.document.cache.default_ttl_s,
         scheme=b"https" if secure else b"http",
+        parents=named.document.parents,
+        websockets_max=named.document.upstream.websockets_max,
         rules=rules,
         guarded=rules.guarded,
         shape=shape_of(named.document),
     )
+
+
+def origin_of(named: NamedSite, files: Files) -> Origin:
+    """Whom a site's document says to ask, and how."""
+    asking = named.document.upstream
+    host = (asking.host or "").encode()
+    probe = None
+    if asking.probe is not None:
+        first = host or named.document.hostnames[0].encode()
+        probe = Probe(first, asking.probe.path.encode(), asking.probe.interval_s)
+    # A file of authorities that cannot be read must not mean that all the world's are trusted.
+    authorities = None if asking.authority is None else files.authorities
+    peers = []
+    for url in map(urlsplit, named.origins):
+        name, secure = url.hostname or "", url.scheme == "https"
+        peers.append(
+            Peer(
+                host=name,
+                port=url.port or (HTTPS_PORT if secure else HTTP_PORT),
+                site=named.name,
+                trust=Trust(asking.server_name or name, authorities) if secure else None,
+                http2=asking.http2,
+                probe=probe,
+                requests_max=asking.requests_max,
+                connect_timeout_s=asking.connect_timeout_s,
+                first_byte_timeout_s=asking.first_byte_timeout_s,
+                between_bytes_timeout_s=asking.between_bytes_timeout_s,
+                idle_timeout_s=asking.websocket_idle_s,
+            )
+        )
+    return Origin(tuple(peers), host, asking.failover_on_5xx)

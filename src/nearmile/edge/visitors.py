@@ -1,6 +1,7 @@
 """Who a request comes from: a neighbour of the network, a trusted proxy, or a client; and where a client is."""
 
 from collections.abc import Callable, Iterable
+from enum import IntEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from nearmile.edge.limits import PLACES_MAX
@@ -8,6 +9,19 @@ from nearmile.http.fields import Pairs, field
 
 HOP = b"nearmile-hop"
 """The field by which one server of the network asks another; believed from a server's address alone."""
+
+
+class Hop(IntEnum):
+    """Who asks; as a number, the value of HOP. Only a later one follows each, so that no question goes round."""
+
+    CLIENT = 0
+    NEIGHBOUR = 1
+    """A server of the same region asks the owner of an object."""
+    CHILD = 2
+    """A server of another region asks its parent."""
+
+
+_HOPS = {b"%d" % hop: hop for hop in Hop if hop}
 
 SHAPE = b"nearmile-rules"
 """The field that says under which rules of the site it asks; absent where there are none."""
@@ -44,9 +58,10 @@ class Visitors:
         """Whether that is the address of one of the network's own servers."""
         return peer in self._servers
 
-    def internal(self, peer: str, pairs: Pairs) -> bool:
-        """Whether the request is another server's question to the owner of an object."""
-        return peer in self._servers and field(pairs, HOP) is not None
+    def hop(self, peer: str, pairs: Pairs) -> Hop:
+        """Who asks: another server of the network, or anybody else."""
+        said = field(pairs, HOP) if peer in self._servers else None
+        return Hop.CLIENT if said is None else _HOPS.get(said, Hop.CHILD)
 
     def client(self, trusted: bool, peer: str, pairs: Pairs) -> str:
         """The client's address: the peer's, or what a trusted peer says (the last X-Forwarded-For address)."""

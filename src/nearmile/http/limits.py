@@ -40,3 +40,9 @@ H2_CONTINUATIONS_MAX = 8
 H2_HELD_ACKS_MAX = 100
 # Translated heads of stored responses: 2 to 3 KB each, 10 MB in all.
 H2_HEADS_MAX = 4_096
+# --- HTTP/2 as a client, of origins ---
+# Requests on one connection, as nghttp2 and Go assume of servers that say nothing; with more, another is opened.
+H2_LINK_STREAMS_MAX = 100
+# What a server may send of one response before it is read, and of all: no stream that stalls holds up the others.
+H2_RESPONSE_WINDOW_BYTES = 256 << 10
+H2_LINK_WINDOW_BYTES = H2_LINK_STREAMS_MAX * H2_RESPONSE_WINDOW_BYTES

@@ -1,9 +1,10 @@
-"""What sites' documents only name: the keys of signed URLs, and error pages. Read where they are used."""
+"""What sites' documents only name: keys of signed URLs, error pages, authorities. Read where they are used."""
 
 import logging
 import os
 from pathlib import Path
 
+from nearmile.config.certificate import authority_problem
 from nearmile.config.clients import PAGE_BYTES_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN
 from nearmile.config.layout import NamedSite
 from nearmile.config.network import SigningKey
@@ -12,6 +13,8 @@ from nearmile.edge.rules.site import Files, Page
 log = logging.getLogger("nearmile.edge")
 
 KINDS = {".json": b"application/json", ".txt": b"text/plain; charset=utf-8"}
+# The system's file of all the web's authorities has 220 KB.
+AUTHORITY_BYTES_MAX = 1 << 20
 HTML = b"text/html; charset=utf-8"
 
 
@@ -30,7 +33,21 @@ def read_files(named: NamedSite) -> Files:
             pages[int(status)] = Page(KINDS.get(Path(name).suffix, HTML), body)
         except (OSError, ValueError) as error:
             log.error("site %s: the page for %s is missing: %s", named.name, status, error)
-    return Files(secrets, pages)
+    return Files(secrets, pages, _read_authorities(named))
+
+
+def _read_authorities(named: NamedSite) -> str:
+    file = named.document.upstream.authority
+    if file is None:
+        return ""
+    try:
+        pem = _read(Path(file), AUTHORITY_BYTES_MAX)
+        if what := authority_problem(pem):
+            raise ValueError(f"{file} {what}")
+    except (OSError, ValueError) as error:
+        log.error("site %s: no https origin is trusted: upstream.authority: %s", named.name, error)
+        return ""
+    return pem.decode("latin-1")
 
 
 def read_secret(key: SigningKey) -> bytes:

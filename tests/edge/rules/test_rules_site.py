@@ -32,7 +32,7 @@ def document(rules: dict[str, Any]) -> Site:
 
 
 def made(rules: dict[str, Any], files: Files = NO_FILES) -> Rules:
-    return rules_of(NamedSite(name="a", serial=7, origin="http://o", document=document(rules)), files)
+    return rules_of(NamedSite(name="a", serial=7, origins=("http://o",), document=document(rules)), files)
 
 
 def check(

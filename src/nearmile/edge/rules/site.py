@@ -38,10 +38,14 @@ class Page(Struct, frozen=True):
 
 
 class Files(Struct, frozen=True):
-    """What a site's document only names: secrets by id of the key, pages by status. Read by who may read files."""
+    """What a site's document only names, read by who may read files."""
 
     secrets: Mapping[str, bytes] = {}
+    """By id of the key."""
     pages: Mapping[int, Page] = {}
+    """By status."""
+    authorities: str = ""
+    """Those that vouch for the origins' certificates, in PEM form."""
 
 
 NO_FILES = Files()

@@ -1,0 +1,235 @@
+"""One connection of HTTP/1.1 to an origin or to another server, with at most one request on it at a time.
+
+The body of a response is pulled from it piece by piece; while nobody pulls, the connection is paused. All times
+are the event loop's.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from nearmile.edge import limits
+from nearmile.edge.messages import request_head
+from nearmile.edge.peer import Died, Peer, Question, UpstreamError
+from nearmile.http.body import LAST_CHUNK, Decoder, OpenBody, encode_chunk, response_body
+from nearmile.http.fields import BadMessage
+from nearmile.http.head import ResponseHead, parse_response
+from nearmile.http.limits import RESPONSE_HEAD_BYTES_MAX
+
+Hint = Callable[[ResponseHead], Awaitable[None]]
+"""Takes an interim response (RFC 9110 section 15.2), which may come before the final one."""
+
+
+class Link(asyncio.Protocol):
+    """``on_lost`` is told when it has ended, ``on_free`` when it can take another request."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        loop: asyncio.AbstractEventLoop,
+        on_free: Callable[["Link"], None],
+        on_lost: Callable[["Link"], None],
+    ) -> None:
+        self.peer, self.loop = peer, loop
+        self._on_free, self._on_lost = on_free, on_lost
+        self.deadline_s = 0.0
+        """When the sweep ends what goes on, or the idleness."""
+        self.reused = False
+        self.error: UpstreamError | None = None
+        self._transport: asyncio.Transport
+        self._method = b""
+        self._chunked = False
+        self._may_switch = self._switched = False
+        self._busy = False
+        self._held = b""
+        self._head: ResponseHead | None = None
+        self._decoder: Decoder | None = None
+        self._pieces: deque[bytes] = deque()
+        self._pieces_bytes = 0
+        self._paused = False
+        self._full = False
+        self._interim = 0
+        self._hints: deque[ResponseHead] = deque()
+        self._spoiled = False
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Of asyncio."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be sent on it."""
+        return not self._transport.is_closing()
+
+    @property
+    def _silence_s(self) -> float:
+        """How long nothing may come of what has begun to come."""
+        return self.peer.idle_timeout_s if self._switched else self.peer.between_bytes_timeout_s
+
+    def begin(self, question: Question) -> None:
+        """Sends a request's head."""
+        self._method, self._busy, self._interim = question.method, True, 0
+        self._chunked = question.framing == "chunked"
+        self._may_switch = question.switches
+        self._held, self._head, self._decoder = b"", None, None
+        self._hints.clear()
+        self.deadline_s = self.loop.time() + self.peer.first_byte_timeout_s
+        self._transport.write(request_head(question))
+
+    async def send(self, data: bytes, end: bool = False) -> None:
+        """Sends a part of the request's body, or its ``end``, and waits for room; raises UpstreamError."""
+        if self.error is not None:
+            raise self.error
+        if self._chunked:
+            data = LAST_CHUNK if end else encode_chunk(data)
+        self._transport.write(data)
+        peer = self.peer
+        self.deadline_s = self.loop.time() + (peer.idle_timeout_s if self._switched else peer.first_byte_timeout_s)
+        if self._full:
+            self._writer = self.loop.create_future()
+            await self._writer
+
+    async def head(self, hint: Hint) -> ResponseHead:
+        """The final response's head; ``hint`` is told of those before it. Raises UpstreamError."""
+        while True:
+            while self._hints:
+                await hint(self._hints.popleft())
+            if self._head is not None:
+                return self._head
+            await self._news()
+
+    async def pieces(self) -> list[bytes]:
+        """The next parts of the body; empty at its end. Raises UpstreamError where it ended too early."""
+        decoder = self._decoder
+        assert decoder is not None
+        while not self._pieces:
+            if decoder.done:
+                return []
+            await self._news()
+        pieces = list(self._pieces)
+        self._pieces.clear()
+        self._pieces_bytes = 0
+        if self._paused:
+            self._paused = False
+            self.deadline_s = self.loop.time() + self._silence_s
+            self._transport.resume_reading()
+        return pieces
+
+    def finish(self, request_sent: bool) -> None:
+        """The user is done with the exchange: keeps the connection if it is at a message's end, else ends it."""
+        clean = (
+            self._decoder is not None and self._decoder.done and self._head is not None and self._head.keep_alive
+        )
+        if (
+            clean
+            and request_sent
+            and not self._spoiled
+            and not self._switched
+            and self.error is None
+            and not self._pieces
+            and not self._paused
+        ):
+            self._busy, self.reused = False, True
+            self.deadline_s = self.loop.time() + limits.LINK_IDLE_S
+            self._on_free(self)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Ends the connection at once."""
+        self._transport.abort()
+
+    def expire(self, now_s: float) -> None:
+        """Called by the sweep. A connection paused by its readers waits for them, not for the peer."""
+        if now_s < self.deadline_s or (self._busy and self._paused):
+            return
+        if self._busy:
+            self._fail(UpstreamError("the origin is silent", 504))
+        self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Of asyncio."""
+        if not self._busy:
+            # Nobody asked: whatever it is, it must not become the answer to the next request.
+            self.abort()
+            return
+        self.deadline_s = self.loop.time() + self._silence_s
+        try:
+            self._take(data)
+        except BadMessage as error:
+            self._fail(UpstreamError(f"the origin sent {error}"))
+            self.abort()
+
+    def eof_received(self) -> None:
+        """Of asyncio."""
+        if self._decoder is not None and not self._decoder.done:
+            self._decoder.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Of asyncio."""
+        if self._busy and (self._decoder is None or not self._decoder.done):
+            nothing = self._head is None and not self._held
+            self._fail((Died if nothing else UpstreamError)("the origin ended the connection early"))
+        self._wake()
+        self._on_lost(self)
+
+    def pause_writing(self) -> None:
+        """Of asyncio."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """Of asyncio."""
+        self._full = False
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+    def _take(self, data: bytes) -> None:
+        while self._decoder is None:
+            self._held += data
+            end = self._held.find(b"\r\n\r\n") + 4
+            if end < 4 or end > RESPONSE_HEAD_BYTES_MAX:
+                if len(self._held) > RESPONSE_HEAD_BYTES_MAX:
+                    raise BadMessage("a head that is too large")
+                return
+            head = parse_response(self._held[:end])
+            data, self._held = self._held[end:], b""
+            if head.status >= 200:
+                self._head, self._decoder = head, response_body(self._method, head)
+            elif head.status == 101 and self._may_switch:
+                self._head, self._decoder, self._switched = head, OpenBody(), True
+                self.deadline_s = self.loop.time() + self.peer.idle_timeout_s
+            elif head.status == 101 or self._interim >= limits.INTERIM_MAX:
+                raise BadMessage("interim responses that nobody asked for")
+            else:
+                self._interim += 1
+                if head.status != 100:  # which answers an expectation that is never passed on
+                    self._hints.append(head)
+                    self._wake()
+        pieces, rest = self._decoder.feed(data) if data and not self._decoder.done else ([], data)
+        # Whatever follows the response is nobody's answer: it goes with the connection.
+        self._spoiled = bool(rest)
+        self._pieces.extend(pieces)
+        self._pieces_bytes += sum(map(len, pieces))
+        if self._pieces_bytes > limits.LINK_BUFFER_BYTES_MAX and not self._paused and not self._decoder.done:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    async def _news(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self._reader = self.loop.create_future()
+        await self._reader
+
+    def _wake(self) -> None:
+        for future in (self._reader, self._writer):
+            if future is not None and not future.done():
+                future.set_result(None)
+
+    def _fail(self, error: UpstreamError) -> None:
+        if self.error is None:
+            self.error = error
+        self._wake()

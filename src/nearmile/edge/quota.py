@@ -1,0 +1,29 @@
+"""How much of what all sites share each of them has now, so that none takes it all."""
+
+
+class Quota:
+    """Units of one thing, counted by site; at most ``site_max`` for one, ``total_max`` for all."""
+
+    def __init__(self, site_max: int, total_max: int) -> None:
+        self.site_max, self.total_max = site_max, total_max
+        self.total = 0
+        self._of_site: dict[int, int] = {}
+
+    def __getitem__(self, serial: int) -> int:
+        return self._of_site.get(serial, 0)
+
+    def take(self, serial: int, site_max: int | None = None) -> bool:
+        """One more for that site, if it may have it, by a bound of its own perhaps; ``give`` it back."""
+        mine = self[serial]
+        if mine >= (self.site_max if site_max is None else site_max) or self.total >= self.total_max:
+            return False
+        self._of_site[serial] = mine + 1
+        self.total += 1
+        return True
+
+    def give(self, serial: int) -> None:
+        """One less."""
+        self.total -= 1
+        self._of_site[serial] -= 1
+        if not self._of_site[serial]:
+            del self._of_site[serial]
