@@ -31,6 +31,7 @@ SHELL_MODULES = {
     "door",
     "h1server",
     "h2server",
+    "tlsserver",
     "backlog",
     "client",
     "agent",

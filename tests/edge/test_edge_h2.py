@@ -79,7 +79,7 @@ def test_every_object_is_the_same_over_both_protocols(folder: Path) -> None:
                     assert (answer.status, answer.error) == (200, None)
                     assert answer.body == (await plain.get(path)).body
                     assert not {"connection", "transfer-encoding"} & answer.fields.keys()
-            client.writer.close()
+            await client.close()
 
     run(scene())
 
@@ -101,7 +101,7 @@ def test_hits_are_answered_from_memory_and_recorded(folder: Path) -> None:
                 (200, Cache.MISS), (200, Cache.HIT), (304, Cache.HIT), (200, Cache.HIT)
             ]  # fmt: skip
             assert len(here.origin.asked) == 1 and here.requests == 4
-            client.writer.close()
+            await client.close()
 
     run(scene())
 
@@ -116,7 +116,7 @@ def test_many_streams_at_a_time(folder: Path) -> None:
                 for stream, number in streams.items():
                     assert (await client.answer(stream)).body == f"/{number}".encode() * 40
             assert client.h2.remote_settings.max_concurrent_streams == H2_STREAMS_MAX
-            client.writer.close()
+            await client.close()
 
     run(scene())
 
@@ -132,7 +132,7 @@ def test_bodies_go_to_the_origin_whole(folder: Path) -> None:
                 assert answer.body == LONG and "x-odd" not in answer.fields
             assert "transfer-encoding" in here.origin.asked[0].fields
             assert here.origin.asked[1].fields["content-length"] == str(len(LONG))
-            client.writer.close()
+            await client.close()
 
     run(scene())
 
@@ -146,7 +146,7 @@ def test_trailers_of_a_request_are_dropped(folder: Path) -> None:
             client.h2.send_headers(stream, [("x-sum", "1")], end_stream=True)
             client.flush()
             assert (await client.answer(stream)).body == b"abc"
-            client.writer.close()
+            await client.close()
 
     run(scene())
 
@@ -159,7 +159,7 @@ def test_cookies_are_joined_and_interim_responses_passed_on(folder: Path) -> Non
             assert answer.body == b"a=1; b=2"
             early = await client.get("/early")
             assert (early.interim, early.body) == ((103,), b"late")
-            client.writer.close()
+            await client.close()
 
     run(scene())
 
@@ -202,7 +202,7 @@ def test_a_reader_that_stops_is_given_up(folder: Path, monkeypatch: pytest.Monke
                 stream = client.ask(path)
                 assert (await client.answer(stream)).error is not None
                 assert not here.records[-1][3]
-            client.writer.close()
+            await client.close()
 
     run(scene())
 
@@ -230,7 +230,7 @@ def test_a_broken_response_is_not_taken_for_a_whole_one(folder: Path) -> None:
             assert (await client.get("/broken")).error == 2
             assert (await client.get("/1")).status == 200
             assert not here.records[0][3]
-            client.writer.close()
+            await client.close()
 
     run(scene())
 
@@ -249,7 +249,7 @@ def test_streams_given_up_end_their_exchanges(folder: Path) -> None:
             client.flush()
             (connection,) = here.servers[0]._connections
             await until(lambda: not connection.streams)  # type: ignore[attr-defined]
-            client.writer.close()
+            await client.close()
 
     run(scene())
 
@@ -273,6 +273,7 @@ async def frames(client: H2Client, data: bytes = b"") -> list[tuple[int, int, by
     with contextlib.suppress(ConnectionError):
         while piece := await client.reader.read(65536):
             data += piece
+    await client.close()
     while data:
         size = int.from_bytes(data[:3], "big")
         found.append((data[3], int.from_bytes(data[5:9], "big"), data[9 : 9 + size]))
@@ -356,7 +357,7 @@ def test_what_breaks_a_stream(folder: Path, name: str) -> None:
             answer = await client.answer(1)
             assert answer.error == PROTOCOL and answer.status == 0
             assert not here.origin.asked and not client.ended
-            client.writer.close()
+            await client.close()
 
     run(scene())
 
@@ -386,7 +387,7 @@ def test_what_is_refused_with_a_page(folder: Path, name: str) -> None:
             assert answer.status == status and answer.body
             assert not here.origin.asked
             assert (await client.get("/after")).error in (None, COMPRESSION) or client.goaway is not None
-            client.writer.close()
+            await client.close()
 
     run(scene())
 

@@ -91,12 +91,18 @@ class H2Client:
         with contextlib.suppress(ConnectionError):
             data = await self.reader.read(65536)
         if not data:
-            self.ended = True
+            await self.close()
             return
         for event in self.h2.receive_data(data):
             self._take(event)
         if self.goaway is None:
             self.flush()
+
+    async def close(self) -> None:
+        """Ends the connection, without goodbyes."""
+        self.ended = True
+        self.writer.transport.abort()
+        await asyncio.sleep(0)
 
     def _take(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ResponseReceived):

@@ -65,9 +65,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Of asyncio."""
         self._transport = cast(asyncio.Transport, transport)
-        # A TLS transport says "pause" from its mark on, any other above it.
-        self._transport.set_write_buffer_limits(high=1 if self.secure else 0, low=0)
-        self._write = self._write_records if self.secure else self._transport.writelines
+        self._transport.set_write_buffer_limits(high=0, low=0)
+        self._write = self._transport.writelines
         self.peer = transport.get_extra_info("peername")[0]
         visitors = self.node.visitors
         self.trusted = visitors.trusts(self.peer)
@@ -258,8 +257,7 @@ class Connection(asyncio.Protocol):
         (RFC 9112 section 9.6). What it sends is dropped, and earns it no more time."""
         self._ready, self._held, self._lingering = False, b"", True
         self._quiet_sweeps = 0
-        if not self.secure:  # TLS 1.2 has no half-closed connections
-            self._transport.write_eof()
+        self._transport.write_eof()
         self._mind_reading()
 
     def _mind_reading(self) -> None:
@@ -290,13 +288,6 @@ class Connection(asyncio.Protocol):
         await self._room
         self._room = None
         self.handed_bytes += unsent_bytes
-
-    def _write_records(self, pieces: Sequence[bytes]) -> None:
-        """Each write to TLS makes records of its own: where a copy is cheaper than one more, copies."""
-        if sum(map(len, pieces)) <= limits.TLS_JOIN_BYTES_MAX:
-            self._transport.write(b"".join(pieces))
-        else:
-            self._transport.writelines(pieces)
 
     def body(self) -> AsyncIterator[list[bytes]]:
         """See Client."""

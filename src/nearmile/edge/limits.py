@@ -34,10 +34,12 @@ DRAIN_S = 5.0
 # --- clients over TLS and HTTP/2 ---
 # From the first byte to the end of the handshake. nginx: 60 s; a phone on a bad line needs some seconds.
 HANDSHAKE_TIMEOUT_S = 10.0
-# How long a client is waited for to say goodbye.
-TLS_GOODBYE_S = 2.0
-# A response no larger is copied into one write, and so into as few TLS records of 16 KB as can be.
-TLS_JOIN_BYTES_MAX = 64 << 10
+# Plaintext encrypted at a time, so that of a long response no more is held twice: eight records.
+TLS_WRITE_BYTES = 128 << 10
+# Received from a client without a byte of plaintext coming of it: twice a record, which is what may come in part.
+TLS_BARREN_BYTES_MAX = 34 << 10
+# Changes of keys asked for in the life of a connection; one is due every 400 GB (RFC 8446 section 5.5).
+TLS_REPLIES_MAX = 100
 # Bytes handed to the transport at a time; a few TLS records, and no copy larger than that.
 H2_WRITE_BYTES = 128 << 10
 # Bytes that the transport may hold before streams wait.

@@ -10,24 +10,9 @@ from nearmile.edge.h1server import Connection
 from nearmile.edge.h2server import H2Connection
 from nearmile.edge.node import Node
 from nearmile.edge.rules.access import client_key, read_address
+from nearmile.edge.tlsserver import TlsTransport
 
 DRAIN_LOOK_S = 0.02
-
-
-class Greeter(asyncio.Protocol):
-    """A client that has shaken hands: goes on with the protocol it chose (ALPN, RFC 7301)."""
-
-    def __init__(self, server: "EdgeServer") -> None:
-        self.server = server
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Of asyncio."""
-        chosen = transport.get_extra_info("ssl_object").selected_alpn_protocol()
-        connection = (
-            H2Connection(self.server, secure=True) if chosen == "h2" else Connection(self.server, secure=True)
-        )
-        transport.set_protocol(connection)
-        connection.connection_made(transport)
 
 
 class EdgeServer:
@@ -57,16 +42,17 @@ class EdgeServer:
     async def listen_secure(self, address: str, port: int, context: ssl.SSLContext) -> None:
         """The same for TLS, with HTTP/2 where the client chooses it."""
         listener = await self.loop.create_server(
-            lambda: Greeter(self),
+            lambda: TlsTransport(self, context, self._secured),
             address,
             port,
             backlog=limits.BACKLOG,
             reuse_address=True,
-            ssl=context,
-            ssl_handshake_timeout=limits.HANDSHAKE_TIMEOUT_S,
-            ssl_shutdown_timeout=limits.TLS_GOODBYE_S,
         )
         self._listeners.append(listener)
+
+    def _secured(self, chosen: str | None) -> asyncio.Protocol:
+        """The connection of a client that has shaken hands, by the protocol that it chose (ALPN, RFC 7301)."""
+        return H2Connection(self, secure=True) if chosen == "h2" else Connection(self, secure=True)
 
     @property
     def connections(self) -> int:
