@@ -35,7 +35,7 @@ class One(asyncio.BufferedProtocol):
         return self.space
 
     def buffer_updated(self, nbytes: int) -> None:
-        if not self.got_bytes:
+        if not self.first_at_s:
             self.first_at_s = time.perf_counter()
             # With the head, so many more bytes come; that of each server is short.
             self.got_bytes -= self.space.find(b"\r\n\r\n") + 4

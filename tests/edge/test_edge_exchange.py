@@ -639,3 +639,26 @@ async def first_answer(clients: list[Client]) -> Response:
         task.cancel()
     await asyncio.gather(*rest, return_exceptions=True)
     return done.pop().result()
+
+
+def test_a_herd_shares_one_fetch_of_something_large() -> None:
+    body, asked_by = bytes(range(256)) * 4096, 0
+
+    async def large(asked: Asked) -> bytes:
+        await until(lambda: asked_by == 20)
+        return response(body, FRESH)
+
+    async def ask(client: Client) -> Response:
+        nonlocal asked_by
+        client.send(request("/large"))
+        asked_by += 1
+        return await client.response()
+
+    async def test() -> None:
+        async with world(large) as here:
+            clients = [await here.client() for _ in range(20)]
+            answers = await asyncio.gather(*map(ask, clients))
+            assert all(answer.body == body for answer in answers)
+            assert len(here.origin.asked) == 1
+
+    run(test())

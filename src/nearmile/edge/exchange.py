@@ -40,6 +40,7 @@ from nearmile.edge.segments import completable
 from nearmile.edge.sites import Site
 from nearmile.edge.stored import cut_for, send_stored
 from nearmile.edge.visitors import SHAPE, Hop
+from nearmile.edge.wake import turn
 from nearmile.http.fields import BadMessage, Pairs
 from nearmile.http.head import Request, ResponseHead, write_fields
 from nearmile.reports.hit import Cache
@@ -255,6 +256,10 @@ class Exchange:
             await self.reply.whole(304, not_modified_head(head.start), how, age, b"")
             return
         self.reply.begin(head.status, head.own_start if mine else head.start, how, age, head.length)
+        if not mine and (head.length is None or head.length > limits.AT_ONCE_BYTES):
+            # Of a thousand who waited, all get their first bytes before the first gets many.
+            await self.reply.send(())
+            await turn()
         while True:
             if pieces := fill.read(reader):
                 await self.reply.send(pieces)

@@ -89,6 +89,8 @@ FILLS_PER_SITE_MAX = 1024
 WAITING_SHARE = 0.5
 # Of the cache's memory, the share that bodies on their way to the store may take; beyond it none is stored.
 FILLING_SHARE = 0.25
+# Who waited for another's fetch of more than this gets the head alone first: writing that much takes no longer.
+AT_ONCE_BYTES = 16 << 10
 # When a response is not being stored, how far the slowest reader may lag before the origin is paused. One client
 # could thus hold up the others, but no longer than STALLED_TIMEOUT_S.
 LAG_BYTES_MAX = 1 << 20

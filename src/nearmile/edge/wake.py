@@ -1,6 +1,7 @@
 """How coroutines of one event loop wait for each other's news."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from types import coroutine
 from typing import Protocol
 
 
@@ -38,3 +39,9 @@ class Signal:
             for future in waiting:
                 if not future.done():
                     future.set_result(None)
+
+
+@coroutine
+def turn() -> Generator[None, None, None]:
+    """Lets everybody else who is ready have a turn first."""
+    yield
