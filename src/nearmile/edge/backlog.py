@@ -1,4 +1,4 @@
-"""What has been written to a client and its machine has not taken yet."""
+"""What waits in the kernel: written to a client whose machine has not taken it yet, or come and not read yet."""
 
 import fcntl
 import socket
@@ -17,7 +17,7 @@ class Backlog:
 
     def moved(self, transport: WriteTransport) -> int:
         """Looks: how many bytes the client's machine has taken since the last time."""
-        waiting_bytes = transport.get_write_buffer_size() + _unconfirmed_bytes(transport)
+        waiting_bytes = transport.get_write_buffer_size() + _queued_bytes(transport, termios.TIOCOUTQ)
         moved_bytes = self._waiting_bytes + self.written_bytes - waiting_bytes
         self._waiting_bytes, self.written_bytes = waiting_bytes, 0
         return max(moved_bytes, 0)
@@ -29,10 +29,15 @@ def free(transport: WriteTransport) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def _unconfirmed_bytes(transport: WriteTransport) -> int:
-    """In the socket's send queue; 0 where the system cannot tell."""
+def unread(transport: WriteTransport) -> bool:
+    """Whether something has come that nobody has read yet."""
+    return _queued_bytes(transport, termios.FIONREAD) > 0
+
+
+def _queued_bytes(transport: WriteTransport, queue: int) -> int:
+    """In one of the socket's queues (TIOCOUTQ, FIONREAD); 0 where the system cannot tell."""
     try:
         number = transport.get_extra_info("socket").fileno()
-        return int(struct.unpack("i", fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4)))[0])
+        return int(struct.unpack("i", fcntl.ioctl(number, queue, bytes(4)))[0])
     except (OSError, AttributeError):
         return 0

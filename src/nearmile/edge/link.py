@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from nearmile.edge import limits
+from nearmile.edge.backlog import unread
 from nearmile.edge.messages import request_head
 from nearmile.edge.peer import Died, Peer, Question, UpstreamError
 from nearmile.http.body import LAST_CHUNK, Decoder, OpenBody, encode_chunk, response_body
@@ -61,7 +62,9 @@ class Link(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether a request can be sent on it."""
+        """Whether a request can be sent on it: nothing has come that would be taken for the answer to it."""
+        if unread(self._transport):
+            self.abort()
         return not self._transport.is_closing()
 
     @property
