@@ -69,7 +69,7 @@ def test_a_point_makes_any_city_good(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "found"),
     [
-        ('Name = "x"', "network.toml:6: Name: unknown key; allowed here: name, zone, loopback"),
+        ('xyz = "x"', "network.toml:6: xyz: unknown key; allowed here: name, zone, loopback"),
         ("[dns]\nlow_ttl = 5", "network.toml:7: dns.low_ttl: unknown key; did you mean low_ttl_s?"),
         ("[dns]\nlow_ttl_s = 0", "network.toml:7: dns.low_ttl_s: is 0, but must be a whole number from 1 to 3600"),
         ("[dns]\nport = 99999", "network.toml:7: dns.port: is 99999, but must be a whole number from 1 to 65535"),
@@ -332,3 +332,31 @@ def test_several_origins_one_of_them_a_folder(tmp_path: Path) -> None:
     [process] = config.of_role("origin")
     assert config.sites[0].origins == ("https://a.test", f"http://{process.address}:{process.port}")
     assert process.folder == str(tmp_path.resolve() / "sorry")
+
+
+@pytest.mark.parametrize(
+    ("network", "site", "found"),
+    [
+        (
+            "",
+            "[tls]\nacme = true",
+            "tls.acme: the network document names no authority; add a table `[acme]` to it",
+        ),
+        ("", "[tls]", "tls: names no certificate; give `certificate` and `key`, or `acme = true`"),
+        ("", '[tls]\nkey = "network.toml"', "tls: has one of `certificate` and `key`; both are needed"),
+        (
+            '[acme]\ndirectory = "https://a.test/d"',
+            '[tls]\nacme = true\nkey = "k"',
+            "tls.key: there is none beside `acme = true`; leave one of them out",
+        ),
+        ('[acme]\ndirectory = "http://a.test/d"', "", "acme.directory: is 'http://a.test/d', but must be a URL"),
+        ('[acme]\ndirectory = "https://a.test/d"\nroot = "none.pem"', "", "acme.root: there is no "),
+        ("", 'https = "always"', "https: is 'always', but must be `offered` or `redirect`"),
+        ("", "[cache]\nshare = 0", "cache.share: is 0, but must be a whole number from 1 to 1000"),
+    ],
+)
+def test_what_is_wrong_about_https_and_shares_is_named(
+    tmp_path: Path, network: str, site: str, found: str
+) -> None:
+    write(tmp_path, f"{NETWORK}{network}\n", a=f"{SITE}{site}\n")
+    assert any(found in problem for problem in problems(tmp_path))

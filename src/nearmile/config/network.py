@@ -113,6 +113,26 @@ class Reports(Document, frozen=True, kw_only=True):
     keep_rollup_days: Annotated[int, Meta(ge=1, le=36500, description="Days that rollups are kept.")] = 400
 
 
+class Acme(Document, frozen=True, kw_only=True):
+    """An authority that makes certificates (RFC 8555) for the sites with `tls.acme`."""
+
+    directory: Annotated[
+        str,
+        Meta(
+            pattern=r"\Ahttps://[^\s/]+(/\S*)?\Z",
+            title="a URL that begins with https://",
+            description="Its directory's URL, such as that of Let's Encrypt. Who sets it agrees to its terms.",
+        ),
+    ]
+    contact: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"\A[^\s@]+@[^\s@]+\Z", title="an e-mail address")], ...],
+        Meta(max_length=4, description="E-mail addresses that it may write to."),
+    ] = ()
+    root: Annotated[
+        str | None, Meta(description="PEM file to know it by, where it is not one that the system trusts.")
+    ] = None
+
+
 class Network(Document, frozen=True, kw_only=True):
     """The network document, `network.toml`."""
 
@@ -159,6 +179,7 @@ class Network(Document, frozen=True, kw_only=True):
     dns: Dns = Dns()
     edge: Edge = Edge()
     health: Health = Health()
+    acme: Acme | None = None
     reports: Reports = Reports()
 
 
@@ -178,14 +199,19 @@ class CacheRules(Document, frozen=True, kw_only=True):
 
 
 class Tls(Document, frozen=True, kw_only=True):
-    """The site's own certificate; without this table one is made by the network's local authority."""
+    """The site's own certificate, or one of an authority; without this table the network's local one makes it."""
 
     certificate: Annotated[
-        str, Meta(min_length=1, description="PEM file with the certificate and those between it and its root.")
-    ]
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="PEM file with the certificate and those between it and its root."),
+    ] = None
     key: Annotated[
-        str, Meta(min_length=1, description="PEM file with its private key, which stays on this machine.")
-    ]
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="PEM file with its private key, which stays on this machine."),
+    ] = None
+    acme: Annotated[
+        bool, Meta(description="Instead, get and renew one from the authority in the network's `acme`.")
+    ] = False
 
 
 Country = Annotated[

@@ -21,7 +21,7 @@ from nearmile.config.lines import KeyPath, line_of, lines_of
 from nearmile.config.network import Nameserver, Network, PlaceEntry, Region, Site, Tls
 from nearmile.config.origins import parents_known
 from nearmile.config.problems import DocumentErrors, Problem, key_text
-from nearmile.config.rules import between_sites, network_rules, site_rules
+from nearmile.config.rules import between_sites, network_rules, site_rules, without_authority
 from nearmile.config.upstream import is_folder
 from nearmile.config.values import Name
 
@@ -92,7 +92,8 @@ def read_directory(folder: Path) -> Documents:
             file.examine(Site, site_rules(file.values, folder))
     parsed = {name: file.values for name, file in site_files.items() if file.values is not None}
     regions = (network_file.values or {}).get("regions")
-    for name, path, what in (*between_sites(parsed), *parents_known(parsed, regions)):
+    unknown = (*parents_known(parsed, regions), *without_authority(network_file.values or {}, parsed))
+    for name, path, what in (*between_sites(parsed), *unknown):
         site_files[name].add(path, what)
     network = network_file.convert(Network)
     sites = {name: file.convert(Site) for name, file in site_files.items()}
@@ -101,6 +102,10 @@ def read_directory(folder: Path) -> Documents:
         raise DocumentErrors(problems)
     if network.geography is not None:
         network = structs.replace(network, geography=str(folder / network.geography))
+    if network.acme is not None and network.acme.root is not None:
+        network = structs.replace(
+            network, acme=structs.replace(network.acme, root=str(folder / network.acme.root))
+        )
     whole = {name: _with_paths(site, folder) for name, site in sites.items() if site is not None}
     return Documents(network, whole, _points(network))
 
@@ -147,7 +152,7 @@ def _with_paths(site: Site, folder: Path) -> Site:
     if site.upstream.authority is not None:
         upstream = structs.replace(site.upstream, authority=str(folder / site.upstream.authority))
         site = structs.replace(site, upstream=upstream)
-    if site.tls is not None:
+    if site.tls is not None and site.tls.certificate is not None and site.tls.key is not None:
         tls = Tls(certificate=str(folder / site.tls.certificate), key=str(folder / site.tls.key))
         site = structs.replace(site, tls=tls)
     if site.signed is not None:

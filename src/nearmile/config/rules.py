@@ -32,6 +32,9 @@ def network_rules(document: dict[str, Any], folder: Path) -> Found:
     yield from _tiers(document)
     yield from _health(document)
     yield from _ports(document)
+    for path, root in find(document, ["acme", "root"]):
+        if isinstance(root, str) and not exists(folder, root):
+            yield path, f"there is no {folder / root}"
     for path, geography in find(document, ["geography"]):
         if isinstance(geography, str) and not exists(folder, geography):
             yield path, f"there is no {folder / geography}; leave the key out for the built-in database"
@@ -61,6 +64,17 @@ def between_sites(documents: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str
         made = serial_of_name(name) if serial is None else serial
         if isinstance(made, int) and serials.setdefault(made, name) != name:
             yield name, ("serial",) if serial else (), f"serial {made} is site {serials[made]}'s; choose another"
+
+
+def without_authority(
+    network: dict[str, Any], documents: Mapping[str, dict[str, Any]]
+) -> Iterator[tuple[str, KeyPath, str]]:
+    """(site, key, what) for sites that want certificates of an authority which the network does not name."""
+    if "acme" not in network:
+        for name, document in documents.items():
+            for path, wanted in find(document, ["tls", "acme"]):
+                if wanted is True:
+                    yield name, path, "the network document names no authority; add a table `[acme]` to it"
 
 
 def _cities(document: dict[str, Any]) -> Found:
@@ -129,6 +143,14 @@ def _certificate(document: dict[str, Any], folder: Path) -> Found:
     if not isinstance(table, dict):
         return
     files: dict[str, bytes] = {}
+    named = [key for key in ("certificate", "key") if key in table]
+    if table.get("acme") is True:
+        yield from ((("tls", key), "there is none beside `acme = true`; leave one of them out") for key in named)
+        return
+    if len(named) == 1:
+        yield ("tls",), "has one of `certificate` and `key`; both are needed"
+    elif not named:
+        yield ("tls",), "names no certificate; give `certificate` and `key`, or `acme = true`"
     for key in ("certificate", "key"):
         if isinstance(name := table.get(key), str):
             try:

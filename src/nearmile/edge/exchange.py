@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Literal
 
 from nearmile.cache.directives import RequestDirectives, request_directives
-from nearmile.cache.entry import Entry, not_modified_head
+from nearmile.cache.entry import Entry, not_modified_head, response_head
 from nearmile.cache.key import variant_key
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import APPLIED, write_position
@@ -35,7 +35,7 @@ from nearmile.edge.node import Node, ObjectFill
 from nearmile.edge.peer import Busy, Question, UpstreamError
 from nearmile.edge.reply import Client, Reply
 from nearmile.edge.rules.redirects import To
-from nearmile.edge.rules.site import Asked, Refuse
+from nearmile.edge.rules.site import CHALLENGES, Asked, Refuse
 from nearmile.edge.segments import completable
 from nearmile.edge.sites import Site
 from nearmile.edge.stored import cut_for, send_stored
@@ -93,6 +93,12 @@ class Exchange:
             return
         self.serial = site.serial
         self.reply.rules = site.rules
+        if site.acme and request.target.startswith(CHALLENGES) and request.method == b"GET":
+            answer = await self.node.challenge(request.target[len(CHALLENGES) :])
+            if answer is not None:
+                head = response_head(200, ((b"content-type", b"application/octet-stream"),), len(answer))
+                await self.reply.whole(200, head, b"fwd=bypass; detail=edge", None, answer)
+                return
         if (instead := self._refusal() or self._by_rules(site)) is not None:
             await self.reply.page(*instead)
         # Other protocols may be passed over (RFC 9110 section 7.8), and curl offers h2c with every request.

@@ -1,6 +1,6 @@
 """An edge server put together: everything that its requests share, and how that changes."""
 
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from itertools import takewhile
 from typing import Any, Protocol
 
@@ -34,6 +34,8 @@ MB = 1 << 20
 NO_FILES: Mapping[str, Files] = {}
 Record = Callable[[int, int, int, int, int, int, bool], None]
 """The journal's: time in ms, site's serial, place, status, cache code, bytes sent, complete."""
+Challenge = Callable[[bytes], Awaitable[bytes | None]]
+"""The answer to an authority's token (RFC 8555 section 8.3); None where it is none of ours."""
 FillKey = tuple[bytes, bytes]
 """An object's key, and the variant's where the object is known to have several."""
 
@@ -76,6 +78,10 @@ class FillHead(Struct, frozen=True, kw_only=True):
 
 
 ObjectFill = Fill[FillHead]
+
+
+async def _no_challenge(_token: bytes) -> None:
+    return None
 
 
 class Node:
@@ -125,6 +131,7 @@ class Node:
         """Their live servers."""
         self._tasks: set[Any] = set()
         self._filling = Shares(int(store.capacity_bytes * limits.FILLING_SHARE))
+        self.challenge: Challenge = _no_challenge
         self.unstorable = Lately(limits.HIT_FOR_MISS_S, limits.HIT_FOR_MISS_MAX)
         """Objects whose responses nobody waits for (hit-for-miss)."""
         self.unsliceable = Lately(limits.UNSLICEABLE_S, limits.HIT_FOR_MISS_MAX)

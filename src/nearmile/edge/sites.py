@@ -28,6 +28,8 @@ class Site(Struct, frozen=True):
     """What the keys of its objects begin with."""
     origin: Origin
     default_ttl_s: int
+    acme: bool = False
+    """Its names may have to be proved to be ours."""
     scheme: bytes = b"http"
     """What the origin is told that its client uses."""
     parents: tuple[str, ...] = ()
@@ -69,6 +71,7 @@ def _site(named: NamedSite, files: Files, https_port: int | None) -> Site:
         prefix=object_key(named.serial, b"", secure),
         origin=origin_of(named, files),
         default_ttl_s=named.document.cache.default_ttl_s,
+        acme=named.document.tls is not None and named.document.tls.acme,
         scheme=b"https" if secure else b"http",
         parents=named.document.parents,
         websockets_max=named.document.upstream.websockets_max,

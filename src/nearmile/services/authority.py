@@ -43,7 +43,7 @@ def ensure(root: Path, config: Config, now: datetime) -> None:
         authority = _make_authority(config.network.name, now)
         _save(authority, *files)
     for site in config.sites:
-        if site.document.tls is not None:
+        if site.document.tls is not None and not site.document.tls.acme:
             continue
         files = state.site_files(root, site.name)
         have = _load(*files)

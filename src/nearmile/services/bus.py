@@ -32,7 +32,10 @@ from nearmile.base.errors import NearmileError
 log = logging.getLogger("nearmile.bus")
 
 KV_CONFIG, KV_MAP, KV_LEASE = "config", "map", "lease"
+KV_CERTIFICATES, KV_CHALLENGES = "certificates", "challenges"
 KV_CURRENT = "current"
+# An authority asks within minutes; a proof is 200 bytes.
+CHALLENGE_S, CHALLENGES_BYTES_MAX = 3600.0, 1 << 20
 HITS_STREAM = "HITS"
 HITS_SUBJECT = "hits"  # hits.<edge name>
 # A day of hits of a large network; when full, edges keep their segments on their own disks (DiscardPolicy.NEW).
@@ -227,6 +230,14 @@ class Bus:
             await js.create_key_value(
                 KeyValueConfig(bucket=bucket, history=history, storage=StorageType.FILE, max_bytes=KV_BYTES_MAX)
             )
+        await js.create_key_value(
+            KeyValueConfig(bucket=KV_CERTIFICATES, history=2, storage=StorageType.FILE, max_bytes=KV_BYTES_MAX)
+        )
+        await js.create_key_value(
+            KeyValueConfig(
+                bucket=KV_CHALLENGES, ttl=CHALLENGE_S, storage=StorageType.FILE, max_bytes=CHALLENGES_BYTES_MAX
+            )
+        )
         await js.add_stream(
             StreamConfig(
                 name=HITS_STREAM,

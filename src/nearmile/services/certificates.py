@@ -23,10 +23,13 @@ Stamp = tuple[int, ...]
 
 
 class Certificates:
-    """``context`` is what to listen with; it stays the same, so that sessions outlive changes of certificates."""
+    """From the state folder ``root``, and the process's own.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    ``context`` is what to listen with; it stays the same, so that sessions outlive changes of certificates.
+    """
+
+    def __init__(self, root: Path, folder: Path | None = None) -> None:
+        self.root, self.folder = root, folder
         self.context = _new_context()
         self.context.sni_callback = self._choose
         self._sites: tuple[NamedSite, ...] = ()
@@ -49,11 +52,10 @@ class Certificates:
         self._first = next((context for context in contexts.values() if context is not None), None)
 
     def _load(self, site: NamedSite) -> tuple[Stamp, ssl.SSLContext | None]:
-        tls = site.document.tls
-        files = state.site_files(self.root, site.name) if tls is None else (tls.certificate, tls.key)
+        files = self._files(site)
         stamp, old = self._contexts.get(site.name, ((), None))
         try:
-            now = tuple(part for file in files for part in _stamp(Path(file)))
+            now = tuple(part for file in files for part in _stamp(file))
             if now == stamp:
                 return stamp, old
             context = _new_context()
@@ -63,6 +65,16 @@ class Certificates:
                 log.error("site %s: %s or its key cannot be used: %s", site.name, files[0], error)
             return _BROKEN, old
         return now, context
+
+    def _files(self, site: NamedSite) -> tuple[Path, Path]:
+        """The site's own, those of an authority once there are some, else those of the local authority."""
+        tls = site.document.tls
+        if tls is not None and tls.certificate is not None and tls.key is not None:
+            return Path(tls.certificate), Path(tls.key)
+        issued = state.issued_files(self.folder, site.name) if self.folder is not None else None
+        if tls is not None and tls.acme and issued is not None and issued[0].exists():
+            return issued
+        return state.site_files(self.root, site.name)
 
     def _choose(self, tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
         """Of ssl: called with the name from a client's hello."""

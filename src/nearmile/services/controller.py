@@ -26,6 +26,8 @@ from nearmile.mapping.controller import (
     regions_of,
 )
 from nearmile.mapping.map import Map
+from nearmile.services.acme.account import Account
+from nearmile.services.acme.renewals import Renewals
 from nearmile.services.bus import FAULTS, KV_CONFIG, KV_CURRENT, KV_LEASE, KV_MAP, BusDown, Conflict
 from nearmile.services.runtime import Runtime
 
@@ -63,6 +65,10 @@ class Shell:
         if self._bus.up:
             self._up()
 
+    def leading(self) -> bool:
+        """Whether this controller is the one that acts."""
+        return self._machine.term(self._now_s()) > 0
+
     def stop(self) -> None:
         """Ends everything under way."""
         for task in (*self._writing, self._greeting):
@@ -92,7 +98,7 @@ class Shell:
                     log.info("map %d of term %d: %d servers", command.map.version, command.map.term, live)
                 case Change(name, before, after, why):
                     log.info("%s: %s, was %s (%s)", name, after.value, before.value, why.value)
-        self._runtime.detail["leading"] = float(self._machine.term(self._now_s()) > 0)
+        self._runtime.detail["leading"] = float(self.leading())
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -200,8 +206,10 @@ async def run(runtime: Runtime) -> None:
     """Controls until told to stop."""
     shell = Shell(runtime)
     shell.start()
+    renewing = asyncio.create_task(Renewals(runtime, shell.leading, Account(runtime).issuer).run())
     runtime.ready = True
     try:
         await runtime.stopping.wait()
     finally:
+        renewing.cancel()
         shell.stop()

@@ -24,6 +24,7 @@ from nearmile.edge.visitors import Visitors
 from nearmile.mapping.places import Places
 from nearmile.reports.disk import Journal
 from nearmile.services import state
+from nearmile.services.acme.issued import Issued
 from nearmile.services.certificates import LOOK_S, Certificates
 from nearmile.services.purges import Purges
 from nearmile.services.runtime import Runtime
@@ -62,11 +63,14 @@ async def run(runtime: Runtime) -> None:
     node.position = None if disk is None else disk.position
     node.shapes = _read_shapes(runtime.folder / SHAPES)
 
-    certificates = Certificates(runtime.root)
+    certificates = Certificates(runtime.root, runtime.folder)
+    issued = Issued(runtime.bus, runtime.folder, certificates.refresh)
+    node.challenge = issued.challenge
 
     def take_config(config: Config) -> None:
         nonlocal places
         certificates.take_config(config)
+        issued.take_config(config)
         try:
             places = Places.open(config.network)
         except NearmileError as error:
@@ -84,16 +88,13 @@ async def run(runtime: Runtime) -> None:
     server = EdgeServer(node)
     _tune_collector()
     await purges.settled()
-    https_port = runtime.config.network.edge.https_port
     await server.listen(me.address, me.port)
-    await server.listen_secure(me.address, https_port, certificates.context)
+    await server.listen_secure(me.address, limits.https_port, certificates.context)
     runtime.ready = True
-    log.info("%s serves %s:%d, with TLS at %d", me.name, me.address, me.port, https_port)
-    telling = asyncio.create_task(_tell(runtime, server, disk))
-    looking = asyncio.create_task(_look(certificates))
+    log.info("%s serves %s:%d, with TLS at %d", me.name, me.address, me.port, limits.https_port)
+    looking = asyncio.gather(_tell(runtime, server, disk), _look(certificates))
     await runtime.stopping.wait()
     runtime.ready = False
-    telling.cancel()
     looking.cancel()
     await server.close()
     await shipping

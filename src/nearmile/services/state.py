@@ -1,8 +1,9 @@
 """The state folder: what a network keeps on a machine's disk, and where.
 
 ``config.json`` the configuration as checked at `up`; ``token`` the bus's credential (0600); ``status.json``
-what the agent sees; ``authority/`` certificates for development and their keys (0600); ``nats/`` the bus's own
-data; ``processes/NAME/`` each process's; ``log/NAME.log`` its words.
+what the agent sees; ``authority/`` certificates for development and their keys (0600); ``acme/`` the key of the
+account at an authority (0600); ``nats/`` the bus's own data; ``processes/NAME/`` each process's; ``log/NAME.log``
+its words.
 """
 
 import os
@@ -69,6 +70,16 @@ def read_token(root: Path) -> str:
 def authority_files(root: Path) -> tuple[Path, Path]:
     """Certificate and key of the local authority."""
     return root / "authority" / "ca.pem", root / "authority" / "ca.key"
+
+
+def account_key(root: Path) -> Path:
+    """The key of the account at the authority that makes certificates."""
+    return root / "acme" / "account.key"
+
+
+def issued_files(folder: Path, site: str) -> tuple[Path, Path]:
+    """The certificate that an authority made for a site, and its key, in a process's own folder."""
+    return folder / "certificates" / f"{site}.pem", folder / "certificates" / f"{site}.key"
 
 
 def site_files(root: Path, site: str) -> tuple[Path, Path]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from nearmile.cache.entry import Damaged
 from nearmile.cache.purge import EVERYTHING, Order, Position, marks_of
+from nearmile.cache.shares import Shares
 from nearmile.cache.store import LARGE_SHARE, MemoryStore
 from nearmile.cache.tier import store as tier_store
 from nearmile.cache.tier.disk import DIARY, Files, Job, Write
@@ -331,6 +332,7 @@ def test_a_slow_disk_costs_bounded_memory(tmp_path: Path, monkeypatch: pytest.Mo
             put(memory, each, each * 200)
         assert disk.dropped > 50 and disk._given_bytes <= 20_000
         monkeypatch.setattr(tier_store, "READS_MAX", 0)
+        monkeypatch.setattr(disk, "_reading", Shares(0))
         memory._objects.clear()
         assert await body_of(memory, key(0)) is None
         monkeypatch.setattr(tier_store, "READS_MAX", 9)

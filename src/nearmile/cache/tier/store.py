@@ -27,6 +27,7 @@ from nearmile.cache.directives import Fields
 from nearmile.cache.entry import Damaged, Entry
 from nearmile.cache.key import site_of, variant_key
 from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Position, key_of
+from nearmile.cache.shares import Shares
 from nearmile.cache.store import MemoryStore
 from nearmile.cache.tier.disk import Files, Job, Loaded, Sync, Tell, Write, load_piece
 from nearmile.cache.tier.index import Copy, Index, Place
@@ -49,7 +50,8 @@ log = logging.getLogger("nearmile.cache")
 
 # Bodies that wait for the writer; what comes then is kept in memory alone. A tenth of a second of a fast disk.
 QUEUE_BYTES_MAX = 32 << 20
-# Reads under way; what is asked for then counts as not stored. Each holds no more than memory takes of an object.
+# Reads under way; what is asked for then counts as not stored, unless its site is within its part of them. Each
+# holds no more than memory takes of an object.
 READS_MAX = 128
 READERS = 2
 # A record that is moved while it is read is read again; twice in a row is unheard of.
@@ -77,6 +79,7 @@ class DiskStore:
         self._queue: SimpleQueue[Job | threading.Event | None] = SimpleQueue()
         self._pending: dict[Place, Write | Copy] = {}
         self._reads: dict[int, asyncio.Task[Entry | None]] = {}
+        self._reading = Shares(READS_MAX)
         # Counted by one thread each, so that no lock is needed.
         self._given_bytes = self._done_bytes = self._notes = 0
         self._sealed_faults = self._faults = 0
@@ -173,6 +176,7 @@ class DiskStore:
     def weigh(self, weights: Mapping[int, int]) -> None:
         """The sites' weights by serial (see Shares)."""
         self._index.shares.weigh(weights)
+        self._reading.weigh(weights)
 
     async def find(self, key: bytes, fields: Fields) -> Entry | None:
         """The response stored for this object and these request fields, fresh or not, taken into memory.
@@ -184,10 +188,13 @@ class DiskStore:
             name = variant_name(key, variant_key(names, fields))
         read = self._reads.get(name)
         if read is None:
-            if self._index.place(name) is None or len(self._reads) >= READS_MAX:
+            site = site_of(key)
+            full = len(self._reads) >= READS_MAX and not self._reading.within(site, 1)
+            if full or self._index.place(name) is None:
                 return None
             read = self._reads[name] = asyncio.get_running_loop().create_task(self._read(name, key))
-            read.add_done_callback(lambda _: self._reads.pop(name))
+            self._reading.use(site, 1)
+            read.add_done_callback(lambda _: self._read_done(name, site))
         # One who asks may go away; the others still wait.
         return await asyncio.shield(read)
 
@@ -226,6 +233,10 @@ class DiskStore:
         self._queue.put(None)
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._writer.join(CLOSE_S)
+
+    def _read_done(self, name: int, site: int) -> None:
+        del self._reads[name]
+        self._reading.use(site, -1)
 
     async def _read(self, name: int, key: bytes) -> Entry | None:
         whole_bytes_max = self._memory.entry_bytes_max
