@@ -19,6 +19,7 @@ test: dev
 # In short turns: for figures to rely on, run each alone, with more and longer ones (--seconds, --rounds).
 bench: dev
 	@tools/system-packages varnishd:varnish
+	$(BIN)/python benchmarks/anatomy.py
 	$(BIN)/python benchmarks/edge.py --seconds 2 --rounds 3
 	$(BIN)/python benchmarks/edge_kinds.py --seconds 2 --rounds 3
 	$(BIN)/python benchmarks/latency.py --seconds 2 --rounds 3

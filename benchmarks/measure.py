@@ -140,14 +140,20 @@ def require(program: str, package: str) -> str:
 
 
 def cpu_s(pid: int) -> float:
-    """User and system time of a process and its present children."""
+    """CPU time of a process and its present children."""
+    return sum(cpu_parts_s(pid))
+
+
+def cpu_parts_s(pid: int) -> tuple[float, float]:
+    """The same, outside of the kernel and in it."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    total = 0.0
+    user_s = system_s = 0.0
     for one in [str(pid), *children]:
         with contextlib.suppress(FileNotFoundError):
             fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            total += (int(fields[11]) + int(fields[12])) / TICKS_PER_S
-    return total
+            user_s += int(fields[11]) / TICKS_PER_S
+            system_s += int(fields[12]) / TICKS_PER_S
+    return user_s, system_s
 
 
 @contextlib.contextmanager
@@ -178,8 +184,10 @@ def wait_for_port(host: str, port: int, log: Path, timeout_s: float = 15.0) -> N
     sys.exit(f"nobody listens on {host}:{port}:\n{log.read_text()[-2000:]}")
 
 
-def options(description: str, seconds: float, rounds: int, only: bool = False) -> argparse.Namespace:
-    """The options that all benchmarks have; ``only``: one of several cases can be chosen."""
+def options(
+    description: str, seconds: float, rounds: int, only: bool = False, plot: bool = False
+) -> argparse.Namespace:
+    """The options that all benchmarks have; ``only``: one of several cases can be chosen; ``plot``: it draws."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
@@ -188,4 +196,6 @@ def options(description: str, seconds: float, rounds: int, only: bool = False) -
     parser.add_argument("--rounds", type=int, default=rounds, help="how often the two take turns")
     if only:
         parser.add_argument("--only", default="", metavar="TEXT", help="the cases with this in their name alone")
+    if plot:
+        parser.add_argument("--plot", metavar="FILE", help="writes an SVG")
     return parser.parse_args()
