@@ -24,7 +24,7 @@ from nearmile.services.certificates import Certificates
 
 FRESH = "Cache-Control: max-age=60"
 LONG = bytes(range(256)) * 3_000
-NO_ERROR, PROTOCOL, FLOW, CLOSED, SIZE, COMPRESSION, CALM = 0, 1, 3, 5, 6, 9, 11
+NO_ERROR, PROTOCOL, FLOW, CLOSED, SIZE, CANCEL, COMPRESSION, CALM = 0, 1, 3, 5, 6, 8, 9, 11
 SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 
@@ -202,6 +202,33 @@ def test_a_reader_that_stops_is_given_up(folder: Path, monkeypatch: pytest.Monke
                 stream = client.ask(path)
                 assert (await client.answer(stream)).error is not None
                 assert not here.records[-1][3]
+            await client.close()
+
+    run(scene())
+
+
+def test_a_stream_that_drips_is_too_slow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SWEEP_S", 0.05)
+    monkeypatch.setattr(limits, "PACE_GRACE_S", 0.3)
+    monkeypatch.setattr(limits, "PACE_BYTES_PER_S_MIN", 1 << 20)
+
+    async def scene() -> None:
+        async with secure(folder) as (_, trust):
+            client = await connect(trust, window=False)
+            await client.get("/long", method="HEAD")
+            reading = client.ask("/long")
+            sending = client.ask("/echo", method="POST", end=False)
+            # Never silent, either of them: a byte at a time of what is asked for, and of what is sent.
+            while not {reading, sending} <= client.done:
+                if reading not in client.done:
+                    client.h2.increment_flow_control_window(1, reading)
+                    client.h2.increment_flow_control_window(1)
+                if sending not in client.done:
+                    client.h2.send_data(sending, b"x")
+                client.flush()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(client.read(), 0.02)
+            assert client.got[reading].error == client.got[sending].error == CANCEL
             await client.close()
 
     run(scene())

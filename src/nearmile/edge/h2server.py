@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
 from nearmile.edge import limits
+from nearmile.edge.backlog import Backlog, free
 from nearmile.edge.door import Door
 from nearmile.edge.exchange import Exchange
 from nearmile.edge.incoming import Incoming
 from nearmile.edge.messages import page
+from nearmile.edge.pace import Pace
 from nearmile.edge.stored import narrowed
 from nearmile.http import h2
 from nearmile.http.fields import BadMessage
@@ -63,6 +65,9 @@ class Stream:
         self._held_head: bytes | None = None
         self._room: asyncio.Future[None] | None = None
         self._unread_bytes = 0
+        self._taken_bytes = 0
+        """By the client, since the last sweep."""
+        self._pace = Pace()
         self._decoder = StreamBody(ended)
         self._body = Incoming(self._decoder, connection.loop.create_future, self._body_read)
 
@@ -124,6 +129,7 @@ class Stream:
         queued_bytes = self.connection.session.queued_bytes(self.number)
         if queued_bytes != self.waiting_bytes:
             self.handed_bytes += self.waiting_bytes - queued_bytes
+            self._taken_bytes += max(self.waiting_bytes - queued_bytes, 0)
             self.waiting_bytes, self.quiet_sweeps = queued_bytes, 0
         if queued_bytes or self.connection.full:
             return False
@@ -138,12 +144,14 @@ class Stream:
 
     @property
     def overdue(self) -> bool:
-        """Called by the sweep: whether the client has let the stream wait for too long."""
+        """Called by the sweep: whether the client has let the stream wait for too long, or moves too little."""
         self.quiet_sweeps += 1
+        moved_bytes, self._taken_bytes = self._taken_bytes + self._body.moved(), 0
         if not self.waiting_bytes and (self._body.done or self._body.full or self.task is None):
             # It waits for the origin, which has limits of its own.
             self.quiet_sweeps = 0
-        return self.quiet_sweeps * limits.SWEEP_S > limits.STALLED_TIMEOUT_S
+            return False
+        return self._pace.too_slow(moved_bytes) or self.quiet_sweeps * limits.SWEEP_S > limits.STALLED_TIMEOUT_S
 
     def _send_head(self, end: bool) -> None:
         if self._held_head is not None:
@@ -172,7 +180,8 @@ class H2Connection(asyncio.Protocol):
         self._quiet_sweeps = 0
         self._spoiled = 0
         """Streams of this sweep's second that were reset or broke a rule."""
-        self._unsent_bytes = 0
+        self._backlog = Backlog()
+        self._pace = Pace()
         self._serving = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -356,6 +365,7 @@ class H2Connection(asyncio.Protocol):
                 more = len(data) == limits.H2_WRITE_BYTES
                 if data:
                     transport.write(data)
+                    self._backlog.written_bytes += len(data)
             for stream in tuple(self.streams.values()):
                 stream.mind_waiting()
                 if stream.over and not stream.body_read:
@@ -369,27 +379,28 @@ class H2Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Of asyncio."""
         self.full = True
-        self._unsent_bytes = self._transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
         """Of asyncio."""
-        self.full, self._unsent_bytes = False, 0
+        self.full = False
         self.flush()
 
     def sweep(self) -> None:
-        """Called every SWEEP_S: ends what makes no progress."""
+        """See Guest."""
         self._spoiled = 0
         for stream in tuple(self.streams.values()):
             if stream.overdue:
                 self._drop(stream, h2.CANCEL)
-        limit_s = limits.IDLE_TIMEOUT_S
-        self._quiet_sweeps = 0 if self.streams else self._quiet_sweeps + 1
+        self._quiet_sweeps += 1
+        limit_s, too_slow = limits.IDLE_TIMEOUT_S, False
+        moved_bytes = self._backlog.moved(self._transport) if self.full else 0
         if self.full:
-            unsent_bytes = self._transport.get_write_buffer_size()
-            self._quiet_sweeps = 0 if unsent_bytes < self._unsent_bytes else self._quiet_sweeps + 1
-            self._unsent_bytes, limit_s = unsent_bytes, limits.STALLED_TIMEOUT_S
-        if self._quiet_sweeps * limits.SWEEP_S > limit_s:
+            limit_s, too_slow = limits.STALLED_TIMEOUT_S, self._pace.too_slow(moved_bytes)
+        if moved_bytes or (self.streams and not self.full):
+            self._quiet_sweeps = 0
+        if too_slow or self._quiet_sweeps * limits.SWEEP_S > limit_s:
             if self.full:
+                free(self._transport)
                 self._transport.abort()
                 return
             self.session.go_away(h2.NO_ERROR, at_once=True)
