@@ -509,3 +509,141 @@ def test_bytes_may_come_in_any_pieces(tmp_path_factory: pytest.TempPathFactory, 
             assert here.servers
 
     run(scene())
+
+
+# RFC 9113 and RFC 7541, section by section, beside the cases above. Two are met with silence, as libnghttp2 has
+# it, and do no harm: HEADERS whose number is below the last (section 5.1.1), and PRIORITY, which means nothing any
+# more, on stream 0 (section 6.3).
+DATA, HEADERS, PRIORITY, RST, SETTING, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
+
+
+def setting(number: int, value: int) -> bytes:
+    return frame(SETTING, 0, 0, number.to_bytes(2, "big") + value.to_bytes(4, "big"))
+
+
+def literal(value: bytes) -> bytes:
+    """A field ``x`` with that value as it stands, behind a whole request."""
+    return head() + b"\x00\x01x" + value
+
+
+async def settled(client: H2Client, data: bytes) -> bytes:
+    """Sends that, and returns what came up to the answer of a PING, or to the end."""
+    mark, found = b"settled!", b""
+    client.writer.write(data + frame(PING, 0, 0, mark))
+    while frame(PING, 1, 0, mark) not in found and (piece := await client.reader.read(65536)):
+        found += piece
+    return found
+
+
+TRAILER = bytes(hpack.Encoder().encode([("a", "b")]))
+POSTED = {size: asks(head(("content-length", size), method="POST"), 4) for size in ("1", "5")}
+ASKED = asks(head(path="/1"))
+CONNECTION_SECTIONS = {
+    "4.2 a head beyond 16 KB": (asks(b"x" * 16_385), SIZE),
+    "4.3 a CONTINUATION of another stream": (asks(head(), 1) + frame(CONTINUATION, 4, 3, b""), PROTOCOL),
+    "5.1 WINDOW_UPDATE on an idle stream": (frame(WINDOW, 0, 1, b"\0\0\0\1"), PROTOCOL),
+    "5.1 CONTINUATION on an idle stream": (frame(CONTINUATION, 4, 1, head()), PROTOCOL),
+    "6.1 DATA on stream 0": (frame(DATA, 0, 0, b"x"), PROTOCOL),
+    "6.2 HEADERS on stream 0": (frame(HEADERS, 5, 0, head()), PROTOCOL),
+    "6.2 padding beyond HEADERS": (asks(b"\xff" + head(), 13), PROTOCOL),
+    "6.4 RST_STREAM on stream 0": (frame(RST, 0, 0, b"\0\0\0\x08"), PROTOCOL),
+    "6.4 RST_STREAM of a wrong length": (asks(head(), 4) + frame(RST, 0, 1, b"\0\0\0"), SIZE),
+    "6.5.2 ENABLE_PUSH of 2": (setting(2, 2), PROTOCOL),
+    "6.5.2 a first window beyond 2^31-1": (setting(4, 1 << 31), FLOW),
+    "6.5.2 frames below 16 KB": (setting(5, 16_383), PROTOCOL),
+    "6.5.2 frames of 2^24": (setting(5, 1 << 24), PROTOCOL),
+    "6.7 PING on a stream": (frame(PING, 0, 1, bytes(8)), PROTOCOL),
+    "6.8 GOAWAY on a stream": (frame(GOAWAY, 0, 1, bytes(8)), PROTOCOL),
+    "6.9 WINDOW_UPDATE of a wrong length": (frame(WINDOW, 0, 0, b"\0\0\1"), SIZE),
+    "6.10 CONTINUATION on stream 0": (asks(head(), 1) + frame(CONTINUATION, 4, 0, b""), PROTOCOL),
+    "6.10 CONTINUATION behind a whole head": (asks(head(), 4) + frame(CONTINUATION, 4, 1, b""), PROTOCOL),
+    "HPACK 2.3.3 index 0": (asks(b"\x80"), COMPRESSION),
+    "HPACK 2.3.3 an index beyond the table": (asks(head() + b"\xff\x00"), COMPRESSION),
+    "HPACK 4.2 an update of the size behind a field": (asks(head() + b"\x20"), COMPRESSION),
+    "HPACK 5.2 more than 7 bits of padding": (asks(literal(b"\x82\x1f\xff")), COMPRESSION),
+    "HPACK 5.2 padding of zeros": (asks(literal(b"\x81\x18")), COMPRESSION),
+    "HPACK 5.2 the end of a string within it": (asks(literal(b"\x84\xff\xff\xff\xff")), COMPRESSION),
+    "HPACK 6.3 a table beyond the limit": (asks(b"\x3f\xe2\x1f" + head()), COMPRESSION),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONNECTION_SECTIONS)
+def test_sections_whose_breach_ends_the_connection(folder: Path, name: str) -> None:
+    data, error = CONNECTION_SECTIONS[name]
+
+    async def scene() -> None:
+        async with secure(folder) as (here, trust):
+            client = await connect(trust)
+            client.writer.write(data)
+            assert await goaway(client) == error
+            await until(lambda: here.servers[0].connections == 0)
+
+    run(scene())
+
+
+# What may end the stream or, where the server prefers it, the connection: the code counts.
+STREAM_SECTIONS = {
+    "5.1 DATA after the end": (ASKED + frame(DATA, 1, 1, b"x"), CLOSED),
+    "5.1 HEADERS after the end": (ASKED + asks(head()), CLOSED),
+    "6.3 PRIORITY of a wrong length": (asks(head(), 4) + frame(PRIORITY, 0, 1, b"\0\0\0\1"), SIZE),
+    "6.9 a stream's WINDOW_UPDATE of 0": (asks(head(), 4) + frame(WINDOW, 0, 1, bytes(4)), PROTOCOL),
+    "6.9.1 a stream's window beyond 2^31-1": (asks(head(), 4) + frame(WINDOW, 0, 1, b"\x7f\xff\xff\xff"), FLOW),
+    "8.1 a second head that is no end": (asks(head(), 4) + asks(TRAILER, 4), PROTOCOL),
+    "8.1.1 less than Content-Length": (POSTED["5"] + frame(DATA, 1, 1, b"x"), PROTOCOL),
+    "8.1.1 more than Content-Length": (POSTED["1"] + frame(DATA, 1, 1, b"xx"), PROTOCOL),
+    "8.3 a pseudo-header field in trailers": (
+        asks(head(), 4) + asks(bytes(hpack.Encoder().encode([(":path", "/")])), 5), PROTOCOL),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STREAM_SECTIONS)
+def test_sections_whose_breach_ends_a_stream(folder: Path, name: str) -> None:
+    data, error = STREAM_SECTIONS[name]
+
+    async def scene() -> None:
+        async with secure(folder) as (_, trust):
+            client = await connect(trust)
+            came = await settled(client, data)
+            # Whatever the answer was, this ends the connection.
+            client.writer.write(frame(PING, 0, 1, bytes(8)))
+            found = await frames(client, came)
+            codes = [int.from_bytes(body[:4], "big") for kind, _, body in found if kind == RST]
+            codes += [int.from_bytes(body[4:8], "big") for kind, _, body in found if kind == GOAWAY]
+            assert error in codes[:1], codes
+
+    run(scene())
+
+
+IGNORED = {
+    "4.1 an unknown type of frame": frame(0xEE, 0xFF, 1, b"12345"),
+    "4.1 flags without a meaning": frame(PING, 0xFE, 0, b"abcdefgh"),
+    "5.1 PRIORITY on an idle stream": frame(PRIORITY, 0, 9, b"\0\0\0\1\0"),
+    "6.5.2 an unknown setting": setting(0xEEEE, 1),
+    "6.9.2 a first window that shrinks and grows": setting(4, 0) + setting(4, 65_535),
+}
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_sections_that_ask_to_ignore(folder: Path, name: str) -> None:
+    async def scene() -> None:
+        async with secure(folder) as (_, trust):
+            client = await connect(trust)
+            client.writer.write(IGNORED[name])
+            assert (await client.get("/1")).status == 200
+            await client.close()
+
+    run(scene())
+
+
+def test_settings_and_pings_are_answered(folder: Path) -> None:
+    async def scene() -> None:
+        async with secure(folder) as (_, trust):
+            client = await connect(trust)
+            came = await settled(client, setting(4, 1_000))
+            client.writer.write(frame(PING, 0, 1, bytes(8)))
+            found = await frames(client, came)
+            assert found[0][0] == SETTING and len(found[0][2]) > 0
+            assert (PING, 0, b"settled!") in found
+            assert (SETTING, 0, b"") in found
+
+    run(scene())
