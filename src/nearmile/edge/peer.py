@@ -15,7 +15,7 @@ Http2 = Literal["offer", "never", "always"]
 """Whether HTTP/2 is spoken: where TLS agrees on it, not at all, or always (without TLS by prior knowledge)."""
 
 
-class Trust(Struct, frozen=True):
+class Trust(Struct, frozen=True, cache_hash=True):
     """How a server must prove who it is (TLS)."""
 
     name: str
@@ -32,7 +32,7 @@ class Probe(Struct, frozen=True):
     interval_s: float
 
 
-class Peer(Struct, frozen=True, kw_only=True):
+class Peer(Struct, frozen=True, kw_only=True, cache_hash=True):
     """An origin of a site, or another server of the network. Two sites never share one, nor its connections."""
 
     host: str
