@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import ssl
 from pathlib import Path
 
 import pytest
 
-from edge_world import Asked, Client, request, response, run, until, world
+from edge_world import ADDRESSES, Asked, Client, request, response, run, until, world
 from nearmile.edge import limits
 from nearmile.edge.rules.site import Files
 from nearmile.reports.hit import Cache
@@ -81,6 +82,25 @@ def test_over_tls_to_the_origin(tmp_path: Path) -> None:
             await opened(client)
             client.send(b"x" * 200_000)
             assert await client.reader.readexactly(200_000) == b"x" * 200_000
+
+    run(test())
+
+
+def test_a_client_over_tls(tmp_path: Path) -> None:
+    trusted = authority(tmp_path)
+
+    async def test() -> None:
+        async with world(echo) as here:
+            await here.servers[0].listen_secure(ADDRESSES[0], TLS_PORT, trusted.context("a.test"))
+            trust = ssl.create_default_context(cadata=trusted.pem)
+            client = Client(
+                *await asyncio.open_connection(ADDRESSES[0], TLS_PORT, ssl=trust, server_hostname="a.test")
+            )
+            await opened(client)
+            client.send(b"x" * 500_000)
+            assert await client.reader.readexactly(500_000) == b"x" * 500_000
+            client.writer.close()
+            await until(lambda: here.node.tunnels.total == 0)
 
     run(test())
 
