@@ -90,9 +90,10 @@ def test_endless_vary_names_start_over() -> None:
 def test_variants_are_bounded() -> None:
     store = MemoryStore(ROOMY_BYTES)
     for number in range(VARIANTS_MAX + 1):
-        store.put(b"k", request(b"%d" % number), VARIED, b"", b"", 0)
+        store.put(b"k", request(b"%d" % number, b"accept-language"), kept(b"accept-language"), b"", b"", 0)
     assert len(store) == VARIANTS_MAX
-    assert store.get(b"k", request(b"0")) is None and store.get(b"k", request(b"1")) is not None
+    first, second = (store.get(b"k", request(b"%d" % number, b"accept-language")) for number in (0, 1))
+    assert first is None and second is not None
 
 
 def test_what_does_not_fit_is_refused_and_its_predecessor_gone() -> None:

@@ -12,6 +12,7 @@ from nearmile.cache.store import MemoryStore
 from nearmile.cache.tier.record import PIECE_BYTES
 from nearmile.cache.tier.store import DiskStore
 from nearmile.config.network import Edge
+from nearmile.edge.coder import Coder
 from tier_world import segments
 
 FRESH = "Cache-Control: max-age=3600"
@@ -35,6 +36,7 @@ def reopen(here: World, folder: Path) -> DiskStore:
         assert isinstance(node.store.below, DiskStore)
         node.store.below.close()
     node.store = MemoryStore(node.store.capacity_bytes)
+    node.coder = Coder(node.loop, node.store, node.spawn)
     return DiskStore(folder, 64 << 20, node.store)
 
 

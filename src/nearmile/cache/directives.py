@@ -35,6 +35,7 @@ class RequestDirectives(Struct, frozen=True):
     no_cache: bool = False
     no_store: bool = False
     only_if_cached: bool = False
+    no_transform: bool = False
 
 
 class ResponseDirectives(Struct, frozen=True):
@@ -115,6 +116,7 @@ def _request(values: tuple[bytes, ...]) -> RequestDirectives:
         no_cache=b"no-cache" in found,
         no_store=b"no-store" in found,
         only_if_cached=b"only-if-cached" in found,
+        no_transform=b"no-transform" in found,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Protocol, final
 
 from msgspec.structs import replace
 
+from nearmile.cache.coding import untold
 from nearmile.cache.directives import Fields
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import tag_fields
@@ -97,8 +98,8 @@ class Entry:
         return self.body if away is None else b"".join([piece async for piece in away.pieces(0, away.length)])
 
     def fields(self) -> Fields:
-        """The stored fields, and the tags, which are not sent to clients."""
-        return fields_of(self.head) + tag_fields(self.kept.tags)
+        """The stored fields as the origin has them, with the tags, which are not sent to clients."""
+        return untold(self.kept, fields_of(self.head)) + tag_fields(self.kept.tags)
 
     def expire(self, at_s: float) -> None:
         """Fresh no longer than until then."""

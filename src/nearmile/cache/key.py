@@ -3,24 +3,30 @@
 A site is one object space, whatever of its hostnames a client used; an object is named by its scheme and its
 target (path and query, byte for byte), so that what an origin answers by http alone, such as a redirect to https,
 is not what clients of https get. Purges concern both. Objects whose responses vary are told apart by a second key,
-made from the request fields that Vary names (RFC 9111 section 4.1).
+made from the request fields that Vary names (RFC 9111 section 4.1), and from the coding that the edge made.
 """
 
 import re
 from functools import lru_cache
 from hashlib import blake2b
 
+from nearmile.cache.accept import ACCEPT_ENCODING, CODINGS, accepted
 from nearmile.cache.directives import Fields, values_of
 
 SERIAL_BYTES = 3
 VARIANT_BYTES = 16
 # Between serial and target where the scheme is https; a target begins with "/".
 _SECURE = b"s"
+CODING = b":coding"
+"""Among the names that a response varies by: the edge codes it as a client likes best. Among a request's fields,
+and then instead of Accept-Encoding: the coding that is wanted (empty: none). No client can send such a field."""
+CODED = CODING + b"="
+"""Before a coding, among the names that a response varies by: it is in that."""
 # Most requests for what varies come with one of a few values of Accept-Encoding.
 MEMO_SIZE = 512
-# Lists whose letters' case means nothing, nor the order of members of the same weight (RFC 9110 sections 12.5.2 to
-# 12.5.4).
-_PREFERENCES = frozenset((b"accept-charset", b"accept-encoding", b"accept-language"))
+# Lists whose letters' case means nothing, nor the order of members of the same weight (RFC 9110 sections 12.5.2
+# and 12.5.4).
+_PREFERENCES = frozenset((b"accept-charset", b"accept-language"))
 # RFC 9110 section 12.4.2.
 _WEIGHT = re.compile(rb"[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
 
@@ -47,15 +53,40 @@ def variant_key(names: tuple[bytes, ...], fields: Fields) -> bytes:
     """The secondary key: equal for requests that any origin must treat alike in the named fields.
 
     An absent field differs from an empty one; lines are joined and white space around commas is dropped, unless
-    the value has a quoted string, where white space counts. Lists of preferences are equal if their weights are.
+    the value has a quoted string, where white space counts. Lists of preferences are equal if their weights are;
+    Accept-Encoding if it is as origins are asked. With CODING, the key ends with the name of the coding.
     """
-    return _variant_key(names, tuple([field for field in fields if field[0] in names]))
+    wanted = (*names, ACCEPT_ENCODING) if CODING in names else names
+    return _variant_key(names, tuple([field for field in fields if field[0] in wanted]))
+
+
+def wanted_coding(fields: Fields) -> bytes:
+    """The coding that a request likes best; empty: none."""
+    wanted = values_of(fields, CODING)
+    return wanted[-1] if wanted else accepted(fields).best
+
+
+def uncoded(fields: Fields) -> Fields:
+    """A request's fields, of one that wants the body as the origin sent it."""
+    return (*fields, (CODING, b""))
+
+
+def names_of(vary: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """What tells the variants of such a response apart."""
+    return tuple(name for name in vary if not name.startswith(CODED)) if CODING in vary else vary
+
+
+def codings_of(variant: bytes) -> list[bytes]:
+    """The second keys of the same response in each of the edge's own codings."""
+    return [variant[:VARIANT_BYTES] + coding for coding in CODINGS]
 
 
 @lru_cache(MEMO_SIZE)
 def _variant_key(names: tuple[bytes, ...], fields: Fields) -> bytes:
     digest = blake2b(digest_size=VARIANT_BYTES)
     for name in names:
+        if name == CODING:
+            continue
         values = values_of(fields, name)
         if not values:
             digest.update(b"\x00")
@@ -65,8 +96,12 @@ def _variant_key(names: tuple[bytes, ...], fields: Fields) -> bytes:
             joined = b",".join(part.strip() for part in joined.split(b","))
         if name in _PREFERENCES:
             joined = _preferences(joined.lower())
+        elif name == ACCEPT_ENCODING:
+            joined = b",".join(accepted(fields).codings)
         digest.update(b"\x01" + len(joined).to_bytes(4, "big") + joined)
-    return digest.digest()
+    if CODING not in names:
+        return digest.digest()
+    return digest.digest() + wanted_coding(fields)
 
 
 def _preferences(joined: bytes) -> bytes:

@@ -20,6 +20,7 @@ from nearmile.cache.directives import (
     response_directives,
     values_of,
 )
+from nearmile.cache.key import CODED
 from nearmile.cache.parts import Part, part_of
 from nearmile.cache.purge import UNTOLD, tags_of
 from nearmile.cache.slices import Slices
@@ -90,6 +91,14 @@ class Storable(Struct, frozen=True, gc=False):
     def whole(self) -> bool:
         """The body that is stored with it is the object's."""
         return self.part is None and self.slices is None
+
+    @property
+    def coding(self) -> bytes:
+        """How the edge has coded the body itself; empty: it is as the origin sent it, whatever that is.
+
+        It stands in ``vary``, in a tuple that many share: a field of its own would cost every response room.
+        """
+        return next((name.removeprefix(CODED) for name in self.vary if name.startswith(CODED)), b"")
 
     @property
     def validatable(self) -> bool:

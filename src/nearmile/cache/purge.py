@@ -28,7 +28,9 @@ Kind = Literal["url", "prefix", "tag", "all"]
 TAG_FIELDS = frozenset((b"surrogate-key", b"cache-tag", b"xkey"))
 APPLIED = b"nearmile-applied"
 """The field of a server's answer to another: the position up to which it had applied orders."""
-UNTOLD = TAG_FIELDS | {APPLIED}
+VARY = b"nearmile-vary"
+"""The field of such an answer that says: Vary names Accept-Encoding since we code, not since the origin does."""
+UNTOLD = TAG_FIELDS | {APPLIED, VARY}
 """Fields that are between the origin and us."""
 # Fastly and Cloudflare allow 16 KB of tags for a response, of 1 KB each; Cloudflare at most 1,000.
 TAGS_MAX, TAGS_BYTES_MAX = 1_000, 16 << 10

@@ -13,6 +13,7 @@ from functools import lru_cache
 from msgspec import Struct
 
 from nearmile.cache.directives import Fields, list_members, values_of
+from nearmile.cache.key import CODING
 from nearmile.cache.parts import Part, strong
 from nearmile.cache.policy import Storable
 
@@ -135,6 +136,8 @@ def _unchanged(fields: Fields, kept: Storable) -> bool:
         return True
     if values == (kept.etag,):
         return strong(kept.etag)
+    if CODING in kept.vary:
+        return False  # A date is the same in every coding.
     # ``born_at_s`` is never later than Date, but for clocks that differ.
     return values == (kept.last_modified,) and kept.modified_at_s + STRONG_AFTER_S <= kept.born_at_s
 

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Protocol, final
 
+from nearmile.cache.accept import ACCEPT_ENCODING
 from nearmile.cache.directives import Fields
 from nearmile.cache.entry import Entry
 from nearmile.cache.eviction import Eviction
-from nearmile.cache.key import site_of, variant_key
+from nearmile.cache.key import CODING, codings_of, names_of, site_of, variant_key
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable
 from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Marks, Order, Position, key_of, marks_of
 from nearmile.cache.shares import Shares
@@ -66,8 +67,8 @@ class Below(Protocol):
         """It was evicted here."""
         ...
 
-    def delete(self, entry: Entry) -> None:
-        """It is to be forgotten."""
+    def delete(self, key: bytes, variant: bytes) -> None:
+        """The response with that second key is to be forgotten."""
         ...
 
     def mark(self, mark: bytes, soft_at_s: float | None) -> int:
@@ -144,11 +145,18 @@ class MemoryStore:
 
         None if it was purged since ``started_generation``, is larger than the store, or is worth less than what it
         would push out: nothing is stored then. What is large or worth little is given to the store below alone.
+        Of a response that the edge codes, this is the one in the coding of ``kept``; as the origin sent it, it
+        also takes the place of all its codings. Where the origin chose a coding, it is for who likes the same.
         """
         if self.purged_since(key, started_generation, kept.tags):
             return None
-        names = self._names(key, kept.vary)
+        names = self._names(key, names_of(kept.vary))
+        codes = CODING in names
+        if codes and (CODING in kept.vary or ACCEPT_ENCODING not in kept.vary):
+            fields = (*fields, (CODING, kept.coding))
         variant = variant_key(names, fields) if names else b""
+        if codes and not kept.coding:
+            self._drop_codings(key, variant)
         entry, below = self.restore(key, names, variant, kept, head, body), self.below
         if below is not None:
             stored = Entry(key, variant, kept, head, body, 0) if entry is None else entry
@@ -208,11 +216,23 @@ class MemoryStore:
         return True
 
     def delete(self, entry: Entry) -> None:
-        """Forgets one response, if it is still the stored one; fills under way are not concerned."""
+        """Forgets one response and its codings, if it is still the stored one; no fill under way is concerned."""
         if any(found is entry for found in self._stored(entry.key)):
+            if CODING in entry.kept.vary and not entry.kept.coding:
+                self._drop_codings(entry.key, entry.variant)
             self._remove(entry)
             if self.below is not None:
-                self.below.delete(entry)
+                self.below.delete(entry.key, entry.variant)
+
+    def _drop_codings(self, key: bytes, variant: bytes) -> None:
+        """Of a response as the origin sent it, what the edge made of that."""
+        coded = codings_of(variant)
+        for entry in self._stored(key):
+            if entry.variant in coded:
+                self._remove(entry)
+        if self.below is not None:
+            for other in coded:
+                self.below.delete(key, other)
 
     def purge(self, order: Order, now_s: float) -> int:
         """Carries out an order; returns how many responses of single objects it concerned.
@@ -290,7 +310,9 @@ class MemoryStore:
 
         When they change, the old variants can be found no more, and ``restore`` drops them.
         """
-        names = tuple(sorted({*self.vary(key), *vary}))
+        known = self.vary(key)
+        # Of one response in several codings there may be a successor that is not coded.
+        names = tuple(sorted({*(known if known != (CODING,) else ()), *vary}))
         return vary if len(names) > VARY_NAMES_MAX else names
 
     def _make_place(self, key: bytes, variant: bytes) -> float:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from nearmile.config.compress import Compress
 from nearmile.config.upstream import ORIGINS_MAX, PARENTS_MAX, Upstream
 from nearmile.config.values import Address, Block, City, Coordinates, Document, HostName, Name, Port
 
@@ -411,6 +412,7 @@ class Site(Document, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=0, le=524_288)] | None,
         Meta(description="Largest body of a request; by default 512 MB."),
     ] = None
+    compress: Compress = Compress()
     key: Key = Key()
     access: Access = Access()
     limits: Limits = Limits()

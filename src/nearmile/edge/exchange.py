@@ -9,14 +9,15 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Literal
 
+from nearmile.cache.coding import for_origin
 from nearmile.cache.directives import RequestDirectives, request_directives
 from nearmile.cache.entry import Entry, not_modified_head, response_head
-from nearmile.cache.key import variant_key
+from nearmile.cache.key import uncoded, variant_key
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import APPLIED, write_position
 from nearmile.cache.ranges import Uncut, wanted
+from nearmile.cache.reuse import SAFE_METHODS, age_s, not_modified, reusable, usable_on_error, verdict
 from nearmile.cache.reuse import Verdict as Use
-from nearmile.cache.reuse import age_s, not_modified, reusable, usable_on_error, verdict
 from nearmile.edge import limits, websocket
 from nearmile.edge.assembly import assembled
 from nearmile.edge.client import Answer
@@ -66,6 +67,8 @@ class Exchange:
         if self.internal and node.position is not None:
             # Of now: whatever is found or begun from here on was not purged by then.
             self.reply.for_neighbour = b"%b: %b\r\n" % (APPLIED, write_position(node.position))
+        self.plain = False
+        """The answer must not be in a coding of our own."""
         self.serial = 0
         self.cache = Cache.ERROR
         self.complete = False
@@ -148,7 +151,10 @@ class Exchange:
 
     async def _from_cache(self, site: Site, key: bytes) -> None:
         asked = request_directives(self.pairs)
-        entry = await self.node.store.find(key, self.pairs)
+        # Parts are of what the origin sent, so that those of two answers fit together.
+        part = bool(wanted(self.request.method, self.pairs))
+        self.plain = self.internal or asked.no_transform or part
+        entry = await self.node.coder.find(key, self.pairs, self.plain)
         if entry is not None and self._lacks(entry) and not self._to_complete(entry, asked):
             entry = None
         if entry is not None:
@@ -230,12 +236,12 @@ class Exchange:
             assert head is not None
             if fill.verdict is Verdict.RENEWED:
                 assert head.entry is not None
-                await self._stored(site, head.entry, Cache.REVALIDATED, b"fwd=stale; fwd-status=304")
-                return
-            if fill.verdict is Verdict.FAILED:
+                if await self._stored(site, head.entry, Cache.REVALIDATED, b"fwd=stale; fwd-status=304"):
+                    return
+            elif fill.verdict is Verdict.FAILED:
                 await self._instead(site, entry, head.status, head.why, head.error_fields)
                 return
-            if mine or (fill.verdict is Verdict.SHARED and self._same_variant(head.kept, head.asked)):
+            elif mine or (fill.verdict is Verdict.SHARED and self._same_variant(head.kept, head.asked)):
                 await self._stream(fill, reader, why + (b"" if mine else b"; collapsed"), mine)
                 return
         finally:
@@ -246,7 +252,8 @@ class Exchange:
         """Whether the response to a request with the fields ``asked`` suits this one (RFC 9111 section 4.1)."""
         if kept is None or not kept.vary:
             return True
-        return variant_key(kept.vary, self.pairs) == variant_key(kept.vary, asked)
+        # What comes from the origin is coded by nobody yet.
+        return variant_key(kept.vary, uncoded(self.pairs)) == variant_key(kept.vary, uncoded(asked))
 
     async def _stream(self, fill: ObjectFill, reader: Reader, why: bytes, mine: bool) -> None:
         """A fill's response, as it comes."""
@@ -277,8 +284,14 @@ class Exchange:
                 await fill.news.wait()
         await self.reply.end()
 
-    async def _stored(self, site: Site, entry: Entry, cache: Cache, how: bytes) -> None:
-        """A stored response; where its body is damaged, or of an old version, before it begins: the origin's."""
+    async def _stored(self, site: Site, stored: Entry, cache: Cache, how: bytes) -> bool:
+        """A stored response; where its body is damaged, or of an old version, before it begins: the origin's.
+
+        False if it is there in a coding alone that the client may not know.
+        """
+        entry = await self.node.coder.suited(stored, self.pairs, self.plain)
+        if entry is None:
+            return False
         self.cache = cache
         if made := entry.kept.slices is not None or self._lacks(entry):
             entry = assembled(self.node, site, self.request, entry, self._forwarding(site), self.hop)
@@ -291,6 +304,7 @@ class Exchange:
             await self._shared(site, entry.key, None)
         else:
             await self._pass(site, b"uri-miss")
+        return True
 
     async def _instead(self, site: Site, entry: Entry | None, status: int, why: str, fields: Pairs) -> None:
         """The origin failed: what is stored where it may stand in, else a page that says so."""
@@ -340,7 +354,8 @@ class Exchange:
         request, fields, node = self.request, self.request.fields, self.node
         framing: int | Literal["chunked"] | None = "chunked" if fields.chunked else fields.length
         body = self._body(site.rules.body_bytes_max) if framing else None
-        pairs = forwarded_request(self.pairs, NO_MORE, self._forwarding(site), node.name, Hop.CLIENT)
+        pairs = self.pairs if request.method in SAFE_METHODS else for_origin(self.pairs)
+        pairs = forwarded_request(pairs, NO_MORE, self._forwarding(site), node.name, Hop.CLIENT)
         question = Question(
             method=request.method,
             target=request.target,

@@ -7,17 +7,20 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
+from nearmile.cache.accept import normal_accept
+from nearmile.cache.coding import plain, without_ours
 from nearmile.cache.directives import response_directives
 from nearmile.cache.entry import Damaged, Entry, response_head
 from nearmile.cache.parts import joined, strong
 from nearmile.cache.policy import Storable, decide_store, stored_fields
-from nearmile.cache.purge import APPLIED, believed, read_position
-from nearmile.cache.reuse import CONDITIONS, updated_by_304, usable_on_error, validators
+from nearmile.cache.purge import APPLIED, VARY, believed, read_position
+from nearmile.cache.reuse import CONDITIONS, usable_on_error, validators
 from nearmile.edge.client import Answer
 from nearmile.edge.fill import Verdict
 from nearmile.edge.messages import forwarded_request, forwarded_response, response_start
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
 from nearmile.edge.peer import Origin, Question, UpstreamError
+from nearmile.edge.renewal import Confirmed, renewed
 from nearmile.edge.sites import Site
 from nearmile.edge.slicer import Slicer, begin_slices
 from nearmile.edge.visitors import SHAPE, Hop
@@ -60,6 +63,8 @@ class Fetch:
         self.generation = node.store.generation
         self.position = node.position
         self.sent_at_s = 0.0
+        self.by_neighbour = False
+        """The answer is a neighbour's."""
         self.stored_fields: Pairs = ()
         self.filling_bytes = 0
         self.slicer: Slicer | None = None
@@ -99,7 +104,7 @@ class Fetch:
         stale = self.stale
         if stale is not None and answer.status == 304:
             answer.close()
-            if await self._renew(stale, answer.fields.pairs):
+            if await self._renew(stale, self._said(answer)):
                 return None
             # It is not what we have, or may no longer be kept: the whole, please.
             answer = await self._ask(None)
@@ -107,26 +112,30 @@ class Fetch:
         if stale is not None and answer.status in SERVER_ERRORS and usable_on_error(stale.kept, now_s):
             answer.close()
             raise UpstreamError("the origin fails", answer.status)
-        self._decide(answer, self.terms(answer.status, answer.fields.pairs, now_s), now_s)
+        pairs = self._said(answer)
+        self._decide(answer, pairs, self.terms(answer.status, pairs, now_s), now_s)
         return answer
 
     def terms(self, status: int, fields: Pairs, now_s: float) -> Storable | None:
         """Whether and how a response with those fields may be stored."""
         ttl_s = self.site.default_ttl_s
-        return self.rules.keyed(decide_store(b"GET", self.asked, status, fields, ttl_s, self.sent_at_s, now_s))
+        kept = decide_store(b"GET", self.asked, status, fields, ttl_s, self.sent_at_s, now_s)
+        return self.site.keyed(kept, fields)
 
-    def edited(self, fields: Pairs, now_s: float) -> Pairs:
+    def edited(self, kept: Storable, fields: Pairs, now_s: float) -> Pairs:
         """The fields to store with it."""
-        return self.rules.to_client.apply(stored_fields(fields, now_s))
+        return self.site.told(kept, stored_fields(fields, now_s))
 
     async def _ask(self, stale: Entry | None) -> Answer:
         """The servers that are to be asked first; if none answers as it should, the origin."""
+        self.by_neighbour = False
         for server, hop in self.node.servers_before(self.site, self.place_key, self.hop):
             try:
                 answer = await self._send(server, stale, hop)
                 said = read_position(answer.fields.get(APPLIED))
                 current = believed(said, self.position)
                 if current and self._takes(answer):
+                    self.by_neighbour = True
                     return answer
                 # It may not have purged yet what is purged here, or not know the site as it is now.
                 answer.close()
@@ -144,41 +153,34 @@ class Fetch:
 
     def _question(self, origin: Origin, stale: Entry | None, hop: Hop) -> Question:
         request = self.request
-        pairs = forwarded_request(self.asked, CONDITIONS, self.forwarded, self.node.name, hop)
+        asked = normal_accept(self.asked)
+        pairs = forwarded_request(asked, CONDITIONS, self.forwarded, self.node.name, hop)
         if not hop:
             pairs = self.rules.to_origin.apply(pairs)
         elif self.site.shape:
             pairs += ((SHAPE, self.site.shape.encode()),)
         if stale is not None:
-            pairs += validators(stale.kept)
+            pairs += validators(plain(stale.kept))
         return Question(method=b"GET", target=request.target, host=origin.host or request.host, pairs=pairs)
 
     async def _renew(self, stale: Entry, new: Pairs) -> bool:
-        """A 304 came: whether what is stored can be served, and is stored anew under the new terms."""
-        node, now_s = self.node, self.node.now_s()
-        fields = updated_by_304(stale.kept, stale.fields(), new, now_s)
-        if fields is None:
-            return False
-        kept = self.terms(stale.kept.status, fields, now_s)
-        if kept is None:
-            return False
-        try:
-            body = await stale.whole()
-        except Damaged:
-            return False
-        slices = stale.kept.slices
-        kept = replace(kept, slices=slices)
-        edited = self.edited(fields, now_s)
-        head = response_head(stale.kept.status, edited, len(body) if slices is None else slices.complete)
-        entry = node.store.put(self.key[0], self.asked, kept, head, body, self.generation)
+        """A 304 came: whether what is stored can be served."""
+        entry = await renewed(
+            self.node, self.site, stale, Confirmed(self.asked, new, self.sent_at_s, self.generation)
+        )
         if entry is None:
             return False
-        self.fill.decide(Verdict.RENEWED, FillHead(status=kept.status, kept=kept, entry=entry))
+        self.fill.decide(Verdict.RENEWED, FillHead(status=entry.kept.status, kept=entry.kept, entry=entry))
         self.fill.finish(True)
         return True
 
-    def _decide(self, answer: Answer, kept: Storable | None, now_s: float) -> None:
-        pairs, length = answer.fields.pairs, answer.fields.length
+    def _said(self, answer: Answer) -> Pairs:
+        """The response's fields as the origin sent them."""
+        pairs = answer.fields.pairs
+        return without_ours(pairs) if self.by_neighbour and answer.fields.get(VARY) is not None else pairs
+
+    def _decide(self, answer: Answer, pairs: Pairs, kept: Storable | None, now_s: float) -> None:
+        length = answer.fields.length
         if kept is None:
             self._close()
             if self.request.fields.get(b"authorization") is None and not self.ranged:
@@ -188,15 +190,14 @@ class Fetch:
             head = FillHead(status=answer.status, start=start, own_start=start, length=length)
             self.fill.decide(Verdict.OWN, head)
             return
-        edit = self.rules.to_client
         stored = tuple([pair for pair in stored_fields(pairs, now_s) if pair[0] != b"content-length"])
         withheld = response_directives(pairs).withheld
         own = tuple([pair for pair in pairs if pair[0] in withheld])
-        self.stored_fields = edit.apply(stored)
+        self.stored_fields = self.site.told(kept, stored)
         head = FillHead(
             status=answer.status,
             start=response_start(answer.status, self.stored_fields),
-            own_start=response_start(answer.status, edit.apply(stored + own)),
+            own_start=response_start(answer.status, self.site.told(kept, stored + own)),
             length=length,
             kept=kept,
             asked=self.asked,

@@ -5,7 +5,7 @@ An unsafe method makes what is stored invalid (RFC 9111 section 4.4), the answer
 """
 
 from nearmile.cache.entry import response_head
-from nearmile.cache.key import object_keys
+from nearmile.cache.key import object_keys, uncoded
 from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import tags_of
 from nearmile.cache.reuse import answers_get, invalidated, updated_by_head
@@ -41,7 +41,7 @@ class Lesson:
         elif not purged and answers_get(request.method, head.status, pairs, host, request.target):
             self.generation = node.store.generation
             self._kept = self._decide(head.status, pairs)
-            self._fields = self._stored(pairs, node.now_s())
+            self._fields = stored_fields(pairs, node.now_s())
 
     def take(self, pieces: list[bytes]) -> None:
         """The next of the response's body."""
@@ -67,24 +67,21 @@ class Lesson:
     def _update(self, new: Pairs) -> None:
         """The answer to a HEAD: the terms of what is stored, or news that it is no longer right."""
         node, now_s = self.node, self.node.now_s()
-        entry = node.store.get(self.key, self.request.fields.pairs)
+        entry = node.store.get(self.key, uncoded(self.request.fields.pairs))
         if entry is None or not entry.kept.whole:
             return
         fields = updated_by_head(entry.kept, entry.fields(), new, now_s)
         if fields is None:
             node.store.delete(entry)
         elif (kept := self._decide(entry.kept.status, fields)) is not None:
-            self._put(kept, self._stored(fields, now_s), entry.body)
-
-    def _stored(self, fields: Pairs, now_s: float) -> Pairs:
-        return self.site.rules.to_client.apply(stored_fields(fields, now_s))
+            self._put(kept, stored_fields(fields, now_s), entry.body)
 
     def _decide(self, status: int, fields: Pairs) -> Storable | None:
         method = b"GET" if self.request.method == b"HEAD" else self.request.method
         asked, now_s = self.request.fields.pairs, self.node.now_s()
         kept = decide_store(method, asked, status, fields, self.site.default_ttl_s, self.asked_at_s, now_s)
-        return self.site.rules.keyed(kept)
+        return self.site.keyed(kept, fields)
 
     def _put(self, kept: Storable, fields: Pairs, body: bytes) -> None:
-        head = response_head(kept.status, fields, len(body))
+        head = response_head(kept.status, self.site.told(kept, fields), len(body))
         self.node.store.put(self.key, self.request.fields.pairs, kept, head, body, self.generation)

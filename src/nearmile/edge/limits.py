@@ -101,6 +101,12 @@ HIT_FOR_MISS_MAX = 16_384  # keys remembered so: 6 MB at worst
 # asked for parts of that object for so long.
 UNSLICEABLE_S = 600.0
 
+# --- coding ---
+# Bodies that wait to be coded, or are; what comes then is served as it is. A second of one core.
+CODING_BYTES_MAX = 32 << 20
+# While there is no more of that, a client waits for the one it asked for: 20 ms.
+CODING_WAIT_BYTES_MAX = 512 << 10
+
 # --- memos ---
 # Addresses with their places: about 200 bytes each.
 PLACES_MAX = 32_768

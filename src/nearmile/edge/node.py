@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from nearmile.cache.entry import Entry
-from nearmile.cache.key import object_key, variant_key
+from nearmile.cache.key import CODING, object_key, variant_key
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import EVERYTHING, Order, Position, key_mark, marks_of, may_concern
 from nearmile.cache.shares import Shares
@@ -16,6 +16,7 @@ from nearmile.cache.store import MemoryStore
 from nearmile.config.layout import Config, Process
 from nearmile.edge import limits
 from nearmile.edge.client import Origins
+from nearmile.edge.coder import Coder
 from nearmile.edge.fill import Fill
 from nearmile.edge.lately import Lately
 from nearmile.edge.peer import Origin, Peer
@@ -24,7 +25,7 @@ from nearmile.edge.rules.rates import Limiter
 from nearmile.edge.rules.site import Allow, Asked, Files
 from nearmile.edge.sites import Site, Sites, sites_of
 from nearmile.edge.visitors import Hop, Visitors
-from nearmile.edge.wake import Future
+from nearmile.edge.wake import Loop
 from nearmile.http.fields import Fields, FieldsMemo, Pairs
 from nearmile.http.streams import StreamsMemo, headers_of
 from nearmile.mapping.choose import owner
@@ -44,18 +45,6 @@ class Counter(Protocol):
     """Where answered requests are counted for the heartbeat."""
 
     requests: int
-
-
-class Loop(Protocol):
-    """What of the event loop the request phases need."""
-
-    def create_future(self) -> Future:
-        """A future of this loop."""
-        ...
-
-    def create_task(self, coro: Coroutine[Any, Any, None]) -> Any:
-        """Runs a coroutine."""
-        ...
 
 
 class FillHead(Struct, frozen=True, kw_only=True):
@@ -139,6 +128,7 @@ class Node:
         self.changed = Lately(limits.UNSLICEABLE_S, limits.HIT_FOR_MISS_MAX)
         """Objects that turned out to be of another version while their parts were fetched."""
         self.slice_bytes = SLICE_BYTES
+        self.coder = Coder(loop, store, self.spawn)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> Any:
         """Runs what outlives the request that caused it."""
@@ -254,7 +244,8 @@ class Node:
 
     def fill_key(self, key: bytes, pairs: Pairs, ranged: bool) -> FillKey:
         """Under which name others may wait for the same fill; ``ranged``: of no more than they all ask for."""
-        names = self.store.vary(key)
+        # Whatever coding they like best: what comes of the fill serves all of them.
+        names = tuple(name for name in self.store.vary(key) if name != CODING)
         names = (*names, b"range", b"if-range") if ranged else names
         return key, variant_key(names, pairs) if names else b""
 

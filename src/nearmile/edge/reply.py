@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from nearmile.cache import coding
 from nearmile.cache.policy import Storable
-from nearmile.cache.purge import tag_fields
+from nearmile.cache.purge import VARY, tag_fields
 from nearmile.edge.messages import page
 from nearmile.edge.node import Node
 from nearmile.edge.rules.site import NO_RULES
@@ -94,9 +95,10 @@ class Reply:
         self.client.handed_bytes = 0
 
     def tell_tags(self, kept: Storable) -> None:
-        """A neighbour that keeps this response must be able to purge it by its tags."""
+        """A neighbour that keeps this response must be able to purge it by its tags, and to code it."""
         if self.internal:
-            self.for_neighbour += write_fields(tag_fields(kept.tags))
+            ours = ((VARY, b"ours"),) if coding.is_ours(kept) else ()
+            self.for_neighbour += write_fields(tag_fields(kept.tags) + ours)
 
     async def switch(self, start: bytes, lines: bytes) -> None:
         """The head of a 101, with field ``lines`` about this connection; then another protocol begins."""

@@ -7,13 +7,18 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from nearmile.cache import coding
+from nearmile.cache.coding import Codable
 from nearmile.cache.key import object_key
+from nearmile.cache.policy import Storable
+from nearmile.config.compress import Compress
 from nearmile.config.layout import Config, NamedSite
-from nearmile.config.network import FieldRules, Key
+from nearmile.config.network import Edge, FieldRules, Key
 from nearmile.config.network import Site as Document
 from nearmile.edge import limits
 from nearmile.edge.peer import Origin, Peer, Probe, Trust
 from nearmile.edge.rules.site import NO_FILES, NO_RULES, Files, Rules, rules_of
+from nearmile.http.fields import Pairs
 
 HTTP_PORT, HTTPS_PORT = 80, 443
 SHAPE_BYTES = 8
@@ -38,8 +43,19 @@ class Site(Struct, frozen=True):
     rules: Rules = NO_RULES
     guarded: bool = False
     """An answer from memory, too, must pass the rules."""
+    codable: Codable | None = None
+    """What the edge codes by itself; None: nothing."""
     shape: str = ""
     """Stands for the rules that what is stored was made under; empty where there are none."""
+
+    def keyed(self, kept: Storable | None, fields: Pairs) -> Storable | None:
+        """The terms of a response with those ``fields``, with what the site tells variants apart by."""
+        kept = self.rules.keyed(kept)
+        return coding.keyed(kept) if kept and self.codable and self.codable.takes(kept, fields) else kept
+
+    def told(self, kept: Storable, fields: Pairs) -> Pairs:
+        """What clients get of a stored response's fields, as long as it is not coded."""
+        return coding.told(kept, self.rules.to_client.apply(fields))
 
 
 Sites = dict[bytes, Site]
@@ -47,22 +63,24 @@ Sites = dict[bytes, Site]
 
 def sites_of(config: Config, files: Mapping[str, Files], secure: bool) -> Sites:
     """Every hostname with its site, as it is by http or by https; ``files``: what documents name, by site."""
-    port = None if secure else config.network.edge.https_port
-    made = ((named, _site(named, files.get(named.name, NO_FILES), port)) for named in config.sites)
+    edge = config.network.edge
+    port = None if secure else edge.https_port
+    made = ((named, _site(named, files.get(named.name, NO_FILES), port, edge)) for named in config.sites)
     return {host.encode(): site for named, site in made for host in named.document.hostnames}
 
 
 def shape_of(document: Document) -> str:
     """Differs where two documents would have different things stored under one key."""
-    parts = (document.key, document.redirects, document.request_headers, document.response_headers)
-    if parts == (Key(), (), FieldRules(), FieldRules()):
+    edits = document.request_headers, document.response_headers
+    parts = (document.key, document.redirects, *edits, document.compress)
+    if parts == (Key(), (), FieldRules(), FieldRules(), Compress()):
         return ""
     return blake2b(msgspec.json.encode(parts), digest_size=SHAPE_BYTES).hexdigest()
 
 
-def _site(named: NamedSite, files: Files, https_port: int | None) -> Site:
+def _site(named: NamedSite, files: Files, https_port: int | None, edge: Edge) -> Site:
     """``https_port`` is where the site is by https; None where this is it."""
-    rules = rules_of(named, files, https_port)
+    rules, compress = rules_of(named, files, https_port), named.document.compress
     # Where the site is the same by both, one of them is all that its origin hears of: it must not tell them apart.
     secure = https_port is None or named.document.key.schemes == "together"
     return Site(
@@ -76,6 +94,9 @@ def _site(named: NamedSite, files: Files, https_port: int | None) -> Site:
         parents=named.document.parents,
         websockets_max=named.document.upstream.websockets_max,
         rules=rules,
+        codable=None
+        if compress.off
+        else coding.codable(compress.types, compress.min_bytes, edge.max_object_mb << 20),
         guarded=rules.guarded,
         shape=shape_of(named.document),
     )

@@ -15,7 +15,7 @@ from nearmile.cache.entry import (
     partial_head,
     unsatisfiable_head,
 )
-from nearmile.cache.ranges import Cuts, Uncut, cut, in_bytes
+from nearmile.cache.ranges import Cuts, Uncut, cut, in_bytes, wanted
 from nearmile.cache.reuse import age_s, not_modified
 from nearmile.edge.peer import UpstreamError
 from nearmile.edge.reply import STATED, Reply
@@ -79,13 +79,15 @@ def _several(head: bytes, cuts: Cuts) -> Plan:
 def narrowed(fields: Pairs, entry: Entry, now_s: float) -> tuple[int, bytes, bytes] | None:
     """Status, head and body for a GET with conditions or a Range, of a fresh response in memory.
 
-    None where that takes more than one piece of it, or is not ours to say.
+    None where that takes more than one piece of it, or one of another coding, or is not ours to say.
     """
     if not in_bytes(fields):
         return None
     kept, head, body = entry.kept, entry.head, entry.body
     if not_modified(fields, kept, now_s):
         return 304, not_modified_head(head), b""
+    if kept.coding and wanted(b"GET", fields):
+        return None
     found = cut(b"GET", fields, kept, len(body))
     if found is Uncut.WHOLE:
         return kept.status, head, body

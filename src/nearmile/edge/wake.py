@@ -1,8 +1,12 @@
 """How coroutines of one event loop wait for each other's news."""
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import Executor
 from types import coroutine
-from typing import Protocol
+from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Future(Protocol, Awaitable[None]):
@@ -14,6 +18,24 @@ class Future(Protocol, Awaitable[None]):
 
     def set_result(self, result: None) -> None:
         """Wakes who waits."""
+        ...
+
+
+class Loop(Protocol):
+    """What of the event loop the request phases need."""
+
+    def create_future(self) -> Future:
+        """A future of this loop."""
+        ...
+
+    def create_task(self, coro: Coroutine[Any, Any, None]) -> Any:
+        """Runs a coroutine."""
+        ...
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
+    ) -> Awaitable[T]:
+        """Runs a function on a thread."""
         ...
 
 

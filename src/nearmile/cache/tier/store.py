@@ -144,11 +144,11 @@ class DiskStore:
 
     def left(self, entry: Entry) -> None:
         """It was evicted from memory."""
-        self._index.left(_name(entry), entry.visited != 0)
+        self._index.left(_name(entry.key, entry.variant), entry.visited != 0)
 
-    def delete(self, entry: Entry) -> None:
+    def delete(self, key: bytes, variant: bytes) -> None:
         """Forgets one response."""
-        self._index.remove(_name(entry))
+        self._index.remove(_name(key, variant))
         self._carry_out()
 
     def mark(self, mark: bytes, soft_at_s: float | None) -> int:
@@ -372,5 +372,5 @@ class _Body:
             yield piece[max(0, start - at) : end - at]
 
 
-def _name(entry: Entry) -> int:
-    return variant_name(entry.key, entry.variant) if entry.variant else object_name(entry.key)
+def _name(key: bytes, variant: bytes) -> int:
+    return variant_name(key, variant) if variant else object_name(key)
