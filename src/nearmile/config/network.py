@@ -67,6 +67,10 @@ class Edge(Document, frozen=True, kw_only=True):
     https_port: Annotated[
         Port, Meta(description="Port of every edge server for HTTP over TLS (HTTP/1.1 and HTTP/2).")
     ] = 8443
+    http3: Annotated[
+        bool,
+        Meta(description="Whether clients may speak HTTP/3 too, on UDP at the number of `https_port`."),
+    ] = True
     memory_mb: Annotated[int, Meta(ge=1, le=1_048_576, description="Cache memory of one edge process.")] = 64
     disk_mb: Annotated[
         int,

@@ -51,6 +51,16 @@ H2_AT_ONCE_BYTES = 16 << 10
 # dozen when a page is left; CVE-2023-44487 attacked with thousands a second.
 H2_SPOILED_MAX = 200
 
+# --- clients over QUIC ---
+# Datagrams read before their connections are served: 80 KB, 2 ms of work.
+UDP_ROUND = 64
+# Datagrams handed to the kernel at a time: 64 is its limit, 64 KB too.
+UDP_RUN = 40
+# Of the socket: a hundred clients' windows; Linux grants 208 KB unless its administrator allows more.
+UDP_BUFFER_BYTES = 4 << 20
+# Handshakes under way, 2 ms of work each; beyond them, who comes must show by a Retry that its address is its own.
+QUIC_SHAKING_MAX = 32
+
 # --- origins ---
 # Requests under way at one origin, for one site. Varnish: unlimited; nginx: unlimited; HAProxy advises hundreds.
 REQUESTS_PER_ORIGIN_MAX = 256

@@ -11,6 +11,8 @@ from nearmile.edge.h2server import H2Connection
 from nearmile.edge.node import Node
 from nearmile.edge.rules.access import client_key, read_address
 from nearmile.edge.tlsserver import TlsTransport
+from nearmile.edge.udpserver import UdpServer
+from nearmile.http.quic import Choose
 
 DRAIN_LOOK_S = 0.02
 
@@ -28,6 +30,7 @@ class EdgeServer:
         self._of_clients: Counter[bytes] = Counter()
         """How many of them each client has, where that is bounded."""
         self._listeners: list[asyncio.Server] = []
+        self._udp: list[UdpServer] = []
         self._sweeping: asyncio.Task[None] | None = None
 
     async def listen(self, address: str, port: int) -> None:
@@ -53,6 +56,10 @@ class EdgeServer:
     def _secured(self, chosen: str | None) -> asyncio.Protocol:
         """The connection of a client that has shaken hands, by the protocol that it chose (ALPN, RFC 7301)."""
         return H2Connection(self, secure=True) if chosen == "h2" else Connection(self, secure=True)
+
+    def listen_udp(self, address: str, port: int, choose: Choose, key: bytes) -> None:
+        """The same for HTTP/3. A ``key`` that outlives the process lets it send away the clients of the last."""
+        self._udp.append(UdpServer(self, address, port, choose, key))
 
     @property
     def connections(self) -> int:
@@ -95,6 +102,8 @@ class EdgeServer:
             await asyncio.sleep(DRAIN_LOOK_S)
         for connection in tuple(self._connections):
             connection.turn_away()
+        for udp in self._udp:
+            udp.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
         self.node.origins.close()

@@ -46,3 +46,24 @@ H2_LINK_STREAMS_MAX = 100
 # What a server may send of one response before it is read, and of all: no stream that stalls holds up the others.
 H2_RESPONSE_WINDOW_BYTES = 256 << 10
 H2_LINK_WINDOW_BYTES = H2_LINK_STREAMS_MAX * H2_RESPONSE_WINDOW_BYTES
+
+# --- QUIC and HTTP/3 ---
+# nginx: 75 s, Chromium: 30 s; the less of both sides counts (RFC 9000 section 10.1).
+QUIC_IDLE_S = 60.0
+# Of UDP payload: what servers of Google and Cloudflare send without asking the path; it fits into an Ethernet's
+# 1,500 bytes with room for a tunnel.
+QUIC_DATAGRAM_BYTES = 1_350
+# Of request bodies that no origin has taken yet: as for HTTP/2.
+QUIC_CONNECTION_WINDOW_BYTES = 1 << 20
+QUIC_STREAM_WINDOW_BYTES = 256 << 10
+# From a Retry to its answer: a round trip; a slow one takes seconds.
+QUIC_TOKEN_S = 10.0
+# Of one response handed to QUIC at a time. For the 100 streams that a client may have it is as much as the kernel
+# keeps for one connection of TCP (tcp_wmem's 4 MB).
+H3_AHEAD_BYTES = 32 << 10
+# Frames of a control stream say little; what is longer can only be reserved or hostile.
+H3_CONTROL_BYTES_MAX = 4 << 10
+# Of one connection at a time, before others get their turn.
+H3_BURST_BYTES = 256 << 10
+# Field sections that were understood: of at most MEMO_BLOCK_BYTES_MAX, mostly 300 bytes.
+H3_SECTIONS_MAX = 4_096

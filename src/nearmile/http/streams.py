@@ -38,6 +38,20 @@ def request_of(headers: Headers, ended: bool) -> Request:
     return parse_request(b"%b %b HTTP/1.1" % (method, target), fields)
 
 
+def check_fields(headers: Headers) -> None:
+    """What a library checks of HTTP/2's fields, for HTTP/3 (RFC 9114 sections 4.2 and 4.3). Raises BadMessage."""
+    pseudo = [name for name, _ in headers if name.startswith(b":")]
+    if len(set(pseudo)) != len(pseudo) or any(name.startswith(b":") for name, _ in headers[len(pseudo) :]):
+        raise BadMessage("malformed pseudo-header fields")
+    for name, value in headers:
+        if name != name.lower() or name in _OF_CONNECTION or (name == b"te" and value != b"trailers"):
+            raise BadMessage("a field that HTTP/3 does not have")
+    if not {b":method", b":scheme", b":path"} <= set(pseudo) and b":method" in pseudo:
+        raise BadMessage("malformed pseudo-header fields")
+    if not (dict(headers).get(b":authority") or dict(headers).get(b"host")):
+        raise BadMessage("no authority")
+
+
 def _lines(headers: Headers, authority: bytes | None) -> bytes:
     """The fields as lines of HTTP/1.1: the authority as Host, cookies joined (RFC 9113 sections 8.2.3, 8.3.1)."""
     lines, cookies = [], []

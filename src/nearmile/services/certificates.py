@@ -8,8 +8,10 @@ the first site's.
 import logging
 import ssl
 from pathlib import Path
+from typing import NamedTuple
 
 from nearmile.config.layout import Config, NamedSite
+from nearmile.http import quic
 from nearmile.services import state
 
 log = logging.getLogger("nearmile.certificates")
@@ -20,6 +22,14 @@ ALPN = ("h2", "http/1.1")
 # For TLS 1.2: forward secrecy and AEAD, all that HTTP/2 allows (RFC 9113 section 9.2.2). TLS 1.3 has no others.
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 Stamp = tuple[int, ...]
+
+
+class Shown(NamedTuple):
+    """A site's certificate with its key, for TLS over TCP and in QUIC; None where they cannot be used."""
+
+    stamp: Stamp
+    context: ssl.SSLContext | None
+    identity: quic.Identity | None
 
 
 class Certificates:
@@ -33,9 +43,9 @@ class Certificates:
         self.context = _new_context()
         self.context.sni_callback = self._choose
         self._sites: tuple[NamedSite, ...] = ()
-        self._contexts: dict[str, tuple[Stamp, ssl.SSLContext | None]] = {}
-        self._by_host: dict[str, ssl.SSLContext] = {}
-        self._first: ssl.SSLContext | None = None
+        self._shown: dict[str, Shown] = {}
+        self._by_host: dict[str, Shown] = {}
+        self._first = NOTHING
 
     def take_config(self, config: Config) -> None:
         """The sites and their certificates from now on; connections that are open stay."""
@@ -44,27 +54,31 @@ class Certificates:
 
     def refresh(self) -> None:
         """Reads what has changed. What cannot be used replaces nothing."""
-        loaded = {site.name: self._load(site) for site in self._sites}
-        self._contexts = loaded
-        contexts = {site.name: loaded[site.name][1] for site in self._sites}
-        pairs = ((host, contexts[site.name]) for site in self._sites for host in site.document.hostnames)
-        self._by_host = {host: context for host, context in pairs if context is not None}
-        self._first = next((context for context in contexts.values() if context is not None), None)
+        shown = self._shown = {site.name: self._load(site) for site in self._sites}
+        self._by_host = {host: shown[site.name] for site in self._sites for host in site.document.hostnames}
+        self._first = next((one for one in shown.values() if one.context is not None), NOTHING)
 
-    def _load(self, site: NamedSite) -> tuple[Stamp, ssl.SSLContext | None]:
+    def _load(self, site: NamedSite) -> Shown:
         files = self._files(site)
-        stamp, old = self._contexts.get(site.name, ((), None))
+        old = self._shown.get(site.name, NOTHING)
         try:
-            now = tuple(part for file in files for part in _stamp(file))
-            if now == stamp:
-                return stamp, old
+            stamp = tuple(part for file in files for part in _stamp(file))
+            if stamp == old.stamp:
+                return old
             context = _new_context()
             context.load_cert_chain(*files)
+            return Shown(stamp, context, quic.identity(*(file.read_bytes() for file in files)))
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            if stamp != _BROKEN:
+            if old.stamp != _BROKEN:
                 log.error("site %s: %s or its key cannot be used: %s", site.name, files[0], error)
-            return _BROKEN, old
-        return now, context
+            return old._replace(stamp=_BROKEN)
+
+    def identity(self, name: str | None) -> quic.Identity | None:
+        """What to show in QUIC to a client that asks for that name, or for none."""
+        return self._named(name).identity
+
+    def _named(self, name: str | None) -> Shown:
+        return self._first if name is None else self._by_host.get(name.lower().removesuffix("."), NOTHING)
 
     def _files(self, site: NamedSite) -> tuple[Path, Path]:
         """The site's own, those of an authority once there are some, else those of the local authority."""
@@ -78,7 +92,7 @@ class Certificates:
 
     def _choose(self, tls: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
         """Of ssl: called with the name from a client's hello."""
-        context = self._first if name is None else self._by_host.get(name.lower().removesuffix("."))
+        context = self._named(name).context
         if context is None:
             return int(ssl.AlertDescription.ALERT_DESCRIPTION_UNRECOGNIZED_NAME)
         tls.context = context
@@ -86,6 +100,7 @@ class Certificates:
 
 
 _BROKEN: Stamp = (-1,)
+NOTHING = Shown((), None, None)
 
 
 def _stamp(file: Path) -> Stamp:

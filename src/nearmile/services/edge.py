@@ -35,6 +35,7 @@ log = logging.getLogger("nearmile.edge")
 
 DISK = "cache"
 SHAPES = "rules.json"
+QUIC_KEY = "quic.key"
 DETAIL_S = 1.0
 # Young objects are looked at every 10,000 allocations, all of them only after 200 million.
 COLLECTOR_THRESHOLDS = (10_000, 20, 1_000)
@@ -88,10 +89,8 @@ async def run(runtime: Runtime) -> None:
     server = EdgeServer(node)
     _tune_collector()
     await purges.settled()
-    await server.listen(me.address, me.port)
-    await server.listen_secure(me.address, limits.https_port, certificates.context)
+    await _listen(runtime, server, certificates)
     runtime.ready = True
-    log.info("%s serves %s:%d, with TLS at %d", me.name, me.address, me.port, limits.https_port)
     looking = asyncio.gather(_tell(runtime, server, disk), _look(certificates))
     await runtime.stopping.wait()
     runtime.ready = False
@@ -102,6 +101,17 @@ async def run(runtime: Runtime) -> None:
     purging.cancel()
     if disk is not None:
         await loop.run_in_executor(None, disk.close)
+
+
+async def _listen(runtime: Runtime, server: EdgeServer, certificates: Certificates) -> None:
+    """Opens all doors; HTTP/3's first, which the others then speak of."""
+    me, edge = runtime.me, runtime.config.network.edge
+    if edge.http3:
+        key = state.secret(runtime.folder / QUIC_KEY)
+        server.listen_udp(me.address, edge.https_port, certificates.identity, key)
+    await server.listen(me.address, me.port)
+    await server.listen_secure(me.address, edge.https_port, certificates.context)
+    log.info("%s serves %s:%d, with TLS at %d", me.name, me.address, me.port, edge.https_port)
 
 
 def _open_disk(store: MemoryStore, folder: Path, disk_mb: int) -> DiskStore | None:

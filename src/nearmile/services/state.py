@@ -16,6 +16,8 @@ import platformdirs
 from nearmile.base.errors import NearmileError
 from nearmile.config.layout import Config
 
+SECRET_BYTES = 32
+
 
 def default_root() -> Path:
     """Where state lives unless somebody says otherwise: $NEARMILE_STATE, else the platform's state folder."""
@@ -65,6 +67,13 @@ def read_token(root: Path) -> str:
     """The credential that only this network's processes know."""
     path = root / "token"
     return path.read_text().strip() if path.exists() else ""
+
+
+def secret(path: Path) -> bytes:
+    """32 random bytes, which stay the same once they are there."""
+    if not path.exists() or path.stat().st_size != SECRET_BYTES:
+        write_atomically(path, os.urandom(SECRET_BYTES), mode=0o600)
+    return path.read_bytes()
 
 
 def authority_files(root: Path) -> tuple[Path, Path]:

@@ -1,0 +1,239 @@
+"""QUIC without IO (RFC 9000, 9001): which datagram belongs to whom, and one connection's packets, by ``qh3``.
+
+    datagram -> Lobby.look: a known connection's | a new client's | an answer without a connection | nothing
+
+Connections of qh3 choose no certificate by name, tie no stateless reset to a key, and extend windows whatever the
+application does: ``Transport`` adds that.
+"""
+
+import hmac
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+from qh3 import tls
+from qh3._hazmat import pull_quic_header
+from qh3.quic.configuration import QuicConfiguration
+from qh3.quic.connection import QuicConnection
+from qh3.quic.connection import QuicConnectionError as QuicConnectionError
+from qh3.quic.crypto import derive_key_iv_hp
+from qh3.quic.packet import QuicPacketType, encode_quic_retry, encode_quic_version_negotiation
+
+from nearmile.http.limits import (
+    QUIC_CONNECTION_WINDOW_BYTES,
+    QUIC_DATAGRAM_BYTES,
+    QUIC_IDLE_S,
+    QUIC_STREAM_WINDOW_BYTES,
+    QUIC_TOKEN_S,
+)
+
+# It tells of every client that parts, at level WARNING: whoever likes could fill our logs.
+logging.getLogger("quic").setLevel(logging.ERROR)
+
+Address = tuple[str, int]
+Identity = QuicConfiguration
+"""A certificate with its key, and the settings of the connections that show it."""
+Choose = Callable[[str | None], Identity | None]
+"""By the name that a client asks for, or by none."""
+
+CID_BYTES = 8
+INITIAL_BYTES_MIN = 1200  # RFC 9000 section 14.1
+VERSION_1 = 1
+TAG_BYTES = 16
+# RFC 9001 sections 5.2 and 5: of the first packets of version 1.
+INITIAL_SALT = bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")
+FIRST_SUITE, FIRST_ALGORITHMS = tls.CipherSuite.AES_128_GCM_SHA256, ("aes-128-gcm", "aes-128-ecb")
+SHA256 = tls.cipher_suite_hash(FIRST_SUITE)
+# RFC 9000 section 10.3: at least 5 bytes that look random, then the token; and shorter than what it answers.
+RESET_BYTES_MIN = 5 + TAG_BYTES
+
+
+class UnrecognizedName(tls.Alert):
+    """No site has the name that the client asks for (RFC 6066 section 3)."""
+
+    description = tls.AlertDescription.unrecognized_name
+
+
+def identity(certificate_pem: bytes, key_pem: bytes) -> Identity:
+    """Raises ValueError where they cannot be used."""
+    found = QuicConfiguration(
+        is_client=False,
+        alpn_protocols=["h3"],
+        connection_id_length=CID_BYTES,
+        idle_timeout=QUIC_IDLE_S,
+        max_data=QUIC_CONNECTION_WINDOW_BYTES,
+        max_stream_data=QUIC_STREAM_WINDOW_BYTES,
+        max_datagram_size=QUIC_DATAGRAM_BYTES,
+    )
+    try:
+        found.load_cert_chain(certificate_pem, key_pem)
+    except Exception as error:  # its errors have no common kind
+        raise ValueError(str(error)) from None
+    return found
+
+
+class Newcomer(Struct, frozen=True):
+    """What a client's first datagram says. ``retried``: the connection id of the Retry that it answers;
+    ``nameless``: its own connection id is empty, as browsers' are."""
+
+    original: bytes
+    retried: bytes | None
+    nameless: bool
+
+
+class Lobby:
+    """What a server decides of datagrams before they have a connection. Holds nothing of any client."""
+
+    def __init__(self, key: bytes, random_bytes: Callable[[int], bytes]) -> None:
+        self._key, self._random_bytes = key, random_bytes
+
+    def look(
+        self, data: bytes, address: Address, now_s: float, doubtful: bool
+    ) -> tuple[bytes, Newcomer | bytes | None]:
+        """Of a datagram whose connection is not known by its first bytes: the connection id that it is for, and
+        who comes, or what to answer, or None.
+
+        ``doubtful``: clients must show that their address is theirs (RFC 9000 section 8.1.2).
+        """
+        try:
+            version, kind, _, to, sender, token, *_ = pull_quic_header(data, 0, CID_BYTES)
+        except ValueError:
+            return b"", None
+        if not data[0] & 0x80:
+            return to, self._reset(to, len(data))
+        if len(data) < INITIAL_BYTES_MIN:
+            return to, None
+        if version != VERSION_1:
+            return to, None if not version else encode_quic_version_negotiation(to, sender, [VERSION_1])
+        if kind != QuicPacketType.INITIAL or len(to) < CID_BYTES:
+            return to, None
+        if token:
+            original = self._read_token(token, address, to, now_s)
+            return to, None if original is None else Newcomer(original, to, not sender)
+        # See Transport: to whom has no name of its own, ours is the one that the client made up.
+        if not doubtful and (sender or len(to) == CID_BYTES):
+            return to, Newcomer(to, None, not sender)
+        retried = self._random_bytes(CID_BYTES)
+        return to, encode_quic_retry(
+            VERSION_1, retried, sender, to, self._write_token(address, to, retried, int(now_s))
+        )
+
+    def reset_token(self, cid: bytes) -> bytes:
+        """What ends a connection of ours that we know nothing of any more (RFC 9000 section 10.3.2)."""
+        return self._tag(b"reset", cid)
+
+    def _reset(self, to: bytes, size_bytes: int) -> bytes | None:
+        if size_bytes <= RESET_BYTES_MIN:
+            return None
+        noise = self._random_bytes(min(size_bytes - 1, 2 * RESET_BYTES_MIN) - TAG_BYTES)
+        return bytes([0x40 | noise[0] & 0x3F]) + noise[1:] + self.reset_token(to)
+
+    def _write_token(self, address: Address, original: bytes, retried: bytes, at_s: int) -> bytes:
+        told = at_s.to_bytes(8, "big") + original
+        return self._tag(b"retry", told, retried, repr(address).encode()) + told
+
+    def _read_token(self, token: bytes, address: Address, retried: bytes, now_s: float) -> bytes | None:
+        """The connection id that the client chose at first."""
+        told = token[TAG_BYTES:]
+        right = self._tag(b"retry", told, retried, repr(address).encode())
+        if not hmac.compare_digest(token[:TAG_BYTES], right):
+            return None
+        return told[8:] if 0 <= now_s - int.from_bytes(told[:8], "big") <= QUIC_TOKEN_S else None
+
+    def _tag(self, *parts: bytes) -> bytes:
+        framed = b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+        return hmac.digest(self._key, framed, "sha256")[:TAG_BYTES]
+
+
+class Transport(QuicConnection):
+    """One connection, server side."""
+
+    def __init__(self, newcomer: Newcomer, choose: Choose, reset_token: Callable[[bytes], bytes]) -> None:
+        first = choose(None)
+        assert first is not None, "without a certificate nobody is let in"
+        super().__init__(
+            configuration=first,
+            original_destination_connection_id=newcomer.original,
+            retry_source_connection_id=newcomer.retried,
+        )
+        self.held = False
+        """Streams are not read, so that their windows stay as they are."""
+        self._newcomer, self._choose, self._reset_token = newcomer, choose, reset_token
+        if newcomer.nameless:
+            self.host_cid = newcomer.retried or newcomer.original
+
+    @property
+    def shaken(self) -> bool:
+        """The handshake is over."""
+        return self._handshake_complete
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
+        """As QuicConnection's; but where less may be sent to an address that is not validated than a packet takes
+        (RFC 9000 section 8.1), which that calls an error, the rest waits for the client's next word."""
+        out: list[tuple[bytes, Address]] = []
+        if self._core is not None:
+            try:
+                while (one := self._core.poll_transmit(now)) is not None:
+                    out.append((one[0], one[1]))
+            except RuntimeError:
+                if self._handshake_complete:
+                    raise
+        return out
+
+    def let_go(self) -> None:
+        """Reads streams again."""
+        self.held = False
+        self._drain_core()
+
+    def _drain_core(self) -> None:
+        if not self.held:
+            super()._drain_core()
+
+    def _create_core(self, remote_addr: Address, initial_dcid: bytes, now: float) -> None:
+        """Where the client's connection id is empty, qh3 would go on to call it by the one that it called us.
+
+        So it is told the empty one from the start. The keys of the first packets, which come of what the client
+        called us (RFC 9001 section 5.2), are then to be given to it, and what the client calls us is our name.
+        """
+        if not self._newcomer.nameless:
+            super()._create_core(remote_addr, initial_dcid, now)
+            return
+        super()._create_core(remote_addr, b"", now)
+        initial = hmac.digest(INITIAL_SALT, initial_dcid, "sha256")
+        for direction, label in (("send", b"server in"), ("receive", b"client in")):
+            secret = tls.hkdf_expand_label(SHA256, initial, label, b"", 32)
+            keys = derive_key_iv_hp(cipher_suite=FIRST_SUITE, secret=secret, version=VERSION_1)
+            self._call_core(
+                self._require_core().install_packet_key,
+                direction,
+                0,
+                FIRST_ALGORITHMS,
+                *keys,
+                0,
+                secret,
+                VERSION_1,
+            )
+
+    def _create_tls(self, remote_source_cid: bytes | None) -> Any:
+        bridge = super()._create_tls(remote_source_cid)
+        # Which qh3 takes for not known yet.
+        bridge.remote_initial_source_connection_id = b""
+        bridge.stateless_reset_token = self._reset_token(self.host_cid)
+        parameters = (tls.ExtensionType.QUIC_TRANSPORT_PARAMETERS, bridge.serialize_transport_parameters())
+        context: Any = bridge.tls
+        context.handshake_extensions = [parameters]
+        go_on = context._server_handle_hello
+
+        def choose(hello: Any, *out: Any) -> None:
+            start = hello.tell()
+            chosen = self._choose(tls.pull_client_hello(hello).server_name)
+            if chosen is None:
+                raise UnrecognizedName("no site of that name")
+            hello.seek(start)
+            context.certificate, context.certificate_chain = chosen.certificate, chosen.certificate_chain
+            context.certificate_private_key = chosen.private_key
+            go_on(hello, *out)
+
+        context._server_handle_hello = choose
+        return bridge

@@ -1,0 +1,239 @@
+"""HTTP/3 to an edge server, by a client of another library, over loopback."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from edge_world import ADDRESSES, Asked, Handler, World, config, response, run, until, world
+from h3_client import SECURE_PORT, H3Client
+from nearmile.edge import limits
+from nearmile.http.h3frames import MESSAGE_ERROR
+from nearmile.reports.hit import Cache
+from nearmile.services import authority, state
+from nearmile.services.certificates import Certificates
+
+FRESH = "Cache-Control: max-age=60"
+LONG = bytes(range(256)) * 3_000
+KEY = bytes(32)
+
+
+async def pages(asked: Asked) -> bytes:
+    """Objects of many sizes, an echo, and one that is not stored."""
+    path = asked.line.split()[1]
+    if path == "/echo":
+        return response(await asked.body(), "Cache-Control: no-store", "Connection: x-odd", "X-Odd: 1")
+    if path == "/long":
+        return response(LONG, FRESH)
+    if path == "/unstored":
+        return response(LONG, "Cache-Control: no-store")
+    if path == "/chunked":
+        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    if path == "/cookie":
+        return response(asked.fields.get("cookie", "").encode(), "Cache-Control: no-store")
+    if path == "/early":
+        asked.writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n")
+        return response(b"late", "Cache-Control: no-store")
+    if path == "/broken":
+        asked.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nCache-Control: no-store\r\n\r\nshort")
+        asked.writer.close()
+        return b""
+    return response(path.encode() * 40, FRESH, 'ETag: "1"', "Content-Type: text/plain")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    authority.ensure(tmp_path, config(), datetime.now(UTC))
+    yield tmp_path
+
+
+@contextlib.asynccontextmanager
+async def quick(folder: Path, handler: Handler = pages) -> AsyncIterator[tuple[World, Path]]:
+    """A world whose first edge server also listens for QUIC, and whom to trust."""
+    async with world(handler) as here:
+        certificates = Certificates(folder)
+        certificates.take_config(config())
+        here.servers[0].listen_udp(ADDRESSES[0], SECURE_PORT, certificates.identity, KEY)
+        yield here, state.authority_files(folder)[0]
+
+
+def test_every_object_is_the_same_over_both_protocols(folder: Path) -> None:
+    async def scene() -> None:
+        async with quick(folder) as (here, trust):
+            plain, client = await here.client(), await H3Client(trust).connected()
+            for number in range(3):
+                paths = [f"/{number}", "/long", "/unstored", "/chunked"]
+                streams = [client.ask(path) for path in paths]
+                for path, stream in zip(paths, streams, strict=True):
+                    answer = await client.answer(stream)
+                    assert (answer.status, answer.error) == (200, None)
+                    assert answer.body == (await plain.get(path)).body
+            client.close()
+
+    run(scene())
+
+
+def test_hits_are_recorded_as_over_http_1(folder: Path) -> None:
+    async def scene() -> None:
+        async with quick(folder) as (here, trust):
+            plain, client = await here.client(), await H3Client(trust).connected()
+            for path in ("/a", "/long"):
+                here.records.clear()
+                await plain.get(path)
+                first = await plain.get(path)
+                await client.get(path)  # https has objects of its own
+                await until(lambda: len(here.records) == 3)
+                here.records.clear()
+                answers = [await client.get(path) for _ in range(4)]
+                assert {answer.fields["cache-status"] for answer in answers} == {first.cache}
+                assert {answer.body for answer in answers} == {first.body}
+                await until(lambda: len(here.records) == 4)
+                sizes = {record[2] for record in here.records}
+                assert {record[:2] for record in here.records} == {(200, int(Cache.HIT))}
+                assert len(sizes) == 1 and min(sizes) > len(first.body)
+                assert all(record[3] for record in here.records)
+            again = await client.get("/a", ("if-none-match", '"1"'))
+            assert (again.status, again.body) == (304, b"")
+            client.close()
+
+    run(scene())
+
+
+def test_bodies_go_to_the_origin_whole(folder: Path) -> None:
+    async def scene() -> None:
+        async with quick(folder) as (_, trust):
+            client = await H3Client(trust).connected()
+            for lines in ([("content-length", str(len(LONG)))], []):
+                stream = client.ask("/echo", *lines, method="POST", end=False)
+                client.upload(stream, LONG)
+                answer = await client.answer(stream)
+                assert (answer.status, answer.body) == (200, LONG)
+                assert "connection" not in answer.fields and "x-odd" not in answer.fields
+            for more_or_less in (b"12345", b"123"):
+                stream = client.ask("/echo", ("content-length", "4"), method="POST", end=False)
+                client.upload(stream, more_or_less)
+                assert (await client.answer(stream)).error == MESSAGE_ERROR
+            client.close()
+
+    run(scene())
+
+
+def test_what_is_wrong_with_a_request_is_said(folder: Path) -> None:
+    async def scene() -> None:
+        async with quick(folder) as (_, trust):
+            client = await H3Client(trust).connected()
+            for lines in (
+                [("Upper", "case")],
+                [("connection", "close")],
+                [("transfer-encoding", "chunked")],
+                [("te", "gzip")],
+                [(":late", "pseudo")],
+                [("host", "other.example")],
+                [("a", "b\r\nc: d")],
+            ):
+                assert (await client.get("/a", *lines)).status == 400, lines
+            assert (await client.answer(client.ask("/a", authority="other.example"))).status == 421
+            assert (await client.get("/a", method="CONNECT")).status == 501
+            assert (await client.get("/a", ("x", "y" * 40_000))).status in (0, 431)
+            assert (await client.get("/early")).interim == (103,)
+            assert (await client.get("/broken")).error is not None
+            assert (await client.get("/cookie", ("cookie", "a=1"), ("cookie", "b=2"))).body == b"a=1; b=2"
+            assert (await client.get("/a")).status == 200
+            client.close()
+
+    run(scene())
+
+
+def test_a_name_that_no_site_has_is_refused(folder: Path) -> None:
+    async def scene() -> None:
+        async with quick(folder) as (_, trust):
+            stranger = await H3Client(trust, name="other.example").connected()
+            assert stranger.over is not None and stranger.over.error_code == 0x100 + 112
+            stranger.close()
+
+    run(scene())
+
+
+def test_clients_that_cancel_or_vanish_leave_nothing_behind(folder: Path) -> None:
+    async def scene() -> None:
+        async with quick(folder) as (here, trust):
+            server = here.servers[0]
+            client = await H3Client(trust).connected()
+            for number in range(20):
+                stream = client.ask(f"/unstored?{number}")
+                client.quic.stop_stream(stream, 0x10C)
+                client.flush()
+            assert (await client.get("/a")).status == 200
+            connection = next(iter(server._udp[0]._named))
+            await until(lambda: not connection.streams)
+            client.close()
+            await until(lambda: not server.connections)
+
+    run(scene())
+
+
+def test_a_client_may_move(folder: Path) -> None:
+    async def scene() -> None:
+        async with quick(folder) as (here, trust):
+            client = await H3Client(trust).connected()
+            assert (await client.get("/a")).status == 200
+            for _ in range(3):
+                client.move()
+                assert (await client.get("/long")).body == LONG
+            assert here.servers[0].connections == 1
+            client.close()
+
+    run(scene())
+
+
+def test_many_handshakes_at_a_time_need_addresses_that_are_right(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "QUIC_SHAKING_MAX", 0)
+
+    async def scene() -> None:
+        async with quick(folder) as (_, trust):
+            client = await H3Client(trust).connected()
+            assert client.quic._retry_count == 1
+            assert (await client.get("/a")).status == 200
+            client.close()
+
+    run(scene())
+
+
+def test_a_connection_that_is_forgotten_is_reset(folder: Path) -> None:
+    async def scene() -> None:
+        async with quick(folder) as (here, trust):
+            client = await H3Client(trust).connected()
+            udp = here.servers[0]._udp[0]
+            connection = next(iter(udp._named))
+            connection._leave()
+            client.ask("/a")
+            last_words = await asyncio.get_running_loop().sock_recv(client.socket, 65536)
+            assert last_words[-16:] == client.quic._peer_cid.stateless_reset_token
+            client.close()
+
+    run(scene())
+
+
+def test_datagrams_of_any_kind_do_no_harm(folder: Path) -> None:
+    async def scene() -> None:
+        chance = random.Random(5)
+        async with quick(folder) as (_, trust):
+            client = await H3Client(trust).connected()
+            for _number in range(300):
+                data = bytearray(chance.randbytes(1200))
+                data[0] = chance.choice((0xC0, 0xC3, 0xE0, 0xF0, 0x40, 0x00, data[0]))
+                for _ in range(chance.randrange(4)):
+                    data[chance.randrange(len(data))] = chance.randrange(256)
+                if chance.random() < 0.5:
+                    data[1:5] = b"\x00\x00\x00\x01"
+                client.throw(bytes(data[: chance.choice((0, 1, 5, 20, 1199, 1200))]))
+            assert (await client.get("/a")).status == 200
+            client.close()
+
+    run(scene())

@@ -1,0 +1,204 @@
+"""HTTP/3's frames in transcripts: what a client sends on streams, and what comes of it."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from qh3.quic.events import StopSendingReceived, StreamDataReceived, StreamReset
+
+from nearmile.http import h3frames as codes
+from nearmile.http.h3 import BodyCame, Event, Requested, Session, StreamEnded
+from nearmile.http.h3frames import read_varint, varint
+from nearmile.http.limits import H3_AHEAD_BYTES, HEAD_BYTES_MAX
+from nearmile.http.qpack import START, Sections
+
+GET = START + Sections().lines(((b":method", b"GET"), (b":path", b"/")))
+
+
+class Wire:
+    """In place of a connection of QUIC: what came, and what is to go."""
+
+    def __init__(self) -> None:
+        self.came: list[Any] = []
+        self.sent: dict[int, bytes] = {}
+        self.ended: set[int] = set()
+        self.reset: dict[int, int] = {}
+        self.stopped: dict[int, int] = {}
+        self.closed: int | None = None
+        self.kept_bytes = 0
+
+    def next_event(self) -> Any:
+        return self.came.pop(0) if self.came else None
+
+    def send_stream_data(self, stream: int, data: bytes, end: bool) -> None:
+        self.sent[stream] = self.sent.get(stream, b"") + data
+        if end:
+            self.ended.add(stream)
+
+    def get_send_buffer_size(self, stream: int) -> int:
+        return self.kept_bytes
+
+    def reset_stream(self, stream: int, code: int) -> None:
+        self.reset[stream] = code
+
+    def stop_stream(self, stream: int, code: int) -> None:
+        self.stopped[stream] = code
+
+    def close(self, code: int) -> None:
+        self.closed = code
+
+
+def session() -> tuple[Session, Wire]:
+    wire = Wire()
+    return Session(wire, Sections()), wire  # type: ignore[arg-type]
+
+
+def frame(kind: int, data: bytes) -> bytes:
+    return varint(kind) + varint(len(data)) + data
+
+
+def told(number: int, data: bytes, end: bool = True, step: int = 0) -> tuple[list[Event], Wire]:
+    """What a stream says, in one piece or in many."""
+    here, wire = session()
+    step = step or max(len(data), 1)
+    pieces = [data[at : at + step] for at in range(0, len(data), step)] or [b""]
+    wire.came = [StreamDataReceived(piece, False, number) for piece in pieces]
+    wire.came[-1] = StreamDataReceived(pieces[-1], end, number)
+    return here.events(), wire
+
+
+@pytest.mark.parametrize("step", [0, 1, 3])
+def test_requests_in_any_pieces(step: int) -> None:
+    whole = frame(0x21, b"grease") + frame(1, GET) + frame(0, b"body") + frame(0x40, b"") + frame(1, GET)
+    events, wire = told(0, whole, step=step)
+    assert wire.closed is None
+    assert events[0] == Requested(0, GET, False)
+    bodies = [event for event in events[1:] if isinstance(event, BodyCame)]
+    assert b"".join(body.data for body in bodies) == b"body"
+    assert [body.end_stream for body in bodies] == [False] * (len(bodies) - 1) + [True]
+
+
+def test_most_requests_are_one_frame() -> None:
+    assert told(4, frame(1, GET))[0] == [Requested(4, GET, True)]
+    assert told(4, frame(0x21, b"x") + frame(1, GET))[0] == [Requested(4, GET, True)]
+
+
+@pytest.mark.parametrize(
+    ("data", "end", "code"),
+    [
+        (frame(0, b"x"), False, codes.FRAME_UNEXPECTED),
+        (frame(4, b""), False, codes.FRAME_UNEXPECTED),
+        (frame(1, GET) + frame(7, b"\0"), False, codes.FRAME_UNEXPECTED),
+        (frame(1, GET) + frame(1, GET) + frame(0, b"x"), False, codes.FRAME_UNEXPECTED),
+        (frame(1, GET) + frame(1, GET) + frame(1, GET), False, codes.FRAME_UNEXPECTED),
+        (frame(1, GET) + frame(5, b"\0"), False, codes.FRAME_UNEXPECTED),
+        (frame(1, GET) + frame(2, b""), False, codes.FRAME_UNEXPECTED),
+        (frame(1, GET)[:-1], True, codes.FRAME_ERROR),
+        (frame(1, GET) + b"\x00\x05abc", True, codes.FRAME_ERROR),
+        (frame(1, GET) + frame(1, b"\xff\xff\xff"), True, codes.QPACK_FAILED),
+    ],
+)
+def test_what_ends_the_connection(data: bytes, end: bool, code: int) -> None:
+    assert told(0, data, end)[1].closed == code
+
+
+@pytest.mark.parametrize(
+    ("data", "end", "code"),
+    [(b"", True, codes.REQUEST_INCOMPLETE), (b"\x01" + varint(HEAD_BYTES_MAX + 1), False, codes.EXCESSIVE_LOAD)],
+)
+def test_what_ends_the_stream(data: bytes, end: bool, code: int) -> None:
+    events, wire = told(0, data, end)
+    assert events == [StreamEnded(0, code)] and wire.closed is None and wire.reset == {0: code}
+
+
+@pytest.mark.parametrize(
+    ("data", "end", "code"),
+    [
+        (varint(0) + frame(4, b""), False, None),
+        (
+            varint(0) + frame(4, varint(6) + varint(9)) + frame(0x21, b"") + frame(0xF0700, b"\0u=1"),
+            False,
+            None,
+        ),
+        (varint(0) + frame(0x21, b""), False, codes.MISSING_SETTINGS),
+        (varint(0) + frame(4, b"") + frame(4, b""), False, codes.FRAME_UNEXPECTED),
+        (varint(0) + frame(4, b"") + frame(0, b""), False, codes.FRAME_UNEXPECTED),
+        (varint(0) + frame(4, varint(2) + varint(0)), False, codes.SETTINGS_ERROR),
+        (varint(0) + frame(4, varint(6) + varint(0) + varint(6) + varint(1)), False, codes.SETTINGS_ERROR),
+        (varint(0) + frame(4, varint(6)), False, codes.FRAME_ERROR),
+        (varint(0) + frame(4, b"") + b"\x21" + varint(1 << 30), False, codes.EXCESSIVE_LOAD),
+        (varint(0), True, codes.CLOSED_CRITICAL_STREAM),
+        (varint(1), False, codes.STREAM_CREATION_ERROR),
+        (varint(2) + b"\x20\x20", False, None),
+        (varint(2) + b"\x3f\x45", False, codes.QPACK_ENCODER_ERROR),
+        (varint(3) + b"\x44\x7f\x80\x01", False, None),
+        (varint(3) + b"\x84", False, codes.QPACK_DECODER_ERROR),
+        (varint(3) + b"\x01", False, codes.QPACK_DECODER_ERROR),
+        (varint(3) + b"\x7f" + b"\x80" * 12, False, codes.QPACK_DECODER_ERROR),
+    ],
+)
+@pytest.mark.parametrize("step", [0, 1])
+def test_streams_of_one_direction(data: bytes, end: bool, code: int | None, step: int) -> None:
+    events, wire = told(2, data, end, step)
+    assert (events, wire.closed) == ([], code)
+
+
+def test_what_may_be_opened_once_and_what_nobody_knows() -> None:
+    here, wire = session()
+    wire.came = [StreamDataReceived(varint(0) + frame(4, b""), False, number) for number in (2, 6)]
+    assert here.events() == [] and wire.closed == codes.STREAM_CREATION_ERROR
+    assert told(2, varint(0x54) + b"x", False)[1].stopped == {2: codes.STREAM_CREATION_ERROR}
+
+
+def test_streams_that_the_client_ends() -> None:
+    here, wire = session()
+    wire.came = [
+        StreamDataReceived(frame(1, GET), False, 0),
+        StreamReset(0x10C, 0),
+        StopSendingReceived(0x10C, 4),
+    ]
+    assert here.events()[1:] == [StreamEnded(0, 0x10C), StreamEnded(4, 0x10C)]
+    assert wire.reset == {0: codes.REQUEST_CANCELLED, 4: codes.REQUEST_CANCELLED}
+    wire.came = [StopSendingReceived(0, 3)]
+    assert here.events() == [] and wire.closed == codes.CLOSED_CRITICAL_STREAM
+
+
+def test_quic_is_handed_no_more_of_a_body_than_it_can_send_soon() -> None:
+    here, wire = session()
+    body = bytes(range(256)) * 1024
+    here.respond(0, ((b":status", b"200"),), False)
+    here.send(0, (body, b"", b"end"), True)
+    assert len(wire.sent[0]) <= H3_AHEAD_BYTES + 100 and here.queued_bytes(0) > len(body) - H3_AHEAD_BYTES
+    before = len(wire.sent[0])
+    wire.kept_bytes = H3_AHEAD_BYTES
+    here._fill(0)
+    assert len(wire.sent[0]) == before
+    wire.kept_bytes = 0
+    while here.queued_bytes(0):
+        here._fill(0)
+    assert 0 in wire.ended
+    data = wire.sent[0]
+    _, start = read_varint(data, 0)
+    size, start = read_varint(data, start)
+    at = start + size
+    assert data[at:] == frame(0, body) + frame(0, b"end")
+
+
+@settings(max_examples=300)
+@given(st.integers(0, (1 << 62) - 1))
+def test_numbers(number: int) -> None:
+    assert read_varint(varint(number), 0) == (number, len(varint(number)))
+
+
+@settings(max_examples=300)
+@given(st.sampled_from([0, 2]), st.binary(max_size=60), st.booleans(), st.integers(1, 7))
+def test_any_bytes_are_taken_alike_in_any_pieces(number: int, data: bytes, end: bool, step: int) -> None:
+    def sense(step: int) -> tuple[object, ...]:
+        events, wire = told(number, data, end, step)
+        body = b"".join(event.data for event in events if isinstance(event, BodyCame))
+        if wire.closed is not None:
+            return ()  # what was noticed first depends on the pieces
+        return [event for event in events if isinstance(event, StreamEnded)], body, wire.reset
+
+    assert sense(step) == sense(0)
