@@ -12,6 +12,8 @@ from nearmile.cache.key import object_key, variant_key
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable, decide_store
 from nearmile.cache.purge import MARKS_MAX, key_mark
 from nearmile.cache.store import (
+    KNOWN_BYTES_MAX,
+    KNOWN_MAX,
     OBJECT_OVERHEAD_BYTES,
     VARIANT_OVERHEAD_BYTES,
     VARIANTS_MAX,
@@ -94,6 +96,20 @@ def test_variants_are_bounded() -> None:
     assert len(store) == VARIANTS_MAX
     first, second = (store.get(b"k", request(b"%d" % number, b"accept-language")) for number in (0, 1))
     assert first is None and second is not None
+
+
+def test_the_second_keys_of_many_requests_are_remembered_in_bounds() -> None:
+    store = MemoryStore(ROOMY_BYTES)
+    store.put(b"k", request(b"gzip"), VARIED, b"", b"gzip", 0)
+    store.put(b"k", request(b"br"), VARIED, b"", b"br", 0)
+    (known,) = store._known.values()
+    for number in range(KNOWN_MAX + 9):
+        for coding in (b"gzip", b"br"):
+            found = store.get(b"k", (*request(coding), (b"number", b"%d" % number)))
+            assert found is not None and found.body == coding
+        assert len(known) <= KNOWN_MAX
+    known.clear()
+    assert store.get(b"k", (*request(b"br"), (b"large", bytes(KNOWN_BYTES_MAX)))) is not None and not known
 
 
 def test_what_does_not_fit_is_refused_and_its_predecessor_gone() -> None:

@@ -34,6 +34,8 @@ VARIANT_OVERHEAD_BYTES = 400
 VARIANTS_MAX = 64
 # What a tag costs beside its letters: the header of a byte string and its place in a tuple.
 TAG_OVERHEAD_BYTES = 41
+# Requests whose second keys are remembered, in each of the first ways to vary that come: 16 MB at worst.
+KNOWN_MAX, KNOWN_NAMES_MAX, KNOWN_BYTES_MAX = 1024, 4, 2048
 # When half of the marks are taken, each new one has so many objects swept: a pass over a million ends in time, and
 # takes less than a millisecond at a time.
 SWEEP_SLICE = 256
@@ -84,14 +86,23 @@ class Below(Protocol):
         ...
 
 
+_Known = dict[int, tuple[Fields, bytes]]
+"""Second keys by the identities of the requests' fields, with the fields, so that these stay what they are.
+
+Clients' fields are parsed once and remembered, so the same tuple comes again and again: with this, a hit among
+variants takes 0.7 us, by finding and hashing the named fields 4 us.
+"""
+
+
 @final
 class _Variants:
     """The variants of one object: by the value of the request fields in ``names``."""
 
-    __slots__ = ("entries", "names")
+    __slots__ = ("entries", "known", "names")
 
-    def __init__(self, names: tuple[bytes, ...]) -> None:
+    def __init__(self, names: tuple[bytes, ...], known: _Known | None) -> None:
         self.names = names
+        self.known = known
         self.entries: dict[bytes, Entry] = {}
 
 
@@ -107,6 +118,7 @@ class MemoryStore:
         self._shares = Shares(capacity_bytes)
         self.below: Below | None = None
         self._marks = Marks()
+        self._known: dict[tuple[bytes, ...], _Known] = {}
         # The generation of the latest mark that may concern many, of the one that the last pass of the sweep began
         # at, and of the one that this pass did; and what it has not looked at.
         self._broad = self._swept = self._sweeping = 0
@@ -127,7 +139,9 @@ class MemoryStore:
         """The response stored for this object and these request fields, fresh or not."""
         found = self._objects.get(key)
         if type(found) is _Variants:
-            found = found.entries.get(variant_key(found.names, fields))
+            known = None if found.known is None else found.known.get(id(fields))
+            variant = self._know(found, fields) if known is None else known[1]
+            found = found.entries.get(variant)
         if found is None or (found.clean != self._broad and not self._still_good(found)):
             return None
         found.visited = self._level
@@ -184,7 +198,7 @@ class MemoryStore:
         if names:
             group = self._objects.get(key)
             if type(group) is not _Variants:
-                group = self._objects[key] = _Variants(names)
+                group = self._objects[key] = _Variants(names, self._known_of(names))
             group.entries[variant] = entry
         else:
             self._objects[key] = entry
@@ -304,6 +318,21 @@ class MemoryStore:
         if found is None and self.below is not None:
             return self.below.vary(key)
         return found.names if type(found) is _Variants else ()
+
+    def _know(self, group: _Variants, fields: Fields) -> bytes:
+        """The second key of a request, remembered if it is no large one."""
+        variant, known = variant_key(group.names, fields), group.known
+        if known is not None and sum(len(name) + len(value) for name, value in fields) <= KNOWN_BYTES_MAX:
+            if len(known) >= KNOWN_MAX:
+                known.clear()
+            known[id(fields)] = fields, variant
+        return variant
+
+    def _known_of(self, names: tuple[bytes, ...]) -> _Known | None:
+        """One for all objects that vary alike; none for the rarer ways to vary."""
+        if names not in self._known and len(self._known) < KNOWN_NAMES_MAX:
+            self._known[names] = {}
+        return self._known.get(names)
 
     def _names(self, key: bytes, vary: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """The names for an object's second keys: all that its responses named, so that none hides another.
