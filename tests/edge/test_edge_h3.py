@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_world import ADDRESSES, Asked, Handler, World, config, response, run, until, world
+import h2_client
+from edge_world import ADDRESSES, HOST, Asked, Client, Handler, World, config, response, run, until, world
+from h2_client import trusting
 from h3_client import SECURE_PORT, H3Client
 from nearmile.edge import limits
 from nearmile.http.h3frames import MESSAGE_ERROR
@@ -99,6 +101,38 @@ def test_hits_are_recorded_as_over_http_1(folder: Path) -> None:
             again = await client.get("/a", ("if-none-match", '"1"'))
             assert (again.status, again.body) == (304, b"")
             client.close()
+
+    run(scene())
+
+
+def test_clients_of_https_hear_of_it(folder: Path) -> None:
+    """On hits and on whatever else, not by http, and never of the doors that the origin has."""
+
+    async def told(asked: Asked) -> bytes:
+        kept = "no-store" if asked.line.split()[1] == "/unstored" else "max-age=60"
+        return response(b"a", f"Cache-Control: {kept}", 'Alt-Svc: h3=":1"')
+
+    async def scene() -> None:
+        async with quick(folder, told) as (here, trust):
+            server = here.servers[0]
+            certificates = Certificates(folder)
+            certificates.take_config(config())
+            await server.listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
+            plain = await here.client()
+            tls = trusting(str(trust), "http/1.1")
+            secure = Client(
+                *await asyncio.open_connection(ADDRESSES[0], SECURE_PORT, ssl=tls, server_hostname=HOST)
+            )
+            second = await h2_client.connect(trusting(str(trust), "h2"))
+            third = await H3Client(trust).connected()
+            clients: tuple[Client | h2_client.H2Client | H3Client, ...] = (secure, second, third)
+            for path in ("/a", "/a", "/unstored"):
+                assert "alt-svc" not in (await plain.get(path)).fields
+                for client in clients:
+                    assert (await client.get(path)).fields["alt-svc"] == f'h3=":{SECURE_PORT}"; ma=86400'
+            secure.writer.close()
+            await second.close()
+            third.close()
 
     run(scene())
 

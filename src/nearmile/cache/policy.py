@@ -45,6 +45,7 @@ VARY_NAMES_MAX = 16
 
 HOP_BY_HOP = frozenset(
     (
+        b"alt-svc",
         b"connection",
         b"keep-alive",
         b"proxy-authenticate",
@@ -57,7 +58,10 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-"""Fields of one connection, never stored or forwarded (RFC 9110 section 7.6.1, RFC 9111 section 3.1)."""
+"""Fields of one connection, never stored or forwarded (RFC 9110 section 7.6.1, RFC 9111 section 3.1).
+
+And Alt-Svc: where else the origin can be reached (RFC 7838) is not where we can.
+"""
 
 
 class Storable(Struct, frozen=True, gc=False):

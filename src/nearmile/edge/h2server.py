@@ -94,15 +94,16 @@ class H2Connection(Multiplexed, asyncio.Protocol):
         age_s = now_s - kept.born_at_s
         answer = memo.responses.get(head) or memo.learn_response(head)
         session = self.session
-        session.respond(
-            number, (*answer, (b"age", b"%d" % (age_s if age_s > 0 else 0)), *node.hit_fields), not body
-        )
+        end, end_fields = node.hit_end, node.hit_fields
+        if self.secure:
+            end, end_fields = node.secure_hit_end, node.secure_hit_fields
+        session.respond(number, (*answer, (b"age", b"%d" % (age_s if age_s > 0 else 0)), *end_fields), not body)
         if body:
             session.send(number, (body,), True)
         self._quiet_sweeps = 0
         node.counter.requests += 1
         place = node.visitors.place_of_trusted(self.peer, fields.pairs) if self.trusted else self._place
-        size_bytes = len(head) + len(node.hit_end) + len(body)
+        size_bytes = len(head) + len(end) + len(body)
         if len(body) <= limits.H2_AT_ONCE_BYTES:
             node.record(int(now_s * 1000), site.serial, place, status, HIT, size_bytes, True)
             return

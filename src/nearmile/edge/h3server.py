@@ -123,7 +123,7 @@ class H3Connection(Multiplexed):
         self._quiet_sweeps = 0
         node.counter.requests += 1
         place = node.visitors.place_of_trusted(self.peer, fields.pairs) if self.trusted else self._place
-        size_bytes = len(head) + len(b"age: \r\n") + len(age) + len(node.hit_end) + len(body)
+        size_bytes = len(head) + len(b"age: \r\n") + len(age) + len(node.secure_hit_end) + len(body)
         if len(body) <= limits.H2_AT_ONCE_BYTES:
             node.record(int(now_s * 1000), site.serial, place, status, HIT, size_bytes, True)
             return

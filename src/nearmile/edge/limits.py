@@ -58,6 +58,8 @@ UDP_ROUND = 64
 UDP_RUN = 40
 # Of the socket: a hundred clients' windows; Linux grants 208 KB unless its administrator allows more.
 UDP_BUFFER_BYTES = 4 << 20
+# How long clients may come by HTTP/3 at once after they heard of it: RFC 7838's own default, a day.
+ALT_SVC_S = 86_400
 # Handshakes under way, 2 ms of work each; beyond them, who comes must show by a Retry that its address is its own.
 QUIC_SHAKING_MAX = 32
 

@@ -105,6 +105,9 @@ class Node:
         # What ends the head of every hit: one constant.
         self.hit_end = b"%bcache-status: %b; hit\r\n\r\n" % (self.via, self.name)
         self.hit_fields = headers_of(b"\r\n" + self.hit_end)[1:]
+        self.alt_svc = b""
+        self.secure_hit_end, self.secure_hit_fields = self.hit_end, self.hit_fields
+        """Over TLS, where HTTP/3 may be spoken of."""
         self.position: Position | None = None
         """How far it has come in the log of purge orders; None where it has not seen that log yet."""
         self.fills: dict[FillKey, ObjectFill] = {}
@@ -137,6 +140,12 @@ class Node:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def offer_h3(self, port: int) -> None:
+        """HTTP/3 is served at that port: tells the clients of https (RFC 7838), those who speak it to renew it."""
+        self.alt_svc = b'alt-svc: h3=":%d"; ma=%d\r\n' % (port, limits.ALT_SVC_S)
+        self.secure_hit_end = self.alt_svc + self.hit_end
+        self.secure_hit_fields = headers_of(b"\r\n" + self.secure_hit_end)[1:]
 
     def take_config(self, config: Config, files: Mapping[str, Files] = NO_FILES) -> None:
         """A new configuration: sites, limits and trust change at once.

@@ -88,7 +88,9 @@ class Reply:
             framing = CHUNKED if self._chunked else b""
         age = b"" if age_s is None else b"age: %d\r\n" % age_s
         close = b"" if self.keep_alive else CLOSE
-        ours = b"%bcache-status: %b; %b\r\n" % (self.node.via, self.node.name, how)
+        node = self.node
+        alt_svc = node.alt_svc if self.client.secure else b""
+        ours = b"%b%bcache-status: %b; %b\r\n" % (alt_svc, node.via, node.name, how)
         self._head = b"".join((start, age, ours, self.for_neighbour, framing, close, b"\r\n"))
         self.bodiless = self.bodiless or status in BODILESS
         self.status = status
