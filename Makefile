@@ -25,6 +25,7 @@ bench: dev
 	$(BIN)/python benchmarks/latency.py --seconds 2 --rounds 3
 	$(BIN)/python benchmarks/herd.py --rounds 1
 	$(BIN)/python benchmarks/tls.py --seconds 2 --rounds 3
+	$(BIN)/python benchmarks/http3.py --seconds 2 --rounds 3
 	$(BIN)/python benchmarks/purge.py
 
 # SECONDS=600 for a longer search; all targets together.

@@ -37,24 +37,25 @@ class Load(NamedTuple):
 
 
 class Case(TypedDict):
-    """One line of a benchmark's result. ``ratio`` is nearmile's figure divided by the peer's."""
+    """One line of a benchmark's result. ``ratio`` is nearmile's figure divided by the peer's; None without one."""
 
     case: str
     nearmile: float
-    peer: float
+    peer: float | None
     unit: str
-    ratio: float
+    ratio: float | None
     goal: str
 
 
 def case(name: str, nearmile: list[float], peer: list[float], unit: str, goal: str) -> Case:
-    """A case from alternate rounds: medians, and the median of the rounds' ratios."""
+    """A case from alternate rounds: medians, and the median of the rounds' ratios. ``peer`` may be empty."""
+    ratios = [mine / theirs for mine, theirs in zip(nearmile, peer, strict=True)] if peer else []
     return {
         "case": name,
         "nearmile": round(median(nearmile), 3),
-        "peer": round(median(peer), 3),
+        "peer": round(median(peer), 3) if peer else None,
         "unit": unit,
-        "ratio": round(median(mine / theirs for mine, theirs in zip(nearmile, peer, strict=True)), 3),
+        "ratio": round(median(ratios), 3) if peer else None,
         "goal": goal,
     }
 
@@ -120,10 +121,9 @@ def show(cases: list[Case], as_json: bool) -> None:
         return
     print(f"{'case':<72} {'nearmile':>10} {'peer':>10} {'unit':<8} {'ratio':>6}  goal")
     for one in cases:
-        print(
-            f"{one['case']:<72} {one['nearmile']:>10.6g} {one['peer']:>10.6g} {one['unit']:<8} "
-            f"{one['ratio']:>6.2f}  {one['goal']}"
-        )
+        peer = "-" if one["peer"] is None else f"{one['peer']:.6g}"
+        ratio = "-" if one["ratio"] is None else f"{one['ratio']:.2f}"
+        print(f"{one['case']:<72} {one['nearmile']:>10.6g} {peer:>10} {one['unit']:<8} {ratio:>6}  {one['goal']}")
 
 
 def progress(text: str) -> None:
@@ -185,9 +185,10 @@ def wait_for_port(host: str, port: int, log: Path, timeout_s: float = 15.0) -> N
 
 
 def options(
-    description: str, seconds: float, rounds: int, only: bool = False, plot: bool = False
+    description: str, seconds: float, rounds: int, only: bool = False, plot: bool = False, nginx: bool = False
 ) -> argparse.Namespace:
-    """The options that all benchmarks have; ``only``: one of several cases can be chosen; ``plot``: it draws."""
+    """The options that all benchmarks have; ``only``: one of several cases can be chosen; ``plot``: it draws;
+    ``nginx``: which one may be said."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
@@ -196,6 +197,8 @@ def options(
     parser.add_argument("--rounds", type=int, default=rounds, help="how often the two take turns")
     if only:
         parser.add_argument("--only", default="", metavar="TEXT", help="the cases with this in their name alone")
+    if nginx:
+        parser.add_argument("--nginx", metavar="PATH", help="the nginx to compare with")
     if plot:
         parser.add_argument("--plot", metavar="FILE", help="writes an SVG")
     return parser.parse_args()

@@ -96,10 +96,15 @@ def times_asked(origin: Address) -> int:
 
 
 def nginx_command(
-    folder: Path, origin: Address, listen: str, more: str = "", sendfile: str = SENDFILE_OFF
+    folder: Path,
+    origin: Address,
+    listen: str,
+    more: str = "",
+    sendfile: str = SENDFILE_OFF,
+    program: str | None = None,
 ) -> list[str]:
-    """Starts nginx with a prefix of its own; ``more`` goes into its server."""
-    path = require("nginx", "nginx-light")
+    """Starts nginx with a prefix of its own; ``more`` goes into its server. ``program``: not the installed one."""
+    path = program or require("nginx", "nginx-light")
     conf = NGINX_CONF.format(
         folder=folder, origin=text(origin), listen=listen, host=HOST, more=more, sendfile=sendfile
     )

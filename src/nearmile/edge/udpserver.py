@@ -1,7 +1,7 @@
 """The socket of HTTP/3: datagrams of all clients, sorted to their connections, and what those send.
 
 Reading goes in rounds of bounded length, each connection flushed once a round. Runs of datagrams of one size are
-handed to the kernel together (UDP_SEGMENT), which costs a fifth of sending them one by one.
+handed to the kernel together (UDP_SEGMENT): 40 of them take a sixth of the time, on loopback.
 """
 
 import errno
