@@ -60,6 +60,9 @@ READ_TRIES = 3
 REST_S = 10.0
 # How long a stop waits for what is still to be written, and synced.
 CLOSE_S = 5.0
+# The writer lets so much time's work gather: to wake a thread for each response takes longer than to write it, and
+# who wakes it has to wait until it lets go of the interpreter again.
+GATHER_S = 0.01
 
 
 class DiskStore:
@@ -77,6 +80,7 @@ class DiskStore:
         # Notes may be lost that records are younger than.
         self._marks.generation = max(self._marks.generation, newest)
         self._queue: SimpleQueue[Job | threading.Event | None] = SimpleQueue()
+        self._hurry = threading.Event()
         self._pending: dict[Place, Write | Copy] = {}
         self._reads: dict[int, asyncio.Task[Entry | None]] = {}
         self._reading = Shares(READS_MAX)
@@ -224,6 +228,7 @@ class DiskStore:
         """Waits until everything given so far has been written, or has failed. Blocks."""
         done = threading.Event()
         self._queue.put(done)
+        self._hurry.set()
         done.wait()
 
     def close(self) -> None:
@@ -231,6 +236,7 @@ class DiskStore:
         self._memory.below = None
         self._queue.put(Sync(write_note(Closed())))
         self._queue.put(None)
+        self._hurry.set()
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._writer.join(CLOSE_S)
 
@@ -313,6 +319,7 @@ class DiskStore:
         """The writer thread."""
         while (job := self._queue.get()) is not None:
             if isinstance(job, threading.Event):
+                self._hurry.clear()
                 job.set()
             elif isinstance(job, Write | Copy):
                 place = job.place if isinstance(job, Write) else job.target
@@ -321,6 +328,8 @@ class DiskStore:
                 self._done_bytes += place.length if isinstance(job, Write) else 0
             elif self._trusted:
                 self._forget(job)
+            if self._queue.empty():
+                self._hurry.wait(GATHER_S)
 
     def _add(self, job: Write | Copy) -> None:
         """Writes a record, unless the disk rests."""
