@@ -43,8 +43,8 @@ def stored() -> Entry:
 )
 def test_at_once_and_the_long_way_agree(lines: bytes, status: int | None) -> None:
     fields, entry = parse_fields(b"Host: a.example\r\n" + lines), stored()
-    assert fields.plain and fields.conditional
-    found = narrowed(fields.pairs, entry, NOW_S)
+    assert fields.plain and fields.conditions
+    found = narrowed(fields.conditions, entry, NOW_S)
     assert (found and found[0]) == status
     if found is not None:
         made = plan(parse_request(b"GET / HTTP/1.1", fields), entry, NOW_S)

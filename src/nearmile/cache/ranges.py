@@ -94,9 +94,10 @@ def cut(method: bytes, fields: Fields, kept: Storable, body_bytes: int) -> Cuts 
     if part is None:
         if kept.status != 200 or not body_bytes:
             return Uncut.WHOLE
-        part = Part(0, body_bytes - 1, body_bytes)
+        at, complete = 0, b"%d" % body_bytes
         spans = [_of_whole(one, body_bytes) for one in asked]
     else:
+        at, complete = part.first, b"*" if part.complete is None else b"%d" % part.complete
         spans = []
         for one in asked:
             if (span := _of_part(one, part, body_bytes)) is None:
@@ -105,11 +106,10 @@ def cut(method: bytes, fields: Fields, kept: Storable, body_bytes: int) -> Cuts 
     found = coalesced([(start, end) for start, end in spans if start < end])
     if not found:
         return Uncut.UNSATISFIABLE
-    if kept.part is None and len(found) > 1 and _answer_bytes(found) >= body_bytes:
+    if part is None and len(found) > 1 and _answer_bytes(found) >= body_bytes:
         return Uncut.WHOLE
-    complete = b"*" if part.complete is None else b"%d" % part.complete
-    at = part.first
-    return tuple(Cut(start, end, b"bytes %d-%d/%b" % (at + start, at + end - 1, complete)) for start, end in found)
+    # A list, not a generator: this is on the hit path, almost always for one.
+    return tuple([Cut(s, e, b"bytes %d-%d/%b" % (at + s, at + e - 1, complete)) for s, e in found])
 
 
 def coalesced(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

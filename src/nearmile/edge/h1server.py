@@ -130,8 +130,8 @@ class Connection(asyncio.Protocol):
             if site.guarded and not node.allows(site, self.peer, trusted, fields.pairs, line[1], now_s):
                 break
             kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
-            if fields.conditional:
-                if (found := narrowed(fields.pairs, entry, now_s)) is None:
+            if fields.conditions:
+                if (found := narrowed(fields.conditions, entry, now_s)) is None:
                     break
                 status, head, body = found
             age_s = now_s - kept.born_at_s

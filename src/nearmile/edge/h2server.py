@@ -84,8 +84,8 @@ class H2Connection(Multiplexed, asyncio.Protocol):
             self._begin(number, headers, ended)
             return
         kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
-        if fields.conditional:
-            if (found := narrowed(fields.pairs, entry, now_s)) is None:
+        if fields.conditions:
+            if (found := narrowed(fields.conditions, entry, now_s)) is None:
                 self._begin(number, headers, ended)
                 return
             status, head, body = found

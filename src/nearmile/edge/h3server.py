@@ -111,8 +111,8 @@ class H3Connection(Multiplexed):
             self._begin(number, sections.headers(section), ended)
             return
         kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
-        if fields.conditional:
-            if (found := narrowed(fields.pairs, entry, now_s)) is None:
+        if fields.conditions:
+            if (found := narrowed(fields.conditions, entry, now_s)) is None:
                 self._begin(number, sections.headers(section), ended)
                 return
             status, head, body = found

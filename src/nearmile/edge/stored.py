@@ -76,19 +76,19 @@ def _several(head: bytes, cuts: Cuts) -> Plan:
     return Plan(206, multipart_head(head, boundary, body_bytes), pieces, tail)
 
 
-def narrowed(fields: Pairs, entry: Entry, now_s: float) -> tuple[int, bytes, bytes] | None:
-    """Status, head and body for a GET with conditions or a Range, of a fresh response in memory.
+def narrowed(conditions: Pairs, entry: Entry, now_s: float) -> tuple[int, bytes, bytes] | None:
+    """Status, head and body for a GET with those conditions (see Fields), of a fresh response in memory.
 
     None where that takes more than one piece of it, or one of another coding, or is not ours to say.
     """
-    if not in_bytes(fields):
+    if not in_bytes(conditions):
         return None
     kept, head, body = entry.kept, entry.head, entry.body
-    if not_modified(fields, kept, now_s):
+    if not_modified(conditions, kept, now_s):
         return 304, not_modified_head(head), b""
-    if kept.coding and wanted(b"GET", fields):
+    if kept.coding and wanted(b"GET", conditions):
         return None
-    found = cut(b"GET", fields, kept, len(body))
+    found = cut(b"GET", conditions, kept, len(body))
     if found is Uncut.WHOLE:
         return kept.status, head, body
     if isinstance(found, Uncut) or len(found) > 1:

@@ -40,7 +40,7 @@ class Fields(Struct, frozen=True, kw_only=True, gc=False):
     """A header block understood. Names are lower-case; ``pairs`` keep the order of the message.
 
     ``host`` is lower-case without port (empty: no Host field). ``length`` is None without Content-Length.
-    ``plain`` tells that nothing here bears on answering a GET from memory but, where it is ``conditional``,
+    ``plain`` tells that nothing here bears on answering a GET from memory but the ``conditions``: those of
     If-None-Match, If-Modified-Since, Range and If-Range: no body, no Cache-Control, and the connection stays open.
     """
 
@@ -52,7 +52,7 @@ class Fields(Struct, frozen=True, kw_only=True, gc=False):
     close: bool = False
     connection: frozenset[bytes] = frozenset()
     plain: bool = True
-    conditional: bool = False
+    conditions: Pairs = ()
 
     def get(self, name: bytes) -> bytes | None:
         """The field's value, its lines joined by commas (RFC 9110 section 5.3); None where there is none."""
@@ -142,7 +142,7 @@ def parse_fields(block: bytes, response: bool = False) -> Fields:
         chunked=chunked,
         close=close,
         connection=frozenset(options),
-        conditional=not _CONDITIONS.isdisjoint(names),
+        conditions=tuple([pair for pair in pairs if pair[0] in _CONDITIONS]),
         plain=hosts == 1 and not close and _NOT_PLAIN.isdisjoint(names),
     )
 
