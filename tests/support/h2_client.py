@@ -42,11 +42,6 @@ class H2Client:
         self.done: set[int] = set()
         self.flush()
 
-    @property
-    def over(self) -> bool:
-        """Whether the server takes no more requests here."""
-        return self.ended or self.goaway is not None
-
     def flush(self) -> None:
         """Sends what the library has to say."""
         self.writer.write(self.h2.data_to_send())
@@ -138,8 +133,7 @@ class H2Client:
 def trusting(certificate: str, *protocols: str) -> ssl.SSLContext:
     """A client's settings: whom it trusts, and what it speaks."""
     context = ssl.create_default_context(cafile=certificate)
-    if protocols:
-        context.set_alpn_protocols(list(protocols))
+    context.set_alpn_protocols(list(protocols))
     return context
 
 

@@ -8,25 +8,22 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from bad_origin import body_of, etag_of
-from h2_client import H2Client, trusting
-from h3_client import H3Client
-from load import CITIES
+from h2_client import H2Client
+from load import CITIES, read_body
 from nearmile.base.errors import NearmileError
 from nearmile.base.gazetteer import find_city
 from nearmile.config.layout import Config
 from nearmile.services.resolver import Resolver
-from suite_wire import read_body, read_head
 
 KINDS = (("lasting", 60), ("brief", 20), ("swr", 10), ("never", 10))
 SIZES = (0, 300, 5_000, 40_000, 300_000, 1_500_000)
 NAMES = 40
 REQUESTS_PER_CONNECTION_MAX = 30
-PROTOCOLS = ("http/1.1", "http/1.1 over tls", "h2", "h3")
-# A client of QUIC whose server was killed hears nothing, and gives up after so long.
-QUIC_SILENCE_S = 10.0
+PROTOCOLS = ("http/1.1", "http/1.1 over tls", "h2")
+Trusts = dict[str, ssl.SSLContext]
+"""Whom clients trust, by protocol."""
 Broken = (OSError, EOFError, asyncio.IncompleteReadError, ssl.SSLError, NearmileError)
 
 
@@ -96,10 +93,9 @@ class Client:
     """One user, who asks on one connection for a while, then on another."""
 
     def __init__(
-        self, config: Config, hostname: str, number: int, authority: Path, seen: Seen, patience_s: float
+        self, config: Config, hostname: str, number: int, trusts: Trusts, seen: Seen, patience_s: float
     ) -> None:
-        self.config, self.hostname, self.number, self.authority = config, hostname, number, authority
-        self.trusts = {"http/1.1 over tls": trusting(str(authority)), "h2": trusting(str(authority), "h2")}
+        self.config, self.hostname, self.number, self.trusts = config, hostname, number, trusts
         self.seen, self.patience_s = seen, patience_s
         self.choice = random.Random(number)
         city = find_city(CITIES[number % len(CITIES)])
@@ -112,7 +108,7 @@ class Client:
             protocol = self.choice.choice(PROTOCOLS)
             try:
                 address = await self._resolve()
-                ways = {"h2": self._h2, "h3": self._h3}
+                ways = {"h2": self._h2}
                 await ways.get(protocol, self._http1)(address, protocol, stopping)
             except Broken:
                 self.seen.outcomes["cut or refused"] += 1
@@ -160,16 +156,16 @@ class Client:
                 fields["content-length"] = str(len(asked.body))
             lines = [f"{name}: {value}\r\n" for name, value in fields.items()]
             writer.write(f"{asked.method} {asked.path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode() + asked.body)
-            while (got := await read_head(reader)).line[1].startswith("1"):
-                pass
+            status, got = await _head(reader)
+            while status < 200:
+                status, got = await _head(reader)
             if asked.leaves:
                 return "left"
             if asked.slow:
                 await asyncio.sleep(self.choice.random())
-            status = int(got.line[1])
-            body = b"" if status == 304 else await read_body(reader, got, until_close=False)
-            keep = got.get("connection") != "close"
-            return judge(asked, status, {name.lower(): value for name, value in got.pairs}, body)
+            body = b"" if status == 304 else await read_body(reader, got)
+            keep = got.get("connection", "").lower() != "close"
+            return judge(asked, status, got, body)
 
         try:
             for _ in range(REQUESTS_PER_CONNECTION_MAX):
@@ -180,43 +176,46 @@ class Client:
 
     async def _h2(self, address: str, protocol: str, stopping: asyncio.Event) -> None:
         reader, writer = await self._open(address, protocol)
-        try:
-            await self._streams(H2Client(reader, writer), protocol, stopping)
-        finally:
-            writer.transport.abort()
+        client = H2Client(reader, writer)
 
-    async def _h3(self, address: str, protocol: str, stopping: asyncio.Event) -> None:
-        server = (address, self.config.network.edge.https_port)
-        client = H3Client(self.authority, self.hostname, server, idle_timeout=QUIC_SILENCE_S)
-        try:
-            await self._streams(await client.connected(), protocol, stopping)
-        finally:
-            client.close()
-
-    async def _streams(self, client: H2Client | H3Client, protocol: str, stopping: asyncio.Event) -> None:
         async def answer(asked: Asked) -> str:
-            fields, last = (("x-forwarded-for", self.address), *asked.fields.items()), asked.method == "GET"
-            stream = client.ask(asked.path, *fields, method=asked.method, end=last, authority=self.hostname)
+            fields = (("x-forwarded-for", self.address), *asked.fields.items())
+            last = asked.method == "GET"
+            stream = client.ask(
+                asked.path, *fields, method=asked.method, end=last, authority=self.hostname
+            )  # fmt: skip
             if asked.leaves:
                 return "left"
-            if not last and (sending := client.upload(stream, asked.body)) is not None:
-                await sending
+            if not last:
+                await client.upload(stream, asked.body)
             got = await client.answer(stream)
             if got.error is not None or stream not in client.done:
                 return "cut"
             return judge(asked, got.status, got.fields, got.body)
 
-        for _ in range(REQUESTS_PER_CONNECTION_MAX):
-            if stopping.is_set() or client.over or not await self._timed(self._next(), protocol, answer):
-                break
+        try:
+            for _ in range(REQUESTS_PER_CONNECTION_MAX):
+                if stopping.is_set() or client.ended or client.goaway is not None:
+                    break
+                if not await self._timed(self._next(), protocol, answer):
+                    break
+        finally:
+            writer.transport.abort()
+
+
+async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    status_line, *lines = head[:-4].split("\r\n")
+    fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return int(status_line.split()[1]), fields
 
 
 async def run_clients(
-    config: Config, hostname: str, authority: Path, count: int, patience_s: float, meanwhile: Awaitable[None]
+    config: Config, hostname: str, trusts: Trusts, count: int, patience_s: float, meanwhile: Awaitable[None]
 ) -> Seen:
     """That many clients until ``meanwhile`` is over."""
     seen, stopping = Seen(), asyncio.Event()
-    clients = [Client(config, hostname, number, authority, seen, patience_s) for number in range(count)]
+    clients = [Client(config, hostname, number, trusts, seen, patience_s) for number in range(count)]
     tasks = [asyncio.create_task(client.run(stopping)) for client in clients]
     try:
         await meanwhile

@@ -16,7 +16,6 @@ from nearmile.config.clients import client_rules
 from nearmile.config.find import EACH, exists, find
 from nearmile.config.layout import serial_of_name
 from nearmile.config.lines import KeyPath
-from nearmile.config.names import name_rules
 from nearmile.config.network import Edge, Health
 from nearmile.config.origins import host_of, origin_rules
 from nearmile.config.problems import did_you_mean, key_text
@@ -31,7 +30,6 @@ def network_rules(document: dict[str, Any], folder: Path) -> Found:
     yield from _points(document)
     yield from _addresses(document)
     yield from _tiers(document)
-    yield from _delayed(document)
     yield from _health(document)
     yield from _ports(document)
     for path, root in find(document, ["acme", "root"]):
@@ -50,7 +48,6 @@ def site_rules(document: dict[str, Any], folder: Path) -> Found:
     yield from origin_rules(document, folder)
     yield from _certificate(document, folder)
     yield from client_rules(document, folder)
-    yield from name_rules(document)
 
 
 def between_sites(documents: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, KeyPath, str]]:
@@ -118,18 +115,6 @@ def _tiers(document: dict[str, Any]) -> Found:
         for tier in ("top", "low"):
             if tier not in found:
                 yield ("nameservers",), f"none is of tier `{tier}`; at least one must be"
-
-
-def _delayed(document: dict[str, Any]) -> Found:
-    servers = document.get("nameservers")
-    if not isinstance(servers, list):
-        return
-    for path, delayed_s in find(document, ["nameservers", EACH, "delayed_s"]):
-        if delayed_s and servers[int(path[1])].get("tier") == "top":
-            yield path, "is of a `top` server, which needs no map; set it for a `low` one"
-    low = [table for table in servers if isinstance(table, dict) and table.get("tier") == "low"]
-    if low and all(table.get("delayed_s") for table in low):
-        yield ("nameservers",), "every `low` server has `delayed_s`; at least one must run on the current map"
 
 
 def _health(document: dict[str, Any]) -> Found:

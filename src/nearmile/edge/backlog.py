@@ -1,10 +1,16 @@
-"""What waits in the kernel: written to a client whose machine has not taken it yet, or come and not read yet."""
+"""What waits in the kernel or for it: written to a client whose machine has not taken it, or come and not read.
+
+The kernel knows how much of a connection it took; a transport that failed to write has forgotten what it held.
+"""
 
 import fcntl
 import socket
 import struct
 import termios
 from asyncio import WriteTransport
+
+BYTES_ACKED = (120, "Q")
+"""Where Linux' struct tcp_info has tcpi_bytes_acked (RFC 4898, tcpEStatsAppHCThruOctetsAcked)."""
 
 
 class Backlog:
@@ -14,6 +20,19 @@ class Backlog:
         self.written_bytes = 0
         """Since the last look; added to by the writer."""
         self._waiting_bytes = 0
+        self._total_bytes = 0
+        """Written in the life of the connection, as of the last pause."""
+
+    def pause(self, transport: WriteTransport) -> None:
+        """To be called when the kernel has not taken all that was written."""
+        self._total_bytes = _taken_bytes(transport) + transport.get_write_buffer_size()
+
+    def unsent_bytes(self, transport: WriteTransport) -> int:
+        """Of what was written until the last pause, what the kernel has not taken, even where the client is gone.
+
+        Where the system cannot tell: as of that pause.
+        """
+        return max(self._total_bytes - _taken_bytes(transport), 0)
 
     def moved(self, transport: WriteTransport) -> int:
         """Looks: how many bytes the client's machine has taken since the last time."""
@@ -34,10 +53,24 @@ def unread(transport: WriteTransport) -> bool:
     return _queued_bytes(transport, termios.FIONREAD) > 0
 
 
+def _taken_bytes(transport: WriteTransport) -> int:
+    """What the kernel has taken in the life of a connection: what was acknowledged, and what is on its way."""
+    offset, kind = BYTES_ACKED
+    size_bytes = offset + struct.calcsize(kind)
+    try:
+        # TCP_INFO is not everywhere, nor as long everywhere.
+        connection = transport.get_extra_info("socket")
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size_bytes)
+        acked_bytes = int(struct.unpack_from(kind, info, offset)[0])
+    except (OSError, AttributeError, struct.error):
+        return 0
+    return acked_bytes + _queued_bytes(transport, termios.TIOCOUTQ)
+
+
 def _queued_bytes(transport: WriteTransport, queue: int) -> int:
-    """In one of the socket's queues (TIOCOUTQ, FIONREAD); 0 where the system cannot tell, or it is closed."""
+    """In one of the socket's queues (TIOCOUTQ, FIONREAD); 0 where the system cannot tell."""
     try:
         number = transport.get_extra_info("socket").fileno()
         return int(struct.unpack("i", fcntl.ioctl(number, queue, bytes(4)))[0])
-    except (OSError, AttributeError, ValueError):
+    except (OSError, AttributeError):
         return 0

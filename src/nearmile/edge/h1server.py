@@ -56,7 +56,6 @@ class Connection(asyncio.Protocol):
         self._body: Incoming | None = None
         # The transport's high-water mark is 0: it says "pause" whenever the kernel did not take all.
         self._full = False
-        self._unsent_bytes = 0
         self._backlog = Backlog()
         self._pace = Pace()
         self._room: asyncio.Future[None] | None = None
@@ -77,9 +76,11 @@ class Connection(asyncio.Protocol):
         """Of asyncio."""
         self._ready = False
         self.door.closed(self)
+        unsent_bytes = self._unsent_bytes() if self._full else 0
+        self.handed_bytes -= unsent_bytes
         if self._unrecorded is not None:
             now_ms, serial, place, status, cache, size_bytes = self._unrecorded
-            self.node.record(now_ms, serial, place, status, cache, size_bytes - self._unsent_bytes, False)
+            self.node.record(now_ms, serial, place, status, cache, size_bytes - unsent_bytes, False)
         if self._exchange is not None:
             self._exchange.cancel()
 
@@ -116,10 +117,7 @@ class Connection(asyncio.Protocol):
             if fields is None or not fields.plain:
                 break
             line = data[at:line_end].split(b" ")
-            if trusted:
-                site = node.site_of_trusted(self.secure, fields)
-            else:
-                site = sites.get(fields.host) or sites.of(fields.host)
+            site = node.site_of_trusted(self.secure, fields) if trusted else sites.get(fields.host)
             if site is None or len(line) != 3 or line[0] != b"GET" or line[2] != b"HTTP/1.1":
                 break
             # The target needs no look at its characters: only what was checked before it was stored is a key.
@@ -284,15 +282,11 @@ class Connection(asyncio.Protocol):
         self._write(pieces)
         self._quiet_sweeps = 0
         self._backlog.written_bytes += size_bytes
-        if not self._full:
-            self.handed_bytes += size_bytes
-            return
-        unsent_bytes = self._unsent_bytes
-        self.handed_bytes += size_bytes - unsent_bytes
-        self._room = self.door.loop.create_future()
-        await self._room
-        self._room = None
-        self.handed_bytes += unsent_bytes
+        self.handed_bytes += size_bytes
+        if self._full:
+            self._room = self.door.loop.create_future()
+            await self._room
+            self._room = None
 
     def body(self) -> AsyncIterator[list[bytes]]:
         """See Client."""
@@ -315,11 +309,17 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Of asyncio."""
         self._full = True
-        self._unsent_bytes = self._transport.get_write_buffer_size()
+        if not self.secure:
+            self._backlog.pause(self._transport)
+
+    def _unsent_bytes(self) -> int:
+        """What the kernel has not taken."""
+        transport = self._transport
+        return transport.get_write_buffer_size() if self.secure else self._backlog.unsent_bytes(transport)
 
     def resume_writing(self) -> None:
         """Of asyncio."""
-        self._full, self._unsent_bytes = False, 0
+        self._full = False
         if self._room is not None:
             if not self._room.done():
                 self._room.set_result(None)
@@ -333,7 +333,6 @@ class Connection(asyncio.Protocol):
         self._quiet_sweeps += 1
         moved_bytes: int | None = None
         if self._full:
-            self._unsent_bytes = self._transport.get_write_buffer_size()
             moved_bytes, limit_s = self._backlog.moved(self._transport), limits.STALLED_TIMEOUT_S
         elif self._lingering:
             limit_s = limits.LINGER_S

@@ -5,6 +5,7 @@ goes the way of ``multiplex.Multiplexed``.
 """
 
 import asyncio
+import math
 from typing import cast
 
 from nearmile.edge import limits
@@ -27,13 +28,16 @@ class H2Connection(Multiplexed, asyncio.Protocol):
         self.session: h2.Session = h2.Session()
         self._transport: asyncio.Transport
         self._backlog = Backlog()
+        self._written_bytes = 1
+        """By the last write."""
         self._pace = Pace()
         self._serving = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Of asyncio."""
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=limits.H2_UNSENT_BYTES_MAX, low=0)
+        # It says "pause" whenever the kernel did not take all.
+        self._transport.set_write_buffer_limits(high=0, low=0)
         self._meet(transport.get_extra_info("peername")[0])
         self.door.opened(self)
         self.flush()
@@ -41,8 +45,20 @@ class H2Connection(Multiplexed, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Of asyncio."""
         self.door.closed(self)
+        if self.full:
+            self._take_back()
         for stream in tuple(self.streams.values()):
             self._forget(stream)
+
+    def _take_back(self) -> None:
+        """Of the last write, what the kernel has not taken was not handed over: of each stream its share."""
+        transport = self._transport
+        unsent = transport.get_write_buffer_size() if self.secure else self._backlog.unsent_bytes(transport)
+        share = min(unsent / self._written_bytes, 1)
+        for stream in self.streams.values():
+            back_bytes = math.ceil(stream.written_bytes * share)
+            stream.handed_bytes -= back_bytes
+            stream.waiting_bytes += back_bytes
 
     def data_received(self, data: bytes) -> None:
         """Of asyncio."""
@@ -71,8 +87,10 @@ class H2Connection(Multiplexed, asyncio.Protocol):
         if fields is None or not fields.plain or pseudo.get(b":method") != b"GET":
             self._begin(number, headers, ended)
             return
-        secure = self.secure
-        site = node.site_of_trusted(secure, fields) if self.trusted else node.site(fields.host, secure)
+        if self.trusted:
+            site = node.site_of_trusted(self.secure, fields)
+        else:
+            site = (node.secure_sites if self.secure else node.sites).get(fields.host)
         # As over HTTP/1.1: only what was checked before it was stored is a key.
         path = pseudo[b":path"]
         entry = None if site is None else node.store.get(site.prefix + path, fields.pairs)
@@ -102,12 +120,13 @@ class H2Connection(Multiplexed, asyncio.Protocol):
         node.counter.requests += 1
         place = node.visitors.place_of_trusted(self.peer, fields.pairs) if self.trusted else self._place
         size_bytes = len(head) + len(end) + len(body)
-        if len(body) <= limits.H2_AT_ONCE_BYTES:
+        if len(body) <= limits.H2_AT_ONCE_BYTES and not self.full:
             node.record(int(now_s * 1000), site.serial, place, status, HIT, size_bytes, True)
             return
         stream = self.streams[number] = Stream(self, number, True)
-        stream.unrecorded = (int(now_s * 1000), site.serial, place, status, size_bytes)
-        stream.waiting_bytes, stream.finished = len(body), True
+        stream.unrecorded = (int(now_s * 1000), site.serial, place, status)
+        stream.handed_bytes, stream.waiting_bytes = size_bytes - len(body), len(body)
+        stream.finished = True
 
     def _take(self, event: object) -> None:
         """Whatever a client says besides requests."""
@@ -115,7 +134,9 @@ class H2Connection(Multiplexed, asyncio.Protocol):
             if event.error_code != h2.NO_ERROR:
                 self._count_spoiled()
             if (stream := self.streams.get(event.stream_id)) is not None:
-                self._forget(stream)
+                stream.sent = event.error_code == h2.NO_ERROR
+                if not (stream.sent and self.full):
+                    self._forget(stream)
         elif isinstance(event, h2.BodyCame):
             self._came(event.stream_id, event.data, event.end_stream)
         elif isinstance(event, h2.TrailersCame):
@@ -144,8 +165,13 @@ class H2Connection(Multiplexed, asyncio.Protocol):
                 data = session.out(limits.H2_WRITE_BYTES)
                 more = len(data) == limits.H2_WRITE_BYTES
                 if data:
+                    for stream in self.streams.values():
+                        stream.written_bytes = 0
+                    self._written_bytes = len(data)
                     transport.write(data)
                     self._backlog.written_bytes += len(data)
+                    for stream in self.streams.values():
+                        stream.mind_waiting()
             for stream in tuple(self.streams.values()):
                 stream.mind_waiting()
                 if stream.over and not stream.body_read:
@@ -159,10 +185,15 @@ class H2Connection(Multiplexed, asyncio.Protocol):
     def pause_writing(self) -> None:
         """Of asyncio."""
         self.full = True
+        if not self.secure:
+            self._backlog.pause(self._transport)
 
     def resume_writing(self) -> None:
         """Of asyncio."""
         self.full = False
+        for stream in tuple(self.streams.values()):
+            if stream.sent:
+                self._forget(stream)
         self.flush()
 
     def sweep(self) -> None:

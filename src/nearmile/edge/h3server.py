@@ -98,7 +98,7 @@ class H3Connection(Multiplexed):
             self._understand(number, section, ended)
             return
         path, fields = known
-        site = node.site_of_trusted(True, fields) if self.trusted else node.site(fields.host, True)
+        site = node.site_of_trusted(True, fields) if self.trusted else node.secure_sites.get(fields.host)
         # As over HTTP/1.1: only what was checked before it was stored is a key.
         entry = None if site is None else node.store.get(site.prefix + path, fields.pairs)
         now_s = node.now_s()
@@ -128,8 +128,9 @@ class H3Connection(Multiplexed):
             node.record(int(now_s * 1000), site.serial, place, status, HIT, size_bytes, True)
             return
         stream = self.streams[number] = Stream(self, number, True)
-        stream.unrecorded = (int(now_s * 1000), site.serial, place, status, size_bytes)
-        stream.waiting_bytes, stream.finished = len(body), True
+        stream.unrecorded = (int(now_s * 1000), site.serial, place, status)
+        stream.handed_bytes, stream.waiting_bytes = size_bytes - len(body), len(body)
+        stream.finished = True
 
     def _understand(self, number: int, section: bytes, ended: bool) -> None:
         """Reads a request that is not known by its bytes; learns it where it may be a hit another time."""

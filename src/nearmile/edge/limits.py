@@ -42,8 +42,6 @@ TLS_BARREN_BYTES_MAX = 34 << 10
 TLS_REPLIES_MAX = 100
 # Bytes handed to the transport at a time; a few TLS records, and no copy larger than that.
 H2_WRITE_BYTES = 128 << 10
-# Bytes that the transport may hold before streams wait.
-H2_UNSENT_BYTES_MAX = 64 << 10
 # A hit no larger than this is recorded as sent when it is handed over: every stream's first window takes it, so
 # that only the end of the whole connection could cut it short.
 H2_AT_ONCE_BYTES = 16 << 10

@@ -91,8 +91,8 @@ class Stream:
         self.waiting_bytes = 0
         self.quiet_sweeps = 0
         self.task: asyncio.Task[None] | None = None
-        self.unrecorded: tuple[int, int, int, int, int] | None = None
-        """Of a hit on its way: time, site, place, status, size."""
+        self.unrecorded: tuple[int, int, int, int] | None = None
+        """Of a hit on its way: time, site, place, status."""
         self.owed_bytes: int | None = None
         """Of the request's body; None where it did not say."""
         self._head_sent = False
@@ -103,6 +103,10 @@ class Stream:
         self._unread_bytes = 0
         self._taken_bytes = 0
         """By the client, since the last sweep."""
+        self.written_bytes = 0
+        """In the connection's last write, of which the kernel may not have taken all."""
+        self.sent = False
+        """So is the response's end."""
         self._pace = Pace()
         self._decoder = StreamBody(ended)
         self._body = Incoming(self._decoder, connection.loop.create_future, self._body_read)
@@ -128,7 +132,7 @@ class Stream:
         if pieces:
             self._send_head(end=False)
             connection.session.send(self.number, pieces, end=False)
-            self.handed_bytes += sum(map(len, pieces))
+            self.waiting_bytes += sum(map(len, pieces))
             connection.flush()
             if not self.mind_waiting():
                 self._room = connection.loop.create_future()
@@ -174,8 +178,10 @@ class Stream:
         """Counts what the client has not taken; returns whether that is nothing."""
         queued_bytes = self.connection.session.queued_bytes(self.number)
         if queued_bytes != self.waiting_bytes:
-            self.handed_bytes += self.waiting_bytes - queued_bytes
-            self._taken_bytes += max(self.waiting_bytes - queued_bytes, 0)
+            went_bytes = self.waiting_bytes - queued_bytes
+            self.handed_bytes += went_bytes
+            self.written_bytes += went_bytes
+            self._taken_bytes += went_bytes
             self.waiting_bytes, self.quiet_sweeps = queued_bytes, 0
         if queued_bytes or self.connection.full:
             return False
@@ -315,9 +321,7 @@ class Multiplexed:
         if self.streams.pop(stream.number, None) is None:
             return
         if stream.unrecorded is not None:
-            now_ms, serial, place, status, size_bytes = stream.unrecorded
-            left = stream.waiting_bytes
-            self.node.record(now_ms, serial, place, status, HIT, size_bytes - left, not left)
+            self.node.record(*stream.unrecorded, HIT, stream.handed_bytes, not stream.waiting_bytes)
         if stream.task is not None:
             stream.task.cancel()
         if self.door.closing and not self.streams:
