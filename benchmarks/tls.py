@@ -6,6 +6,7 @@ server has core 0, load and origin core 1. Both servers show the same kind of ce
 local authority) and write their hits down.
 """
 
+import math
 import os
 import re
 import ssl
@@ -98,7 +99,8 @@ def load(address: tuple[str, int], pid: int, size: int, streams: int, seconds: f
         url = f"https://{HOST}/size/{size}"
         command = [require("h2load", "nghttp2-client"), *counts, f"--connect-to={host}:{port}", *headers, url]
     else:
-        counts = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "-s", str(HERE / "tls.lua")]
+        # Its times are whole seconds.
+        counts = ["-t1", f"-c{CONNECTIONS}", f"-d{math.ceil(seconds)}s", "-s", str(HERE / "tls.lua")]
         url = f"https://{host}:{port}/size/{size}"
         command = [require("wrk", "wrk"), *counts, "-H", f"Host: {HOST}", *headers, url]
     before_s, started_s = cpu_s(pid), time.monotonic()
