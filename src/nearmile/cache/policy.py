@@ -90,6 +90,8 @@ class Storable(Struct, frozen=True, gc=False):
     """What else it can be purged by: sorted, each once."""
     slices: Slices | None = None
     """Of an object too large to be stored whole: how its body is kept, which is not with it."""
+    links: tuple[bytes, ...] = ()
+    """What its origin hinted at before it came, see ``cache.hints``."""
 
     @property
     def whole(self) -> bool:

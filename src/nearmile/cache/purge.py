@@ -21,6 +21,7 @@ from typing import Literal
 from msgspec import Struct
 
 from nearmile.cache.directives import Fields, values_of
+from nearmile.cache.hints import KEPT
 from nearmile.cache.key import SERIAL_BYTES, object_key, object_keys
 
 Kind = Literal["url", "prefix", "tag", "all"]
@@ -30,7 +31,7 @@ APPLIED = b"nearmile-applied"
 """The field of a server's answer to another: the position up to which it had applied orders."""
 VARY = b"nearmile-vary"
 """The field of such an answer that says: Vary names Accept-Encoding since we code, not since the origin does."""
-UNTOLD = TAG_FIELDS | {APPLIED, VARY}
+UNTOLD = TAG_FIELDS | {APPLIED, VARY, KEPT}
 """Fields that are between the origin and us."""
 # Fastly and Cloudflare allow 16 KB of tags for a response, of 1 KB each; Cloudflare at most 1,000.
 TAGS_MAX, TAGS_BYTES_MAX = 1_000, 16 << 10

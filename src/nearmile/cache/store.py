@@ -186,8 +186,9 @@ class MemoryStore:
             self._drop(key)
         count = self._make_place(key, variant)
         overhead_bytes = OBJECT_OVERHEAD_BYTES + (VARIANT_OVERHEAD_BYTES if names else 0)
-        tags_bytes = sum(map(len, kept.tags)) + len(kept.tags) * TAG_OVERHEAD_BYTES if kept.tags else 0
-        size_bytes = len(key) + len(head) + len(body) + tags_bytes + overhead_bytes
+        lists = (*kept.tags, *kept.links) if kept.tags or kept.links else ()
+        lists_bytes = sum(map(len, lists)) + len(lists) * TAG_OVERHEAD_BYTES if lists else 0
+        size_bytes = len(key) + len(head) + len(body) + lists_bytes + overhead_bytes
         if size_bytes > self.entry_bytes_max:
             return None
         entry = Entry(key, variant, kept, head, body, size_bytes)

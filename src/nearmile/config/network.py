@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from nearmile.config.compress import Compress
-from nearmile.config.upstream import ORIGINS_MAX, PARENTS_MAX, Upstream
+from nearmile.config.upstream import ORIGINS_MAX, PARENTS_MAX, EarlyHints, Upstream
 from nearmile.config.values import Address, Block, City, Coordinates, Document, HostName, Name, Port
 
 # A region's servers have the last byte of an address of ``loopback``, regions the one before it.
@@ -417,6 +417,7 @@ class Site(Document, frozen=True, kw_only=True):
         Meta(description="Largest body of a request; by default 512 MB."),
     ] = None
     compress: Compress = Compress()
+    early_hints: EarlyHints = "auto"
     key: Key = Key()
     access: Access = Access()
     limits: Limits = Limits()

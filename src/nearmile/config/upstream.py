@@ -8,6 +8,13 @@ from nearmile.config.values import Document, HostName
 
 Timeout = Annotated[float, Meta(ge=0.05, le=600)]
 ORIGINS_MAX, PARENTS_MAX = 8, 8
+EarlyHints = Annotated[
+    Literal["auto", "all", "off"],
+    Meta(
+        description="Whether what an origin hinted at (103) is told again to who waits for it: to `all`, or by "
+        "`auto` not over HTTP/1.1, where old clients take it for the response."
+    ),
+]
 
 
 class Probe(Document, frozen=True, kw_only=True):

@@ -29,7 +29,6 @@ from nearmile.edge.messages import (
     forwarded_request,
     forwarded_response,
     forwarding,
-    interim_head,
     response_start,
 )
 from nearmile.edge.node import Node, ObjectFill
@@ -43,7 +42,7 @@ from nearmile.edge.stored import cut_for, send_stored
 from nearmile.edge.visitors import SHAPE, Hop
 from nearmile.edge.wake import turn
 from nearmile.http.fields import BadMessage, Pairs
-from nearmile.http.head import Request, ResponseHead, write_fields
+from nearmile.http.head import Request, write_fields
 from nearmile.reports.hit import Cache
 
 TOO_MANY = "too many requests wait for this site's origin"
@@ -95,7 +94,7 @@ class Exchange:
             await self.reply.page(421, "no site of that name is served here")
             return
         self.serial = site.serial
-        self.reply.rules = site.rules
+        self.reply.rules, self.reply.early_hints = site.rules, site.early_hints
         if site.acme and request.target.startswith(CHALLENGES) and request.method == b"GET":
             answer = await self.node.challenge(request.target[len(CHALLENGES) :])
             if answer is not None:
@@ -227,11 +226,13 @@ class Exchange:
             return
         reader = fill.join()
         try:
+            if entry is not None and fill.verdict is Verdict.PENDING:
+                await self.reply.hint_again(entry.kept.links)
             while fill.verdict is Verdict.PENDING:
                 await fill.news.wait()
                 # Only to the one that asks the origin: for whom else they are right is not known yet.
                 while mine and fill.hints:
-                    await self._hint(fill.hints.popleft())
+                    await self.reply.hint(fill.hints.popleft())
             head = fill.head
             assert head is not None
             if fill.verdict is Verdict.RENEWED:
@@ -293,6 +294,8 @@ class Exchange:
         if entry is None:
             return False
         self.cache = cache
+        if self.internal:
+            await self.reply.hint_again(entry.kept.links)  # for a neighbour to keep with it
         if made := entry.kept.slices is not None or self._lacks(entry):
             entry = assembled(self.node, site, self.request, entry, self._forwarding(site), self.hop)
         if cache is Cache.STALE:
@@ -366,7 +369,7 @@ class Exchange:
         )
         lesson = Lesson(node, site, request)
         origin = site.origin.without_http2() if switches else site.origin
-        answer = await node.origins.ask(origin, question, body, self._hint)
+        answer = await node.origins.ask(origin, question, body, self.reply.hint)
         try:
             lesson.answered(answer.head)
             self.cache = Cache.PASS
@@ -384,11 +387,6 @@ class Exchange:
         finally:
             lesson.close()
             answer.close()
-
-    async def _hint(self, head: ResponseHead) -> None:
-        """An interim response of the origin; older clients know none (RFC 9110 section 15.2)."""
-        if self.request.minor == 1:
-            await self.client.write((interim_head(head.status, head.fields.pairs),))
 
     async def _body(self, body_bytes_max: int) -> AsyncIterator[bytes]:
         """The request's body."""

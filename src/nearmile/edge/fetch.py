@@ -11,6 +11,7 @@ from nearmile.cache.accept import normal_accept
 from nearmile.cache.coding import plain, without_ours
 from nearmile.cache.directives import response_directives
 from nearmile.cache.entry import Damaged, Entry, response_head
+from nearmile.cache.hints import EARLY_HINTS, links_of
 from nearmile.cache.parts import joined, strong
 from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import APPLIED, VARY, believed, read_position
@@ -25,7 +26,7 @@ from nearmile.edge.sites import Site
 from nearmile.edge.slicer import Slicer, begin_slices
 from nearmile.edge.visitors import SHAPE, Hop
 from nearmile.http.fields import Pairs
-from nearmile.http.head import Request
+from nearmile.http.head import Request, ResponseHead
 
 SERVER_ERRORS = frozenset((500, 502, 503, 504))  # RFC 5861 section 4
 MISDIRECTED = 421
@@ -65,6 +66,8 @@ class Fetch:
         self.sent_at_s = 0.0
         self.by_neighbour = False
         """The answer is a neighbour's."""
+        self.links: tuple[bytes, ...] = ()
+        """What was hinted at before the answer came."""
         self.stored_fields: Pairs = ()
         self.filling_bytes = 0
         self.slicer: Slicer | None = None
@@ -120,7 +123,7 @@ class Fetch:
         """Whether and how a response with those fields may be stored."""
         ttl_s = self.site.default_ttl_s
         kept = decide_store(b"GET", self.asked, status, fields, ttl_s, self.sent_at_s, now_s)
-        return self.site.keyed(kept, fields)
+        return self.site.keyed(kept and replace(kept, links=self.links), fields)
 
     def edited(self, kept: Storable, fields: Pairs, now_s: float) -> Pairs:
         """The fields to store with it."""
@@ -148,8 +151,14 @@ class Fetch:
         return answer.status != MISDIRECTED
 
     async def _send(self, origin: Origin, stale: Entry | None, hop: Hop) -> Answer:
-        self.sent_at_s = self.node.now_s()
-        return await self.node.origins.ask(origin, self._question(origin, stale, hop), None, self.fill.hint)
+        self.sent_at_s, self.links = self.node.now_s(), ()
+        return await self.node.origins.ask(origin, self._question(origin, stale, hop), None, self._hint)
+
+    async def _hint(self, head: ResponseHead) -> None:
+        """An interim response: of early hints, the links are kept with what comes."""
+        if head.status == EARLY_HINTS and self.site.early_hints != "off":
+            self.links = links_of(head.fields.pairs, self.links)
+        await self.fill.hint(head)
 
     def _question(self, origin: Origin, stale: Entry | None, hop: Hop) -> Question:
         request = self.request
@@ -166,7 +175,7 @@ class Fetch:
     async def _renew(self, stale: Entry, new: Pairs) -> bool:
         """A 304 came: whether what is stored can be served."""
         entry = await renewed(
-            self.node, self.site, stale, Confirmed(self.asked, new, self.sent_at_s, self.generation)
+            self.node, self.site, stale, Confirmed(self.asked, new, self.links, self.sent_at_s, self.generation)
         )
         if entry is None:
             return False
@@ -248,6 +257,7 @@ class Fetch:
             if stored is not None:
                 if stored.kept.part is None:
                     return  # The whole came meanwhile.
+                kept = replace(kept, links=kept.links or stored.kept.links)
                 with suppress(Damaged):
                     kept, body = with_part(kept, body, stored.kept, await stored.whole(), node.object_bytes_max)
             fields = tuple(pair for pair in fields if pair[0] != b"content-range")

@@ -63,9 +63,9 @@ def response_start(status: int, pairs: Pairs) -> bytes:
     return status_line(status) + write_fields(pairs)
 
 
-def interim_head(status: int, pairs: Pairs) -> bytes:
-    """An origin's interim response as the client gets it (RFC 9110 section 15.2)."""
-    return response_start(status, forwarded_response(pairs, hop=False)) + b"\r\n"
+def interim_head(status: int, pairs: Pairs, hop: bool) -> bytes:
+    """An origin's interim response as the client, or a neighbour, gets it (RFC 9110 section 15.2)."""
+    return response_start(status, forwarded_response(pairs, hop)) + b"\r\n"
 
 
 def forwarding(request: Request, scheme: bytes, peer: str, trusted: bool, internal: bool) -> Pairs:

@@ -21,6 +21,8 @@ class Confirmed(Struct, frozen=True):
 
     asked: Pairs
     new: Pairs
+    links: tuple[bytes, ...]
+    """Hinted at before it."""
     sent_at_s: float
     generation: int
     """The store's when the origin was asked."""
@@ -76,6 +78,6 @@ async def _put(node: Node, site: Site, entry: Entry, said: Confirmed) -> Entry |
         body = await entry.whole()
     except Damaged:
         return None
-    kept = replace(kept, slices=slices)
+    kept = replace(kept, slices=slices, links=said.links or entry.kept.links)
     head = response_head(kept.status, fields, len(body) if slices is None else slices.complete)
     return node.store.put(entry.key, said.asked, kept, head, body, said.generation)

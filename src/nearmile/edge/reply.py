@@ -4,14 +4,15 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from nearmile.cache import coding
+from nearmile.cache.hints import EARLY_HINTS, KEPT, hint_fields, links_of
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import VARY, tag_fields
-from nearmile.edge.messages import page
+from nearmile.edge.messages import interim_head, page
 from nearmile.edge.node import Node
 from nearmile.edge.rules.site import NO_RULES
 from nearmile.http.body import LAST_CHUNK, encode_chunk
 from nearmile.http.fields import Pairs
-from nearmile.http.head import Request, write_fields
+from nearmile.http.head import Request, ResponseHead, write_fields
 
 CHUNKED = b"transfer-encoding: chunked\r\n"
 CLOSE = b"connection: close\r\n"
@@ -60,6 +61,9 @@ class Reply:
         self.keep_alive = request.keep_alive
         self.rules = NO_RULES
         """Of the site, once it is known."""
+        self.early_hints = "off"
+        """Of the site."""
+        self._hinted: tuple[bytes, ...] = ()
         self.for_neighbour = b""
         """Field lines that go into the answer to another server's question."""
         self.status = 0
@@ -101,6 +105,27 @@ class Reply:
         if self.internal:
             ours = ((VARY, b"ours"),) if coding.is_ours(kept) else ()
             self.for_neighbour += write_fields(tag_fields(kept.tags) + ours)
+
+    async def hint(self, head: ResponseHead) -> None:
+        """An interim response of the origin; older clients know none (RFC 9110 section 15.2)."""
+        pairs = head.fields.pairs
+        nothing_new = bool(self._hinted) and links_of(pairs, self._hinted) == self._hinted
+        if head.status == EARLY_HINTS and (nothing_new or (head.fields.get(KEPT) and not self._may_repeat)):
+            return
+        if self.minor == 1:
+            await self.client.write((interim_head(head.status, pairs, self.internal),))
+
+    async def hint_again(self, links: tuple[bytes, ...]) -> None:
+        """Tells a client that has to wait what was hinted at before what is stored came (RFC 8297), once."""
+        if links and not self._hinted and self._may_repeat:
+            self._hinted = links
+            await self.client.write((interim_head(EARLY_HINTS, hint_fields(links), self.internal),))
+
+    @property
+    def _may_repeat(self) -> bool:
+        """Whether hints that the origin does not send now are for this client."""
+        known = self.client.multiplexed or self.internal or self.early_hints == "all"
+        return known and self.early_hints != "off" and self.minor == 1
 
     async def switch(self, start: bytes, lines: bytes) -> None:
         """The head of a 101, with field ``lines`` about this connection; then another protocol begins."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -41,6 +42,8 @@ class Site(Struct, frozen=True):
     """Regions to ask before the origin, in order of preference."""
     websockets_max: int = limits.WEBSOCKETS_PER_SITE_MAX
     rules: Rules = NO_RULES
+    early_hints: Literal["auto", "all", "off"] = "auto"
+    """Which clients are told again what an origin hinted at."""
     guarded: bool = False
     """An answer from memory, too, must pass the rules."""
     codable: Codable | None = None
@@ -97,6 +100,7 @@ def _site(named: NamedSite, files: Files, https_port: int | None, edge: Edge) ->
         codable=None
         if compress.off
         else coding.codable(compress.types, compress.min_bytes, edge.max_object_mb << 20),
+        early_hints=named.document.early_hints,
         guarded=rules.guarded,
         shape=shape_of(named.document),
     )
