@@ -18,7 +18,7 @@ from nearmile.http.body import (
 )
 from nearmile.http.fields import BadMessage, parse_fields
 from nearmile.http.head import parse_request, parse_response
-from nearmile.http.limits import CHUNK_LINE_BYTES_MAX, CHUNK_WASTE_BYTES_MAX, TRAILER_BYTES_MAX
+from nearmile.http.limits import CHUNK_LINE_BYTES_MAX, CHUNK_WASTE_BYTES_MAX, FIELDS_MAX, TRAILER_BYTES_MAX
 
 
 def decode(decoder: Decoder, pieces: list[bytes]) -> tuple[bytes, bytes]:
@@ -77,9 +77,15 @@ def test_any_bytes_are_judged_alike_whatever_the_pieces(wire: bytes, places: lis
     assert verdict([wire]) == verdict(cut(wire, places)) == verdict([wire[n : n + 1] for n in range(len(wire))])
 
 
-def test_extensions_and_trailers_are_dropped() -> None:
+def test_extensions_are_dropped_and_trailers_stay_apart() -> None:
     wire = b'3 ;a="b"\r\nabc\r\n0;last\r\nX-Sum: 1\r\nY: 2\r\n\r\nNEXT'
-    assert decode(ChunkedBody(), [wire]) == (b"abc", b"NEXT")
+    decoder = ChunkedBody()
+    assert decode(decoder, [wire]) == (b"abc", b"NEXT")
+    assert decoder.trailers == ((b"x-sum", b"1"), (b"y", b"2"))
+    fields = b"X: 1\r\n" * FIELDS_MAX
+    assert decode(ChunkedBody(), [b"0\r\n" + fields + b"\r\n"]) == (b"", b"")
+    with pytest.raises(BadMessage):
+        ChunkedBody().feed(b"0\r\n" + fields + b"X: 1\r\n\r\n")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ class Answer(NamedTuple):
     body: bytes
     error: int | None
     interim: tuple[int, ...]
+    trailers: dict[str, str] = {}  # noqa: RUF012
 
 
 class H2Client:
@@ -113,6 +114,9 @@ class H2Client:
             status = next(int(value) for name, value in event.headers if str(name) == ":status")
             have = self._have(event.stream_id)
             self.got[event.stream_id] = have._replace(interim=(*have.interim, status))
+        elif isinstance(event, h2.events.TrailersReceived):
+            trailers = {str(name): str(value) for name, value in event.headers}
+            self.got[event.stream_id] = self._have(event.stream_id)._replace(trailers=trailers)
         elif isinstance(event, h2.events.DataReceived):
             have = self._have(event.stream_id)
             self.got[event.stream_id] = have._replace(body=have.body + event.data)

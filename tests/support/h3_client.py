@@ -26,6 +26,7 @@ class Answer(NamedTuple):
     body: bytes
     error: int | None
     interim: tuple[int, ...]
+    trailers: dict[str, str] = {}  # noqa: RUF012
 
 
 class H3Client:
@@ -143,9 +144,11 @@ class H3Client:
     def _take(self, event: H3Event) -> None:
         if isinstance(event, HeadersReceived):
             fields = {name.decode(): value.decode("latin-1") for name, value in event.headers}
-            status = int(fields.pop(":status"))
+            status = int(fields.pop(":status", 0))
             interim = self._have(event.stream_id).interim
-            if status < 200:
+            if not status:
+                self.got[event.stream_id] = self._have(event.stream_id)._replace(trailers=fields)
+            elif status < 200:
                 self.got[event.stream_id] = Answer(0, {}, b"", None, (*interim, status))
             else:
                 self.got[event.stream_id] = Answer(status, fields, b"", None, interim)

@@ -14,6 +14,7 @@ from nearmile.edge.health import turns
 from nearmile.edge.link import Hint
 from nearmile.edge.peer import Died, Origin, Peer, Question, Refused, Unsent, UpstreamError
 from nearmile.edge.pool import Channel, Pool, new_context
+from nearmile.http.fields import Pairs
 from nearmile.http.head import ResponseHead
 
 FAILING = frozenset((500, 502, 503, 504))  # RFC 5861 section 4
@@ -33,6 +34,11 @@ class Answer:
     async def pieces(self) -> list[bytes]:
         """See Link.pieces."""
         return await self._link.pieces()
+
+    @property
+    def trailers(self) -> Pairs:
+        """See Link.trailers."""
+        return self._link.trailers
 
     async def send(self, data: bytes) -> None:
         """Sends on a connection that has switched to another protocol; see Link.send."""

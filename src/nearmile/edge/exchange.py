@@ -39,6 +39,7 @@ from nearmile.edge.rules.site import CHALLENGES, Asked, Refuse
 from nearmile.edge.segments import completable
 from nearmile.edge.sites import Site
 from nearmile.edge.stored import cut_for, send_stored
+from nearmile.edge.trailers import passed_on
 from nearmile.edge.visitors import SHAPE, Hop
 from nearmile.edge.wake import turn
 from nearmile.http.fields import BadMessage, Pairs
@@ -283,7 +284,7 @@ class Exchange:
                 break
             else:
                 await fill.news.wait()
-        await self.reply.end()
+        await self.reply.end(fill.trailers)
 
     async def _stored(self, site: Site, stored: Entry, cache: Cache, how: bytes) -> bool:
         """A stored response; where its body is damaged, or of an old version, before it begins: the origin's.
@@ -383,7 +384,7 @@ class Exchange:
                 lesson.take(pieces)
                 await self.reply.send(pieces)
             lesson.end()
-            await self.reply.end()
+            await self.reply.end(passed_on(answer.fields.pairs, answer.trailers, site.rules.to_client.gone))
         finally:
             lesson.close()
             answer.close()

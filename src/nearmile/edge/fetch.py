@@ -24,6 +24,7 @@ from nearmile.edge.peer import Origin, Question, UpstreamError
 from nearmile.edge.renewal import Confirmed, renewed
 from nearmile.edge.sites import Site
 from nearmile.edge.slicer import Slicer, begin_slices
+from nearmile.edge.trailers import passed_on
 from nearmile.edge.visitors import SHAPE, Hop
 from nearmile.http.fields import Pairs
 from nearmile.http.head import Request, ResponseHead
@@ -242,6 +243,7 @@ class Fetch:
                     await fill.room.wait()
         if fill.storing:
             await self._store()
+        fill.trailers = passed_on(answer.fields.pairs, answer.trailers, self.rules.to_client.gone)
         fill.finish(True)
 
     async def _store(self) -> None:

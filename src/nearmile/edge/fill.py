@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from nearmile.edge.limits import LAG_BYTES_MAX
 from nearmile.edge.wake import Future, Signal
+from nearmile.http.fields import Pairs
 from nearmile.http.head import ResponseHead
 
 H = TypeVar("H")
@@ -47,6 +48,8 @@ class Fill(Generic[H]):
         """The response ended before its end: readers must not think it complete."""
         self.hints: deque[ResponseHead] = deque()
         """Interim responses that nobody has told the client yet; their number is bounded where they are read."""
+        self.trailers: Pairs = ()
+        """What goes behind the body, once that is complete."""
         self.news = Signal(new_future)
         self.room = Signal(new_future)
         self.kept_bytes = 0

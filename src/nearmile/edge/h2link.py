@@ -12,7 +12,7 @@ from nearmile.edge import limits
 from nearmile.edge.link import Hint
 from nearmile.edge.peer import Died, Peer, Question, Refused, UpstreamError
 from nearmile.http import h2client as h2
-from nearmile.http.fields import BadMessage
+from nearmile.http.fields import BadMessage, Pairs
 from nearmile.http.head import ResponseHead
 
 
@@ -124,6 +124,8 @@ class H2Exchange:
         self._hints: deque[ResponseHead] = deque()
         self._interim = 0
         self._pieces: list[bytes] = []
+        self.trailers: Pairs = ()
+        """See Link.trailers."""
         self._whole = False
         """The response's end has come."""
         self._bodiless = False
@@ -220,6 +222,7 @@ class H2Exchange:
             elif isinstance(event, h2.Informed):
                 self._inform(h2.response_of(event.headers))
             elif isinstance(event, h2.TrailersCame):
+                self.trailers = h2.trailers_of(event.headers)
                 self._come(True)
             elif isinstance(event, h2.StreamEnded):
                 self._end(event.error_code)

@@ -13,8 +13,8 @@ from nearmile.edge import limits
 from nearmile.edge.backlog import unread
 from nearmile.edge.messages import request_head
 from nearmile.edge.peer import Died, Peer, Question, UpstreamError
-from nearmile.http.body import LAST_CHUNK, Decoder, OpenBody, encode_chunk, response_body
-from nearmile.http.fields import BadMessage
+from nearmile.http.body import LAST_CHUNK, ChunkedBody, Decoder, OpenBody, encode_chunk, response_body
+from nearmile.http.fields import BadMessage, Pairs
 from nearmile.http.head import ResponseHead, parse_response
 from nearmile.http.limits import RESPONSE_HEAD_BYTES_MAX
 
@@ -120,6 +120,11 @@ class Link(asyncio.Protocol):
             self.deadline_s = self.loop.time() + self._silence_s
             self._transport.resume_reading()
         return pieces
+
+    @property
+    def trailers(self) -> Pairs:
+        """The fields behind the body, once that has ended."""
+        return self._decoder.trailers if isinstance(self._decoder, ChunkedBody) else ()
 
     def finish(self, request_sent: bool) -> None:
         """The user is done with the exchange: keeps the connection if it is at a message's end, else ends it."""

@@ -6,6 +6,7 @@ from nearmile.cache.policy import connection_fields
 from nearmile.cache.purge import APPLIED, UNTOLD
 from nearmile.edge.peer import Question
 from nearmile.edge.rules.site import COOKIES, Page
+from nearmile.edge.trailers import TE, wants_trailers
 from nearmile.edge.visitors import HOP, SHAPE, Hop
 from nearmile.http.fields import Pairs
 from nearmile.http.head import Request, write_fields
@@ -34,6 +35,8 @@ def request_head(question: Question) -> bytes:
     elif asked.framing is not None:
         framing = b"content-length: %d\r\n" % asked.framing
     fields = write_fields(asked.pairs)
+    if TE in asked.pairs:
+        fields += b"connection: te\r\n"
     return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (asked.method, asked.target, asked.host, fields, framing)
 
 
@@ -46,6 +49,8 @@ def forwarded_request(pairs: Pairs, dropped: frozenset[bytes], forwarded: Pairs,
     gone = connection_fields(pairs) | _REQUEST_DROPPED | _PROXIES_WORDS | dropped
     kept = tuple(pair for pair in pairs if pair[0] not in gone and pair[0].translate(_DASHED) not in gone)
     ours = (*forwarded, (b"via", b"1.1 " + name))
+    if wants_trailers(pairs):
+        ours += (TE,)
     return (*kept, *ours, (HOP, b"%d" % hop)) if hop else (*kept, *ours)
 
 

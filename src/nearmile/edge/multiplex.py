@@ -50,6 +50,10 @@ class Session(Protocol):
         """Queues parts of a body."""
         ...
 
+    def trail(self, stream: int, trailers: Headers) -> None:
+        """Ends a body with trailer fields."""
+        ...
+
     def queued_bytes(self, stream: int) -> int:
         """What of a stream's body waits."""
         ...
@@ -166,9 +170,12 @@ class Stream:
         self._body.take(data)
         return False
 
-    def finish(self) -> None:
+    def finish(self, trailers: Headers) -> None:
         """The whole response has been handed over; its windows may still hold some of it back."""
-        if self._held_head is not None:
+        if trailers:
+            self._send_head(end=False)
+            self.connection.session.trail(self.number, trailers)
+        elif self._held_head is not None:
             self._send_head(end=True)
         else:
             self.connection.session.send(self.number, (), end=True)
@@ -291,7 +298,7 @@ class Multiplexed:
             stream.task = None
             if self.streams.get(stream.number) is stream:
                 if complete:
-                    stream.finish()
+                    stream.finish(exchange.reply.trailers)
                 else:
                     # The client must not take what it got for a whole response.
                     self._drop(stream, self.codes.internal)

@@ -10,6 +10,7 @@ from nearmile.cache.purge import VARY, tag_fields
 from nearmile.edge.messages import interim_head, page
 from nearmile.edge.node import Node
 from nearmile.edge.rules.site import NO_RULES
+from nearmile.edge.trailers import wants_trailers
 from nearmile.http.body import LAST_CHUNK, encode_chunk
 from nearmile.http.fields import Pairs
 from nearmile.http.head import Request, ResponseHead, write_fields
@@ -70,6 +71,9 @@ class Reply:
         """0 until a head is made."""
         self._head = b""
         self._chunked = False
+        self._asked = request.fields.pairs
+        self.trailers: Pairs = ()
+        """With what a stream ends."""
 
     def begin(self, status: int, start: bytes, how: bytes, age_s: int | None, length: int | None) -> None:
         """Makes the head, to go out with the first of the body.
@@ -144,10 +148,16 @@ class Reply:
             self._head = b""
         await self.client.write(out)
 
-    async def end(self) -> None:
-        """The whole body has been sent."""
+    async def end(self, trailers: Pairs = ()) -> None:
+        """The whole body has been sent; ``trailers`` follow where there is a way, and a client that knows it."""
         out = self._head
-        if self._chunked and not self.bodiless:
+        if self.bodiless:
+            pass
+        elif self.client.multiplexed:
+            self.trailers = trailers
+        elif self._chunked and trailers and wants_trailers(self._asked):
+            out += b"0\r\n%b\r\n" % write_fields(trailers)
+        elif self._chunked:
             out += LAST_CHUNK
         if out:
             self._head = b""

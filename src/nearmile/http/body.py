@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from nearmile.http.fields import TOKEN, BadMessage, parse_pairs
+from nearmile.http.fields import TOKEN, BadMessage, Pairs, parse_pairs
 from nearmile.http.head import Request, ResponseHead
 from nearmile.http.limits import (
     CHUNK_FREE_BYTES,
     CHUNK_LINE_BYTES_MAX,
     CHUNK_SIZE_DIGITS_MAX,
     CHUNK_WASTE_BYTES_MAX,
+    FIELDS_MAX,
     TRAILER_BYTES_MAX,
 )
 
@@ -76,10 +77,11 @@ class OpenBody:
 
 
 class ChunkedBody:
-    """A chunked body; trailer fields are checked and dropped."""
+    """A chunked body; ``trailers`` are the fields behind it, once it is done."""
 
     def __init__(self) -> None:
         self.done = False
+        self.trailers: Pairs = ()
         self._held = b""
         self._step: Step = self._size_line
         self._left = 0
@@ -145,7 +147,9 @@ class ChunkedBody:
         if self._trailer_bytes > TRAILER_BYTES_MAX:
             raise BadMessage("the trailer is too large", 431)
         if line:
-            parse_pairs(line + b"\r\n")
+            self.trailers += parse_pairs(line + b"\r\n")
+            if len(self.trailers) > FIELDS_MAX:
+                raise BadMessage(f"more than {FIELDS_MAX} trailer fields", 431)
         else:
             self.done = True
         return after

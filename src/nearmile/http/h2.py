@@ -112,6 +112,13 @@ class Session:
         except (ConnectionStateError, StreamProtocolError):
             return
 
+    def trail(self, stream: int, trailers: Headers) -> None:
+        """Ends a body with trailer fields."""
+        try:
+            self._connection.send_trailers(stream, trailers)
+        except (ConnectionStateError, StreamProtocolError):
+            return
+
     def queued_bytes(self, stream: int) -> int:
         """What of a stream's body waits."""
         return self._connection.queued_body_size(stream)

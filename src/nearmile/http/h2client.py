@@ -17,7 +17,7 @@ from ngh2.events import (
 )
 from ngh2.exceptions import ConnectionStateError, NGH2Error, StreamProtocolError
 
-from nearmile.http.fields import BadMessage, Pairs, parse_fields
+from nearmile.http.fields import BadMessage, Pairs, parse_fields, parse_pairs
 from nearmile.http.head import ResponseHead
 from nearmile.http.limits import (
     FIELDS_MAX,
@@ -27,6 +27,7 @@ from nearmile.http.limits import (
     H2_LINK_WINDOW_BYTES,
     H2_RESPONSE_WINDOW_BYTES,
     RESPONSE_HEAD_BYTES_MAX,
+    TRAILER_BYTES_MAX,
 )
 
 # Events, told apart by their type; all but the last two have ``stream_id``.
@@ -152,9 +153,21 @@ def response_of(headers: Pairs) -> ResponseHead:
     fields = headers[1:]
     if len(status) != 3 or not status.isdigit() or status < b"100":
         raise BadMessage("a malformed status", 502)
-    if any(name.startswith(b":") or b"\r" in value or b"\n" in value for name, value in fields):
-        raise BadMessage("a malformed field", 502)
-    head = parse_fields(b"".join([b"%b: %b\r\n" % pair for pair in fields]), response=True)
+    head = parse_fields(_lines(fields), response=True)
     if head.chunked:
         raise BadMessage("framing that HTTP/2 does not have", 502)
     return ResponseHead(int(status), 1, head)
+
+
+def trailers_of(headers: Pairs) -> Pairs:
+    """The fields behind a response, read as strictly; raises BadMessage."""
+    if sum(len(name) + len(value) for name, value in headers) > TRAILER_BYTES_MAX:
+        raise BadMessage("the trailer is too large", 502)
+    return parse_pairs(_lines(headers))
+
+
+def _lines(fields: Pairs) -> bytes:
+    """As lines of HTTP/1.1."""
+    if any(name.startswith(b":") or b"\r" in value or b"\n" in value for name, value in fields):
+        raise BadMessage("a malformed field", 502)
+    return b"".join([b"%b: %b\r\n" % pair for pair in fields])

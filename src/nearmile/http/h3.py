@@ -188,6 +188,14 @@ class Session:
         waiting.end = end
         self._fill(stream)
 
+    def trail(self, stream: int, trailers: Headers) -> None:
+        """Ends a body with trailer fields."""
+        section = START + self.sections.lines(trailers)
+        waiting = self._outgoing.setdefault(stream, _Outgoing())
+        waiting.pieces.append(memoryview(varint(HEADERS) + varint(len(section)) + section))
+        waiting.end = True
+        self._fill(stream)
+
     def queued_bytes(self, stream: int) -> int:
         """What of a stream's body waits."""
         waiting = self._outgoing.get(stream)
@@ -348,7 +356,7 @@ class Session:
             raise Fault(FRAME_UNEXPECTED)
 
     def _trail(self, incoming: _Incoming, section: bytes) -> None:
-        """Trailers are dropped, as those of HTTP/1.1 are."""
+        """Trailers of requests are dropped, as those of HTTP/1.1 are."""
         incoming.trailed = True
         try:
             self.sections.headers(section)

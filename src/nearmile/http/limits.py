@@ -20,7 +20,7 @@ CHUNK_FREE_BYTES = 16
 CHUNK_SIZE_DIGITS_MAX = 13
 # 19 digits could overflow a 64-bit integer in a peer; 18 digits are 10^18 bytes.
 LENGTH_DIGITS_MAX = 18
-# Trailer fields are dropped; they may be no larger than a small head.
+# Trailer fields say how a body came out; they may be no larger than a small head, and no more than FIELDS_MAX.
 TRAILER_BYTES_MAX = 8 << 10
 
 # Parsed header blocks are remembered: 2,048 of at most 4 KB, and about as much again once parsed: 16 MB.
