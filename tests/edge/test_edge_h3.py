@@ -36,7 +36,7 @@ async def pages(asked: Asked) -> bytes:
     if path == "/chunked":
         return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     if path == "/cookie":
-        return response(asked.fields.get("cookie", "").encode(), "Cache-Control: no-store")
+        return response(asked.fields.get("cookie", "").encode("latin-1"), "Cache-Control: no-store")
     if path == "/early":
         asked.writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n")
         return response(b"late", "Cache-Control: no-store")
@@ -173,6 +173,7 @@ def test_what_is_wrong_with_a_request_is_said(folder: Path) -> None:
             assert (await client.answer(client.ask("/a", authority="other.example"))).status == 421
             assert (await client.get("/a", method="CONNECT")).status == 501
             assert (await client.get("/a", ("x", "y" * 40_000))).status in (0, 431)
+            assert (await client.get("/cookie", ("cookie", "caf\xe9"))).body == b"caf\xe9", "obs-text"
             assert (await client.get("/early")).interim == (103,)
             assert (await client.get("/broken")).error is not None
             assert (await client.get("/cookie", ("cookie", "a=1"), ("cookie", "b=2"))).body == b"a=1; b=2"

@@ -67,3 +67,5 @@ H3_CONTROL_BYTES_MAX = 4 << 10
 H3_BURST_BYTES = 256 << 10
 # Field sections that were understood: of at most MEMO_BLOCK_BYTES_MAX, mostly 300 bytes.
 H3_SECTIONS_MAX = 4_096
+# What bytes mean behind each of 256 beginnings of a code of Huffman's, as they come: 150 bytes each, 2 MB.
+HUFFMAN_STEPS_MAX = 16_384

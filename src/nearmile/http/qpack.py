@@ -6,18 +6,11 @@ So a field section means the same on every connection, and what was understood o
 
 from contextlib import suppress
 
-from qh3._hazmat import (
-    DecoderStreamError,
-    DecompressionFailed,
-    EncoderStreamError,
-    HeaderTooLarge,
-    QpackDecoder,
-    QpackEncoder,
-)
+from qh3._hazmat import EncoderStreamError, QpackEncoder
 
-from nearmile.http.fields import BadMessage, Fields
-from nearmile.http.h3frames import QPACK_FAILED, Fault
-from nearmile.http.limits import H3_SECTIONS_MAX, HEAD_BYTES_MAX, MEMO_BLOCK_BYTES_MAX
+from nearmile.http.fields import Fields
+from nearmile.http.limits import H3_SECTIONS_MAX, MEMO_BLOCK_BYTES_MAX
+from nearmile.http.qpackread import Reader
 from nearmile.http.streams import Headers, headers_of
 
 # RFC 9204 section 4.5.1: no reference to the dynamic table in what follows.
@@ -36,21 +29,9 @@ class Sections:
         """Of requests for what may be stored: target and fields."""
         self.heads: dict[bytes, bytes] = {}
         """Of responses, by their heads of HTTP/1.1: field lines, without what a section starts with."""
-        self._decoder = QpackDecoder(0, 0, max_field_section_size=HEAD_BYTES_MAX)
+        self.headers = Reader().read
+        """What a section says."""
         self._encoder = QpackEncoder()
-
-    def headers(self, section: bytes) -> Headers:
-        """What a section says. Raises BadMessage where that is too large, Fault where it cannot be read.
-
-        Values that are not UTF-8 are among what the library cannot read.
-        """
-        try:
-            _, pairs = self._decoder.feed_header(0, section)
-        except HeaderTooLarge:
-            raise BadMessage("the head of the request is too large", 431) from None
-        except (DecoderStreamError, DecompressionFailed):
-            raise Fault(QPACK_FAILED) from None
-        return tuple(pairs)
 
     def learn_request(self, section: bytes, target: bytes, fields: Fields) -> bool:
         """Keeps what a request says; returns whether it did."""
