@@ -13,8 +13,10 @@ from zlib import crc32
 
 import dns.exception
 import dns.message
+import pylsqpack
 
 from edge_world import config
+from h3_wire import sense
 from nearmile.base.errors import NearmileError
 from nearmile.base.geography import NOWHERE
 from nearmile.cache.dates import format_date, parse_date
@@ -31,7 +33,10 @@ from nearmile.edge.peer import Question
 from nearmile.edge.visitors import Hop
 from nearmile.http.body import ChunkedBody, encode_chunk
 from nearmile.http.fields import BadMessage, parse_fields, parse_pairs
+from nearmile.http.h3frames import Fault
 from nearmile.http.head import parse_request, parse_response, write_fields
+from nearmile.http.qpackread import Reader
+from nearmile.http.quic import INITIAL_BYTES_MIN, Lobby
 from nearmile.reports import segment
 from strict_http import read_request
 
@@ -58,6 +63,31 @@ def fields(data: bytes) -> None:
         with contextlib.suppress(BadMessage):
             taken = parse_fields(data, response)
             assert parse_pairs(write_fields(taken.pairs)) == taken.pairs
+
+
+def datagrams(data: bytes) -> None:
+    """A datagram that no connection is named in; who does not show its address is not answered at length."""
+    lobby = Lobby(bytes(32), bytes)
+    for doubtful in (False, True):
+        for padded in (data, data.ljust(INITIAL_BYTES_MIN, b"\0")):
+            _, found = lobby.look(padded, ("192.0.2.1", 4000), NOW_S, doubtful)
+            assert not isinstance(found, bytes) or len(found) <= len(padded)
+
+
+def frames(data: bytes) -> None:
+    """A stream of HTTP/3, a request's or one of one direction: judged alike in any pieces."""
+    how, data = (data[0], data[1:]) if data else (0, b"")
+    number, end, step = how & 2, bool(how & 1), (how >> 2) % 7 + 1
+    assert sense(number, data, end, step) == sense(number, data, end, 0)
+
+
+def section(data: bytes) -> None:
+    """A field section of HTTP/3; what is taken must be the same to another reader."""
+    with contextlib.suppress(Fault, BadMessage):
+        taken = Reader().read(data)
+        # The other wants a line, and names in all; we leave that to the parser of heads.
+        if taken and all(name for name, _ in taken):
+            assert tuple(pylsqpack.Decoder(0, 0).feed_header(0, data)[1]) == taken
 
 
 def chunks(data: bytes) -> None:
@@ -195,6 +225,24 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
         fields,
         (HEAD + b"Transfer-Encoding: chunked\r\nConnection: close, x\r\n", b"Content-Length: 5\r\n"),
     ),
+    "datagrams": (
+        datagrams,
+        (
+            b"\xc0\0\0\0\x01\x0812345678\x0887654321\0\x44\x00",
+            b"\xc0\x1a\x1a\x1a\x1a\x0812345678\x0887654321" + bytes(1200),
+            b"\x40" + b"12345678" * 4,
+        ),
+    ),
+    "frames": (
+        frames,
+        (
+            b"\x01\x21\x02ab\x01\x03\0\0\xd1\x00\x04body\x01\x03\0\0\xd1",
+            b"\x02\0\x04\x02\x06\x09\x07\x01\0",
+            b"\x02\x02\x20\x20",
+            b"\x02\x03\x44\x7f\x80\x01",
+        ),
+    ),
+    "section": (section, (b"\0\0\xd1\xd7\x50\x01a\xc1", b"\0\0\x5f\x50\x83\x1c\x64\x9f\x27\0\x01x\x01y")),
     "chunks": (chunks, (b"\x013;a=b\r\nabc\r\n0\r\n\r\n", b'\x02a;x="y"\r\n0123456789\r\n0\r\nX: y\r\n\r\n')),
     "response": (response, (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", b"HTTP/1.0 404\r\n")),
     "directives": (

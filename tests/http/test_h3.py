@@ -1,14 +1,13 @@
 """HTTP/3's frames in transcripts: what a client sends on streams, and what comes of it."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qh3.quic.events import StopSendingReceived, StreamDataReceived, StreamReset
 
+from h3_wire import sense, session, told
 from nearmile.http import h3frames as codes
-from nearmile.http.h3 import BodyCame, Event, Requested, Session, StreamEnded
+from nearmile.http.h3 import BodyCame, Requested, StreamEnded
 from nearmile.http.h3frames import read_varint, varint
 from nearmile.http.limits import H3_AHEAD_BYTES, HEAD_BYTES_MAX
 from nearmile.http.qpack import START, Sections
@@ -16,56 +15,8 @@ from nearmile.http.qpack import START, Sections
 GET = START + Sections().lines(((b":method", b"GET"), (b":path", b"/")))
 
 
-class Wire:
-    """In place of a connection of QUIC: what came, and what is to go."""
-
-    def __init__(self) -> None:
-        self.came: list[Any] = []
-        self.sent: dict[int, bytes] = {}
-        self.ended: set[int] = set()
-        self.reset: dict[int, int] = {}
-        self.stopped: dict[int, int] = {}
-        self.closed: int | None = None
-        self.kept_bytes = 0
-
-    def next_event(self) -> Any:
-        return self.came.pop(0) if self.came else None
-
-    def send_stream_data(self, stream: int, data: bytes, end: bool) -> None:
-        self.sent[stream] = self.sent.get(stream, b"") + data
-        if end:
-            self.ended.add(stream)
-
-    def get_send_buffer_size(self, stream: int) -> int:
-        return self.kept_bytes
-
-    def reset_stream(self, stream: int, code: int) -> None:
-        self.reset[stream] = code
-
-    def stop_stream(self, stream: int, code: int) -> None:
-        self.stopped[stream] = code
-
-    def close(self, code: int) -> None:
-        self.closed = code
-
-
-def session() -> tuple[Session, Wire]:
-    wire = Wire()
-    return Session(wire, Sections()), wire  # type: ignore[arg-type]
-
-
 def frame(kind: int, data: bytes) -> bytes:
     return varint(kind) + varint(len(data)) + data
-
-
-def told(number: int, data: bytes, end: bool = True, step: int = 0) -> tuple[list[Event], Wire]:
-    """What a stream says, in one piece or in many."""
-    here, wire = session()
-    step = step or max(len(data), 1)
-    pieces = [data[at : at + step] for at in range(0, len(data), step)] or [b""]
-    wire.came = [StreamDataReceived(piece, False, number) for piece in pieces]
-    wire.came[-1] = StreamDataReceived(pieces[-1], end, number)
-    return here.events(), wire
 
 
 @pytest.mark.parametrize("step", [0, 1, 3])
@@ -194,11 +145,4 @@ def test_numbers(number: int) -> None:
 @settings(max_examples=300)
 @given(st.sampled_from([0, 2]), st.binary(max_size=60), st.booleans(), st.integers(1, 7))
 def test_any_bytes_are_taken_alike_in_any_pieces(number: int, data: bytes, end: bool, step: int) -> None:
-    def sense(step: int) -> tuple[object, ...]:
-        events, wire = told(number, data, end, step)
-        body = b"".join(event.data for event in events if isinstance(event, BodyCame))
-        if wire.closed is not None:
-            return ()  # what was noticed first depends on the pieces
-        return [event for event in events if isinstance(event, StreamEnded)], body, wire.reset
-
-    assert sense(step) == sense(0)
+    assert sense(number, data, end, step) == sense(number, data, end, 0)
