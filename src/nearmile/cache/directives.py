@@ -5,6 +5,7 @@ What cannot be read never makes a response fresher: an invalid or contradictory 
 """
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 from msgspec import Struct
@@ -13,6 +14,8 @@ from nearmile.cache.targeted import TARGETED, dictionary
 
 Fields = tuple[tuple[bytes, bytes], ...]
 """Header fields in order: lower-case names, stripped values."""
+Said = Mapping[bytes, tuple[bytes, ...]]
+"""Header fields by name, for who asks for many of them: the values of each in order."""
 
 # RFC 9111 section 1.2.2: what is too large to represent counts as 2^31.
 DELTA_MAX_S = 2**31
@@ -69,6 +72,14 @@ def values_of(fields: Fields, name: bytes) -> tuple[bytes, ...]:
     return tuple([value for field, value in fields if field == name])
 
 
+def grouped(fields: Fields) -> Said:
+    """The fields by name."""
+    found: dict[bytes, tuple[bytes, ...]] = {}
+    for name, value in fields:
+        found[name] = (*found[name], value) if name in found else (value,)
+    return found
+
+
 def request_directives(fields: Fields) -> RequestDirectives:
     """The Cache-Control of a request."""
     values = values_of(fields, b"cache-control")
@@ -77,10 +88,15 @@ def request_directives(fields: Fields) -> RequestDirectives:
 
 def response_directives(fields: Fields) -> ResponseDirectives:
     """What a response's CDN-Cache-Control says, else its Cache-Control."""
-    targeted = values_of(fields, TARGETED)
-    if targeted and (found := _targeted(targeted)) is not None:
+    return directives_of(grouped(fields))
+
+
+def directives_of(said: Said) -> ResponseDirectives:
+    """The same, of grouped fields."""
+    targeted = said.get(TARGETED)
+    if targeted is not None and (found := _targeted(targeted)) is not None:
         return found
-    return _response(values_of(fields, b"cache-control"))
+    return _response(said.get(b"cache-control", ()))
 
 
 def list_members(values: tuple[bytes, ...]) -> list[bytes]:

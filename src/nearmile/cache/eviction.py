@@ -116,8 +116,9 @@ class GreedyDual(Generic[E]):
         # It has a count already if it replaces another response for the same request.
         entry.count = 1 + (max(entry.count, self._counts.get(name)) if memory else entry.count)
         drift = DRIFT * min(1, space_bytes / self._capacity_bytes)
-        self.level += drift * self._credit_of(1, entry.size_bytes)
-        entry.turn = self.level + self._credit(entry)
+        credit = self._credit_of(1, entry.size_bytes)
+        self.level += drift * credit
+        entry.turn = self.level + (credit if entry.count == 1 else self._credit(entry))
         self._newest = entry
         found = self._lanes.get(lane)
         if found is None:

@@ -14,15 +14,17 @@ from nearmile.cache.dates import format_date, parse_date
 from nearmile.cache.directives import (
     Fields,
     ResponseDirectives,
+    Said,
     delta_seconds,
+    directives_of,
+    grouped,
     list_members,
     request_directives,
-    response_directives,
     values_of,
 )
 from nearmile.cache.key import CODED
 from nearmile.cache.parts import Part, part_of
-from nearmile.cache.purge import UNTOLD, tags_of
+from nearmile.cache.purge import TAG_FIELDS, UNTOLD, tags_of
 from nearmile.cache.slices import Slices
 
 STORED_METHODS = frozenset((b"GET", b"POST"))
@@ -62,6 +64,7 @@ HOP_BY_HOP = frozenset(
 
 And Alt-Svc: where else the origin can be reached (RFC 7838) is not where we can.
 """
+_NOT_STORED = HOP_BY_HOP | UNTOLD | {b"age"}
 
 
 class Storable(Struct, frozen=True, gc=False):
@@ -127,27 +130,28 @@ def decide_store(
     ``default_ttl_s`` is the site's freshness for responses that name none; the two times are those when the
     request was sent and the response's head arrived. Never raises, whatever the fields hold.
     """
-    allowed = response_directives(response_fields)
-    if method not in STORED_METHODS or not _may_store(request_fields, status, response_fields, allowed):
+    said = grouped(response_fields)
+    allowed = directives_of(said)
+    if method not in STORED_METHODS or not _may_store(request_fields, status, allowed):
         return None
     part = part_of(response_fields) if status == PARTIAL else None
     if status == PARTIAL and (part is None or not values_of(request_fields, b"range")):
         return None
-    vary = vary_names(response_fields)
+    vary = vary_names(said.get(b"vary", ()))
     if vary is None:
         return None
-    date_s = _date(response_fields, b"date", response_time_s)
+    date_s = _date(said, b"date", response_time_s)
     if date_s is None:
         date_s = floor(response_time_s)
-    modified_s = _date(response_fields, b"last-modified", response_time_s)
-    lifetime_s: float | None = _explicit_lifetime(response_fields, allowed, date_s, response_time_s)
-    if b"set-cookie" not in allowed.withheld and values_of(response_fields, b"set-cookie") and not lifetime_s:
+    modified_s = _date(said, b"last-modified", response_time_s)
+    lifetime_s: float | None = _explicit_lifetime(said, allowed, date_s, response_time_s)
+    if b"set-cookie" not in allowed.withheld and b"set-cookie" in said and not lifetime_s:
         return None
     if lifetime_s is None:
         if method != b"GET" or (status not in HEURISTIC_STATUSES and not allowed.public):
             return None
         lifetime_s = _implied_lifetime(allowed, default_ttl_s, date_s, modified_s)
-    born_at_s = response_time_s - _initial_age(response_fields, date_s, request_time_s, response_time_s)
+    born_at_s = response_time_s - _initial_age(said, date_s, request_time_s, response_time_s)
     strict = allowed.must_revalidate or allowed.proxy_revalidate
     storable = Storable(
         status=status,
@@ -158,11 +162,11 @@ def decide_store(
         no_cache=allowed.no_cache,
         must_revalidate=strict or allowed.s_maxage_s is not None,
         vary=vary,
-        etag=_first(response_fields, b"etag"),
-        last_modified=None if modified_s is None else _first(response_fields, b"last-modified"),
+        etag=said[b"etag"][0] if b"etag" in said else None,
+        last_modified=None if modified_s is None else said[b"last-modified"][0],
         modified_at_s=date_s if modified_s is None else modified_s,
         part=part,
-        tags=tags_of(response_fields),
+        tags=() if TAG_FIELDS.isdisjoint(said) else tags_of(response_fields),
     )
     return storable if storable.validatable or _usable_later(storable, allowed, response_time_s) else None
 
@@ -173,10 +177,13 @@ def stored_fields(response_fields: Fields, response_time_s: float) -> Fields:
     Left out: those of one connection, those that no-cache or private name, tags, which are part of the terms, and
     Age, which is computed anew. A missing or unreadable Date is set (RFC 9110 section 6.6.1).
     """
-    withheld = response_directives(response_fields).withheld
-    dropped = connection_fields(response_fields) | withheld | UNTOLD | {b"age"}
+    said, dropped = grouped(response_fields), _NOT_STORED
+    if withheld := directives_of(said).withheld:
+        dropped |= withheld
+    if b"connection" in said:
+        dropped |= connection_fields(response_fields)
     added: Fields = ()
-    if _date(response_fields, b"date", response_time_s) is None:
+    if _date(said, b"date", response_time_s) is None:
         dropped |= {b"date"}
         added = ((b"date", format_date(int(response_time_s))),)
     return tuple([field for field in response_fields if field[0] not in dropped]) + added
@@ -188,16 +195,15 @@ def connection_fields(fields: Fields) -> frozenset[bytes]:
     return HOP_BY_HOP | {name.lower() for name in list_members(named)} if named else HOP_BY_HOP
 
 
-def vary_names(fields: Fields) -> tuple[bytes, ...] | None:
+def vary_names(values: tuple[bytes, ...]) -> tuple[bytes, ...] | None:
     """The names in Vary, sorted; None if nothing can match (``*``, RFC 9111 section 4.1), or too many."""
-    values = values_of(fields, b"vary")
     if not values:
         return ()
     names = {name.lower() for name in list_members(values)}
     return None if b"*" in names or len(names) > VARY_NAMES_MAX else tuple(sorted(names))
 
 
-def _may_store(request_fields: Fields, status: int, response_fields: Fields, allowed: ResponseDirectives) -> bool:
+def _may_store(request_fields: Fields, status: int, allowed: ResponseDirectives) -> bool:
     """The refusals of RFC 9111 section 3 that do not depend on time."""
     if not 200 <= status <= 599 or status in UNSTORABLE_STATUSES or allowed.private:
         return False
@@ -213,7 +219,7 @@ def _may_store(request_fields: Fields, status: int, response_fields: Fields, all
     return True
 
 
-def _explicit_lifetime(fields: Fields, allowed: ResponseDirectives, date_s: int, now_s: float) -> int | None:
+def _explicit_lifetime(said: Said, allowed: ResponseDirectives, date_s: int, now_s: float) -> int | None:
     """What the origin says, for a shared cache (RFC 9111 section 4.2.1); None if it says nothing."""
     if allowed.s_maxage_s is not None:
         return allowed.s_maxage_s
@@ -221,8 +227,8 @@ def _explicit_lifetime(fields: Fields, allowed: ResponseDirectives, date_s: int,
         return allowed.max_age_s
     if allowed.targeted:
         return None
-    expires = values_of(fields, b"expires")
-    if not expires:
+    expires = said.get(b"expires")
+    if expires is None:
         return None
     # Unreadable, or several that differ: already expired (RFC 9111 section 5.3).
     expires_s = parse_date(expires[0], now_s) if len(set(expires)) == 1 else None
@@ -240,15 +246,15 @@ def _implied_lifetime(
     return default_ttl_s
 
 
-def _initial_age(fields: Fields, date_s: int, request_time_s: float, response_time_s: float) -> float:
+def _initial_age(said: Said, date_s: int, request_time_s: float, response_time_s: float) -> float:
     """The corrected initial age (RFC 9111 section 4.2.3); Date's whole seconds are compared with whole seconds."""
     apparent_age_s = max(0, floor(response_time_s) - date_s)
-    return max(apparent_age_s, _age(fields) + max(0.0, response_time_s - request_time_s))
+    return max(apparent_age_s, _age(said) + max(0.0, response_time_s - request_time_s))
 
 
-def _age(fields: Fields) -> int:
+def _age(said: Said) -> int:
     """The first member of Age, or 0 if it is no number (RFC 9111 section 5.1)."""
-    members = list_members(values_of(fields, b"age"))
+    members = list_members(said.get(b"age", ()))
     return (delta_seconds(members[0]) or 0) if members else 0
 
 
@@ -267,13 +273,6 @@ def _usable_later(storable: Storable, allowed: ResponseDirectives, now_s: float)
     return not storable.no_cache and now_s < usable_until_s
 
 
-def _date(fields: Fields, name: bytes, now_s: float) -> int | None:
-    value = _first(fields, name)
-    return None if value is None else parse_date(value, now_s)
-
-
-def _first(fields: Fields, name: bytes) -> bytes | None:
-    for field, value in fields:
-        if field == name:
-            return value
-    return None
+def _date(said: Said, name: bytes, now_s: float) -> int | None:
+    values = said.get(name)
+    return None if values is None else parse_date(values[0], now_s)

@@ -38,7 +38,8 @@ def reusable(method: bytes, fields: Fields) -> bool:
         return False
     if method == b"GET" and not in_bytes(fields):
         return False
-    return all(name not in _FORWARDED or (name == b"content-length" and value == b"0") for name, value in fields)
+    found = [pair for pair in fields if pair[0] in _FORWARDED]
+    return all(pair == (b"content-length", b"0") for pair in found)
 
 
 def verdict(kept: Storable, asked: RequestDirectives, now_s: float) -> Verdict:

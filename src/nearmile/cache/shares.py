@@ -45,13 +45,15 @@ class Shares:
         before = self._used.get(site, 0)
         after, weight = before + amount, self._weight_of(site)
         old, new = (before * _FINE // weight).bit_length(), (after * _FINE // weight).bit_length()
-        if before and (old != new or not after):
+        if before and after and old == new:
+            self._used[site] = after
+            return
+        if before:
             self._leave(old, site)
         if after:
             self._used[site] = after
-            if not before or old != new:
-                self._classes.setdefault(new, {})[site] = None
-                self._filled |= 1 << new
+            self._classes.setdefault(new, {})[site] = None
+            self._filled |= 1 << new
         else:
             self._used.pop(site, None)
         self._weight += weight * (bool(after) - bool(before))

@@ -341,6 +341,8 @@ class MemoryStore:
         When they change, the old variants can be found no more, and ``restore`` drops them.
         """
         known = self.vary(key)
+        if known == vary:
+            return vary
         # Of one response in several codings there may be a successor that is not coded.
         names = tuple(sorted({*(known if known != (CODING,) else ()), *vary}))
         return vary if len(names) > VARY_NAMES_MAX else names

@@ -201,13 +201,15 @@ class Fetch:
             self.fill.decide(Verdict.OWN, head)
             return
         stored = tuple([pair for pair in stored_fields(pairs, now_s) if pair[0] != b"content-length"])
-        withheld = response_directives(pairs).withheld
-        own = tuple([pair for pair in pairs if pair[0] in withheld])
         self.stored_fields = self.site.told(kept, stored)
+        start = own_start = response_start(answer.status, self.stored_fields)
+        if withheld := response_directives(pairs).withheld:
+            own = tuple([pair for pair in pairs if pair[0] in withheld])
+            own_start = response_start(answer.status, self.site.told(kept, stored + own))
         head = FillHead(
             status=answer.status,
-            start=response_start(answer.status, self.stored_fields),
-            own_start=response_start(answer.status, self.site.told(kept, stored + own)),
+            start=start,
+            own_start=own_start,
             length=length,
             kept=kept,
             asked=self.asked,
@@ -223,12 +225,14 @@ class Fetch:
     async def _take_body(self, answer: Answer) -> None:
         """Feeds the fill until the end; raises UpstreamError where the origin breaks off."""
         fill, node = self.fill, self.node
+        length = None if fill.head is None else fill.head.length
         while pieces := await answer.pieces():
             for piece in pieces:
                 fill.feed(piece)
                 if self.slicer is not None:
                     self.slicer.take(piece)
-            if fill.storing:
+            # What is whole now goes to the store at once.
+            if fill.storing and fill.kept_bytes != length:
                 grown_bytes = sum(map(len, pieces))
                 self.filling_bytes += grown_bytes
                 node.fill_more(self.site.serial, grown_bytes)
@@ -276,8 +280,9 @@ class Fetch:
             del self.node.fills[self.key]
 
     def _release(self) -> None:
-        self.node.fill_more(self.site.serial, -self.filling_bytes)
-        self.filling_bytes = 0
+        if self.filling_bytes:
+            self.node.fill_more(self.site.serial, -self.filling_bytes)
+            self.filling_bytes = 0
         if self.slicer is not None:
             self.slicer.close()
 

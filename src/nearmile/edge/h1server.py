@@ -188,10 +188,11 @@ class Connection(asyncio.Protocol):
             self._refuse(error)
             return
         loop = self.door.loop
-        self._body = Incoming(request_body(request), loop.create_future, self._mind_reading)
+        self._held = data[end:]
+        if request.fields.chunked or request.fields.length:
+            self._body = Incoming(request_body(request), loop.create_future, self._mind_reading)
+            self._held = self._body.take(self._held)
         self._pace = Pace()
-        rest = data[end:]
-        self._held = rest if self._body.done else self._body.take(rest)
         self._mind_reading()
         exchange = Exchange(self.node, self, request)
         self._exchange = loop.create_task(exchange.run())

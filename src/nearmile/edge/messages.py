@@ -1,5 +1,7 @@
 """The heads and small pages an edge server writes, and what it changes in those that pass through it."""
 
+from functools import lru_cache
+
 from nearmile.cache.dates import format_date
 from nearmile.cache.entry import status_line
 from nearmile.cache.policy import connection_fields
@@ -25,6 +27,8 @@ _PROXIES_WORDS = frozenset(
 _DASHED = bytes(byte if chr(byte).isalnum() and byte < 128 else 0x2D for byte in range(256))
 TEXT = b"text/plain; charset=utf-8"
 _RESPONSE_DROPPED = frozenset((b"content-length",))
+# Connection names other fields so rarely that a few lists of names serve all requests.
+_MEMO_SIZE = 16
 
 
 def request_head(question: Question) -> bytes:
@@ -46,12 +50,17 @@ def forwarded_request(pairs: Pairs, dropped: frozenset[bytes], forwarded: Pairs,
     ``dropped`` names more fields to leave out; ``forwarded`` is what we say of the request; ``hop`` tells another
     server as what it is asked.
     """
-    gone = connection_fields(pairs) | _REQUEST_DROPPED | _PROXIES_WORDS | dropped
-    kept = tuple(pair for pair in pairs if pair[0] not in gone and pair[0].translate(_DASHED) not in gone)
+    gone = _request_gone(connection_fields(pairs), dropped)
+    kept = [pair for pair in pairs if pair[0] not in gone and pair[0].translate(_DASHED) not in gone]
     ours = (*forwarded, (b"via", b"1.1 " + name))
     if wants_trailers(pairs):
         ours += (TE,)
     return (*kept, *ours, (HOP, b"%d" % hop)) if hop else (*kept, *ours)
+
+
+@lru_cache(_MEMO_SIZE)
+def _request_gone(connection: frozenset[bytes], dropped: frozenset[bytes]) -> frozenset[bytes]:
+    return connection | _REQUEST_DROPPED | _PROXIES_WORDS | dropped
 
 
 def forwarded_response(pairs: Pairs, hop: bool) -> Pairs:

@@ -20,9 +20,8 @@ from nearmile.http.limits import (
 Pairs = tuple[tuple[bytes, bytes], ...]
 
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_TOKEN = bytes(byte for byte in range(256) if TOKEN.fullmatch(bytes((byte,))))
-# RFC 9110 section 5.5: no control but HTAB.
-_TEXT = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
+# RFC 9112 section 5, and RFC 9110 section 5.5: no control but HTAB in a value.
+_LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+")
 # RFC 9110 section 7.2: uri-host [ ":" port ].
 _HOST = re.compile(rb"([A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?")
 _DIGITS = re.compile(rb"[0-9]+")
@@ -95,16 +94,10 @@ def parse_pairs(block: bytes) -> Pairs:
     lines = block[:-2].split(b"\r\n")
     if len(lines) > FIELDS_MAX:
         raise BadMessage(f"more than {FIELDS_MAX} fields", 431)
-    # Besides text there must be the lines' ends alone: no bare CR or LF (RFC 9112 section 2.2), no other control.
-    if block.translate(None, _TEXT) != b"\r\n" * len(lines):
+    if _LINES.fullmatch(block) is None:
         raise BadMessage("a malformed field line")
-    pairs = []
-    for line in lines:
-        name, colon, value = line.partition(b":")
-        if not colon or not name or name.translate(None, _TOKEN):
-            raise BadMessage("a malformed field line")
-        pairs.append((name.lower(), value.strip(b" \t")))
-    return tuple(pairs)
+    split = [line.partition(b":") for line in lines]
+    return tuple([(name.lower(), value.strip(b" \t")) for name, _, value in split])
 
 
 def parse_fields(block: bytes, response: bool = False) -> Fields:
@@ -142,7 +135,9 @@ def parse_fields(block: bytes, response: bool = False) -> Fields:
         chunked=chunked,
         close=close,
         connection=frozenset(options),
-        conditions=tuple([pair for pair in pairs if pair[0] in _CONDITIONS]),
+        conditions=()
+        if _CONDITIONS.isdisjoint(names)
+        else tuple([pair for pair in pairs if pair[0] in _CONDITIONS]),
         plain=hosts == 1 and not close and _NOT_PLAIN.isdisjoint(names),
     )
 

@@ -23,7 +23,13 @@ class Seen:
 
     def __contains__(self, name: int) -> bool:
         probes = self._probes(name)
-        return any(all(bits[p >> 3] >> (p & 7) & 1 for p in probes) for bits in (self._new, self._old))
+        for bits in (self._new, self._old):
+            for probe in probes:
+                if not bits[probe >> 3] >> (probe & 7) & 1:
+                    break
+            else:
+                return True
+        return False
 
     def _empty(self) -> bytearray:
         return bytearray((self._mask + 8) >> 3)
