@@ -229,11 +229,13 @@ class Exchange:
         try:
             if entry is not None and fill.verdict is Verdict.PENDING:
                 await self.reply.hint_again(entry.kept.links)
-            while fill.verdict is Verdict.PENDING:
-                await fill.news.wait()
+            while True:
                 # Only to the one that asks the origin: for whom else they are right is not known yet.
                 while mine and fill.hints:
                     await self.reply.hint(fill.hints.popleft())
+                if fill.verdict is not Verdict.PENDING:
+                    break
+                await fill.news.wait()
             head = fill.head
             assert head is not None
             if fill.verdict is Verdict.RENEWED:
