@@ -13,6 +13,7 @@ import msgspec
 from measure import LOAD_CORE, SERVER_CORE, Server, require, running, wait_for_port
 
 from nearmile.base.geography import Point
+from nearmile.config.compress import Compress
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Edge, Nameserver, Network, Region, Site
 
@@ -133,7 +134,9 @@ def edge_config(address: str, origin: Address, edge: Edge, *more_hostnames: str)
         nameservers=tuple(Nameserver(tier=tier, city="Frankfurt") for tier in ("top", "low")),
         edge=edge,
     )
-    site = Site(hostnames=(HOST, *more_hostnames), origin=f"http://{text(origin)}")
+    # The others do not compress: all are to serve the same bytes.
+    names = HOST, *more_hostnames
+    site = Site(hostnames=names, origin=f"http://{text(origin)}", compress=Compress(off=True))
     return lay_out(network, {"www": site}, {"Frankfurt": Point(50.1, 8.7)}, version=1)
 
 

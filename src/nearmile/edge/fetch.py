@@ -8,7 +8,7 @@ from contextlib import suppress
 from msgspec.structs import replace
 
 from nearmile.cache.accept import normal_accept
-from nearmile.cache.coding import plain, without_ours
+from nearmile.cache.coding import plain, told, without_ours
 from nearmile.cache.directives import response_directives
 from nearmile.cache.entry import Damaged, Entry, response_head
 from nearmile.cache.hints import EARLY_HINTS, links_of
@@ -32,6 +32,7 @@ from nearmile.http.head import Request, ResponseHead
 SERVER_ERRORS = frozenset((500, 502, 503, 504))  # RFC 5861 section 4
 MISDIRECTED = 421
 RANGES = frozenset((b"range", b"if-range"))
+OF_PART = frozenset((b"content-length", b"content-range"))
 
 
 class Fetch:
@@ -266,7 +267,11 @@ class Fetch:
                 kept = replace(kept, links=kept.links or stored.kept.links)
                 with suppress(Damaged):
                     kept, body = with_part(kept, body, stored.kept, await stored.whole(), node.object_bytes_max)
-            fields = tuple(pair for pair in fields if pair[0] != b"content-range")
+            length = b"content-length", b"%d" % len(body)
+            fields = (*(pair for pair in fields if pair[0] not in OF_PART), length)
+            # Now that it is the whole, it may be one that is coded.
+            kept = self.site.keyed(kept, fields) or kept
+            fields = told(kept, fields)
         node.store.put(key, self.asked, kept, response_head(kept.status, fields, len(body)), body, self.generation)
 
     def _stop_storing(self) -> None:

@@ -148,7 +148,7 @@ class SegmentFetch(Fetch):
 
     async def _answer(self) -> Answer | None:
         answer = await self._ask(None)
-        self.came = answer.fields.pairs
+        self.came = self._said(answer)
         if self._fits(answer):
             head = FillHead(status=answer.status, kept=self.source.record.kept)
             self.fill.decide(Verdict.SHARED, head, storing=self.node.may_store(self.site.serial, self.body_bytes))

@@ -1,0 +1,81 @@
+"""Compression over HTTP/2 and HTTP/3, which have what HTTP/1.1 has: one store for all three."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import brotli
+import pytest
+
+from edge_world import ADDRESSES, Asked, World, config, response, run, world
+from h2_client import SECURE_PORT, H2Client, connect, trusting
+from h3_client import H3Client
+from nearmile.services import authority, state
+from nearmile.services.certificates import Certificates
+
+PAGE = b"<p>A line of text, as there are many. </p>\n" * 100
+BROWSER = ("accept-encoding", "gzip, deflate, br, zstd")
+
+
+async def page(_asked: Asked) -> bytes:
+    return response(PAGE, "Cache-Control: max-age=60", "Content-Type: text/html", 'ETag: "v1"')
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    authority.ensure(tmp_path, config(), datetime.now(UTC))
+    yield tmp_path
+
+
+@contextlib.asynccontextmanager
+async def both(folder: Path) -> AsyncIterator[tuple[World, tuple[H2Client | H3Client, ...]]]:
+    """A world and its clients of HTTP/2 and HTTP/3."""
+    async with world(page, rules={"key": {"schemes": "together"}}) as here:
+        certificates = Certificates(folder)
+        certificates.take_config(config())
+        server, trust = here.servers[0], state.authority_files(folder)[0]
+        await server.listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
+        server.listen_udp(ADDRESSES[0], SECURE_PORT, certificates.identity, bytes(32))
+        quick = await H3Client(trust).connected()
+        try:
+            yield here, (await connect(trusting(str(trust), "h2")), quick)
+        finally:
+            quick.close()
+
+
+def test_all_protocols_share_what_is_coded(folder: Path) -> None:
+    async def scene() -> None:
+        async with both(folder) as (here, clients):
+            for client in clients:
+                await client.get("/", BROWSER)
+                for _ in range(2):
+                    got = await client.get("/", BROWSER)
+                    assert got.fields["cache-status"] == "here-1; hit" and got.fields["content-encoding"] == "br"
+                    assert brotli.decompress(got.body) == PAGE and got.fields["etag"] == '"v1;nm-br"'
+                    assert got.fields["vary"] == "Accept-Encoding"
+                    assert int(got.fields["content-length"]) == len(got.body)
+            old = await (await here.client()).get("/", "Accept-Encoding: br")
+            assert old.cache == "here-1; hit" and old.fields["content-encoding"] == "br"
+            assert len(here.origin.asked) == 1 and here.node.coder.made == 1
+
+    run(scene())
+
+
+def test_conditions_and_ranges_are_of_the_bytes_that_a_client_has(folder: Path) -> None:
+    async def scene() -> None:
+        async with both(folder) as (here, clients):
+            for client in clients:
+                for _ in range(2):
+                    await client.get("/", BROWSER)
+                got = await client.get("/", BROWSER, ("if-none-match", '"v1;nm-br"'))
+                assert (got.status, got.body) == (304, b"") and got.fields["etag"] == '"v1;nm-br"'
+                assert (await client.get("/", BROWSER, ("if-none-match", '"v1"'))).status == 200
+                part = await client.get("/", BROWSER, ("range", "bytes=3-9"))
+                assert (part.status, part.body) == (206, PAGE[3:10]) and "content-encoding" not in part.fields
+                assert part.fields["etag"] == '"v1"'
+                got = await client.get("/", BROWSER, ("range", "bytes=3-9"), ("if-range", '"v1;nm-br"'))
+                assert (got.status, got.body) == (200, PAGE)
+            assert len(here.origin.asked) == 1
+
+    run(scene())
