@@ -124,6 +124,16 @@ def test_a_wrong_key_of_the_network_is_named(tmp_path: Path, wrong: str, found: 
             "network.toml:5: nameservers: none is of tier `low`; at least one must be",
         ),
         (
+            'tier = "low"',
+            'delayed_s = 3600, tier = "low"',
+            "nameservers: every `low` server has `delayed_s`; at least one must run on the current map",
+        ),
+        (
+            'tier = "top"',
+            'delayed_s = 3600, tier = "top"',
+            "nameservers[1].delayed_s: is of a `top` server, which needs no map; set it for a `low` one",
+        ),
+        (
             '"Tokyo", servers',
             '"Tokyyo", servers',
             "regions.tokyo.city: no city 'Tokyyo' is known; did you mean Tokyo",

@@ -10,7 +10,7 @@ from nearmile.base.geography import Point
 from nearmile.config.layout import lay_out
 from nearmile.config.network import Nameserver, Network, Region
 from nearmile.fleet.beat import Beat
-from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported
+from nearmile.fleet.health import HELD_BACK_S, BeatArrived, BusBack, BusLost, Change, ExitReported
 from nearmile.fleet.lease import Lease, LeaseAnswer, LeaseSeen, Outcome, PutLease
 from nearmile.mapping.controller import (
     COALESCE_S,
@@ -44,6 +44,7 @@ class Script:
         self.seq = 0
         self.epoch = dict.fromkeys(NAMES, 1)
         self.silent: set[str] = set()
+        self.unready: set[str] = set()
         self.cpu: dict[str, float] = {}
         self.happens(RegionsChanged((PARIS, TOKYO), 1.25))
         self.connects(kept)
@@ -65,7 +66,7 @@ class Script:
                     role="edge",
                     epoch=self.epoch[name],
                     seq=self.seq,
-                    ready=True,
+                    ready=name not in self.unready,
                     cpu=self.cpu.get(name, 0),
                 )
                 self.happens(BeatArrived(beat))
@@ -168,6 +169,19 @@ def test_nothing_new_writes_nothing() -> None:
     script = Script()
     script.passes(2)
     assert script.passes(60) == []
+
+
+def test_most_that_say_they_are_not_ready_are_kept_for_a_bounded_time() -> None:
+    script = Script()
+    script.passes(2)
+    script.unready = {"paris-1", "paris-2", "tokyo-1"}
+    assert script.passes(HELD_BACK_S - 1) == []
+    assert script.machine.guard.why == "1 of 4 servers would be left"
+    script.happens(ExitReported("paris-1"))
+    script.silent.add("paris-1")
+    assert script.passes(0.3) == ["paris-2 tokyo-1 tokyo-2"]
+    assert script.passes(1.0) == ["tokyo-2"]
+    assert script.machine.guard.why == ""
 
 
 def test_load_alone_is_looked_at_now_and_then() -> None:

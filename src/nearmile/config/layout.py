@@ -29,6 +29,7 @@ class Process(Struct, frozen=True, kw_only=True):
     port: int = 0
     tier: Literal["top", "low", ""] = ""
     point: Point | None = None
+    delayed_s: int = 0
     folder: str = ""
 
 
@@ -126,6 +127,7 @@ def _nameservers(network: Network, points: dict[str, Point], block: IPv4Network)
             point=server.point or points[server.city],
             address=server.address or _address(block, 0, NAMESERVER_HOST + index),
             port=network.dns.port,
+            delayed_s=server.delayed_s,
         )
 
 

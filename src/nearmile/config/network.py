@@ -40,6 +40,15 @@ class Nameserver(Document, frozen=True, kw_only=True):
     point: Annotated[
         Coordinates | None, Meta(description="Where exactly; needed where the city is not known by name.")
     ] = None
+    delayed_s: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=86_400,
+            description="A `low` server runs on a map so old, against the day when a bad one breaks the others; "
+            "an hour (3600) is usual. It is the last in every delegation.",
+        ),
+    ] = 0
 
 
 class PlaceEntry(Document, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ def network_rules(document: dict[str, Any], folder: Path) -> Found:
     yield from _points(document)
     yield from _addresses(document)
     yield from _tiers(document)
+    yield from _delayed(document)
     yield from _health(document)
     yield from _ports(document)
     for path, root in find(document, ["acme", "root"]):
@@ -115,6 +116,18 @@ def _tiers(document: dict[str, Any]) -> Found:
         for tier in ("top", "low"):
             if tier not in found:
                 yield ("nameservers",), f"none is of tier `{tier}`; at least one must be"
+
+
+def _delayed(document: dict[str, Any]) -> Found:
+    servers = document.get("nameservers")
+    if not isinstance(servers, list):
+        return
+    for path, delayed_s in find(document, ["nameservers", EACH, "delayed_s"]):
+        if delayed_s and servers[int(path[1])].get("tier") == "top":
+            yield path, "is of a `top` server, which needs no map; set it for a `low` one"
+    low = [table for table in servers if isinstance(table, dict) and table.get("tier") == "low"]
+    if low and all(table.get("delayed_s") for table in low):
+        yield ("nameservers",), "every `low` server has `delayed_s`; at least one must run on the current map"
 
 
 def _health(document: dict[str, Any]) -> Found:

@@ -62,7 +62,10 @@ class TopWorld:
         servers = list(self._servers)
         if point is not None:
             servers.sort(key=lambda server: distance_km(point, server[0].point) if server[0].point else inf)
-        servers = servers[:REFERRAL_SERVERS_MAX]
+        # A delayed one is in every delegation, as the last: a bad map breaks the others first.
+        late = [server for server in servers if server[0].delayed_s][:1]
+        prompt = [server for server in servers if not server[0].delayed_s]
+        servers = prompt[: REFERRAL_SERVERS_MAX - len(late)] + late
         names = [Record(self._delegated, wire.NS, self._ttl_s, (server,)) for _, server in servers]
         glue = [address_record(server, process.address, self._ttl_s) for process, server in servers]
         return Body(0, 0, len(names), len(glue), encode(name, names + glue))

@@ -118,7 +118,7 @@ class Change(Struct, frozen=True):
 
 
 class _Server:
-    __slots__ = ("deaths", "epoch", "held_until_s", "live_since_s", "load", "seq", "state", "touched_s")
+    __slots__ = ("certain", "deaths", "epoch", "held_until_s", "live_since_s", "load", "seq", "state", "touched_s")
 
     def __init__(self) -> None:
         self.state = State.UNKNOWN
@@ -127,6 +127,7 @@ class _Server:
         self.live_since_s = 0.0
         self.held_until_s = 0.0
         self.deaths = 0
+        self.certain = False  # whether its last death was more than a silence
         self.load = 0.0
 
 
@@ -151,6 +152,11 @@ class Health:
     def state(self, name: str) -> State:
         """What is believed of it; KeyError for a stranger."""
         return self._servers[name].state
+
+    def gone(self, name: str) -> bool:
+        """Whether it is dead by its agent's word, or by a silence that was doubted for long enough."""
+        server = self._servers.get(name)
+        return server is not None and server.state is State.DEAD and server.certain
 
     def load(self, name: str) -> float:
         """Its averaged load, as a share of one core; 0 for a stranger."""
@@ -262,6 +268,8 @@ class Health:
             server.live_since_s = now_s
         if after is State.DEAD and before in IN_MAP:
             self._count_death(server, now_s)
+        if after is State.DEAD:
+            server.certain = signal is Signal.EXITED or before is State.SUSPECT
         self._suspects.pop(name, None)
         self._held.discard(name)
         if after is State.SUSPECT:

@@ -18,6 +18,7 @@ from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitRep
 from nearmile.fleet.lease import Chance, Election, LeaseAnswer, LeaseForgotten, LeaseSeen, Outcome, PutLease
 from nearmile.mapping.make import make_map, same_answers, steady
 from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.safety import Guard
 from nearmile.mapping.score import Distances
 
 # Deaths that arrive within this time make one map.
@@ -69,6 +70,7 @@ class Controller:
 
     def __init__(self, me: str, areas: Sequence[Area], chance: Chance, last_good: Map | None = None) -> None:
         self.health = Health()
+        self.guard = Guard()
         self._election = Election(me, chance)
         self._areas = areas
         self._regions: tuple[MapRegion, ...] = ()
@@ -149,7 +151,8 @@ class Controller:
         term = self._election.term(now_s)
         if not term or not self.health.settled:
             return None
-        made = self._make(term, now_s)
+        made = self.guard.judge(self._kept, self._make(term, now_s), self.health.gone, now_s)
+        self._look_at_s = min(self._look_at_s, self.guard.next_deadline())
         if not any(region.servers for region in made.regions):
             return None  # a map without any server helps nobody: the last one stays
         if self._kept is not None and self._kept.term == term and same_answers(self._kept, made):

@@ -50,6 +50,7 @@ class Shell:
         self._machine = Controller(runtime.me.name, areas(), Random(runtime.epoch), runtime.map)
         self._timer: asyncio.TimerHandle | None = None
         self._greeting: asyncio.Task[None] | None = None
+        self._held_why = ""
         # At most a lease and a map are written at a time.
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -99,7 +100,17 @@ class Shell:
                 case Change(name, before, after, why):
                     log.info("%s: %s, was %s (%s)", name, after.value, before.value, why.value)
         self._runtime.detail["leading"] = float(self.leading())
+        self._tell_held(self._machine.guard.why)
         self._set_timer()
+
+    def _tell_held(self, why: str) -> None:
+        self._runtime.detail["map_held"] = float(bool(why))
+        if bool(why) != bool(self._held_why):
+            if why:
+                log.error("a map is held back, as it loses too much at once: %s", why)
+            else:
+                log.warning("no map is held back any more")
+        self._held_why = why
 
     def _set_timer(self) -> None:
         deadline_s = self._machine.next_deadline()

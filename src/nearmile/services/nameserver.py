@@ -6,6 +6,7 @@ A new configuration or map makes a new world, swapped whole. When the bus is gon
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import cast
@@ -17,6 +18,7 @@ from nearmile.dns.answer import LowWorld, TopWorld, World, answer
 from nearmile.dns.locate import Locator
 from nearmile.mapping.map import Map
 from nearmile.mapping.places import Places
+from nearmile.services.late_maps import LateMaps
 from nearmile.services.runtime import Runtime
 
 log = logging.getLogger("nearmile.nameserver")
@@ -29,6 +31,8 @@ CONNECTIONS_MAX, IDLE_S = 512, 10.0
 ACCEPT_BACKLOG = 256
 LENGTH_BYTES = 2
 ERROR_LOG_PAUSE_S = 10.0
+# How often a delayed server looks whether another of its maps is old enough.
+DELAYED_LOOK_S = 10.0
 
 
 class Nameserver:
@@ -39,6 +43,8 @@ class Nameserver:
         self._world: World | None = None
         self._config: Config | None = None  # the last that worked, and its places
         self._locator: Locator | None = None
+        delay_s = runtime.me.delayed_s
+        self._late = LateMaps(runtime.folder / "past", delay_s) if delay_s else None
         self._errors = 0
         self._logged_at_s = float("-inf")
 
@@ -66,12 +72,21 @@ class Nameserver:
                 raise
             log.error("configuration %d is not used: %s", config.version, error)
 
+    async def keep_delay(self) -> None:
+        """A delayed server's maps grow old without any event."""
+        while self._late is not None:
+            await asyncio.sleep(DELAYED_LOOK_S)
+            if self._runtime.map is not None:
+                self._take_map(self._runtime.map)
+
     def _take_map(self, current: Map) -> None:
         if self._config is not None and self._locator is not None:
             self._renew(self._config, self._locator, current)
 
     def _renew(self, config: Config, locator: Locator, current: Map | None) -> None:
         if self._runtime.me.tier == "low":
+            if self._late is not None and current is not None:
+                current = self._late.take(current, time.time())
             self._world = LowWorld(config, current, locator)
             self._runtime.ready = current is not None
         else:
@@ -218,7 +233,9 @@ async def run(runtime: Runtime) -> None:
         async with listening(server, me.address, me.port):
             server.learn()
             loop.add_reader(sock, read_datagrams, server, sock)
+            delaying = asyncio.create_task(server.keep_delay())
             try:
                 await runtime.stopping.wait()
             finally:
+                delaying.cancel()
                 loop.remove_reader(sock)
