@@ -43,6 +43,11 @@ class H2Client:
         self.done: set[int] = set()
         self.flush()
 
+    @property
+    def over(self) -> bool:
+        """Whether the server takes no more requests here."""
+        return self.ended or self.goaway is not None
+
     def flush(self) -> None:
         """Sends what the library has to say."""
         self.writer.write(self.h2.data_to_send())
@@ -137,7 +142,8 @@ class H2Client:
 def trusting(certificate: str, *protocols: str) -> ssl.SSLContext:
     """A client's settings: whom it trusts, and what it speaks."""
     context = ssl.create_default_context(cafile=certificate)
-    context.set_alpn_protocols(list(protocols))
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
     return context
 
 

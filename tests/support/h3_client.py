@@ -37,10 +37,12 @@ class H3Client:
         authority: Path,
         name: str | None = HOST,
         server: tuple[str, int] = (ADDRESSES[0], SECURE_PORT),
-        **more: object,
+        idle_timeout: float = 60.0,
     ) -> None:
         self.server = server
-        configuration = QuicConfiguration(is_client=True, alpn_protocols=["h3"], server_name=name)
+        configuration = QuicConfiguration(
+            is_client=True, alpn_protocols=["h3"], server_name=name, idle_timeout=idle_timeout
+        )
         configuration.load_verify_locations(str(authority))
         self.quic = QuicConnection(configuration=configuration)
         self.loop = asyncio.get_running_loop()

@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bad_origin import body_of, etag_of
-from h2_client import H2Client
+from h2_client import H2Client, trusting
+from h3_client import H3Client
 from load import CITIES, read_body
 from nearmile.base.errors import NearmileError
 from nearmile.base.gazetteer import find_city
@@ -21,9 +23,9 @@ KINDS = (("lasting", 60), ("brief", 20), ("swr", 10), ("never", 10))
 SIZES = (0, 300, 5_000, 40_000, 300_000, 1_500_000)
 NAMES = 40
 REQUESTS_PER_CONNECTION_MAX = 30
-PROTOCOLS = ("http/1.1", "http/1.1 over tls", "h2")
-Trusts = dict[str, ssl.SSLContext]
-"""Whom clients trust, by protocol."""
+PROTOCOLS = ("http/1.1", "http/1.1 over tls", "h2", "h3")
+# A client of QUIC whose server was killed hears nothing, and gives up after so long.
+QUIC_SILENCE_S = 10.0
 Broken = (OSError, EOFError, asyncio.IncompleteReadError, ssl.SSLError, NearmileError)
 
 
@@ -93,9 +95,10 @@ class Client:
     """One user, who asks on one connection for a while, then on another."""
 
     def __init__(
-        self, config: Config, hostname: str, number: int, trusts: Trusts, seen: Seen, patience_s: float
+        self, config: Config, hostname: str, number: int, authority: Path, seen: Seen, patience_s: float
     ) -> None:
-        self.config, self.hostname, self.number, self.trusts = config, hostname, number, trusts
+        self.config, self.hostname, self.number, self.authority = config, hostname, number, authority
+        self.trusts = {"http/1.1 over tls": trusting(str(authority)), "h2": trusting(str(authority), "h2")}
         self.seen, self.patience_s = seen, patience_s
         self.choice = random.Random(number)
         city = find_city(CITIES[number % len(CITIES)])
@@ -108,7 +111,7 @@ class Client:
             protocol = self.choice.choice(PROTOCOLS)
             try:
                 address = await self._resolve()
-                ways = {"h2": self._h2}
+                ways = {"h2": self._h2, "h3": self._h3}
                 await ways.get(protocol, self._http1)(address, protocol, stopping)
             except Broken:
                 self.seen.outcomes["cut or refused"] += 1
@@ -176,31 +179,35 @@ class Client:
 
     async def _h2(self, address: str, protocol: str, stopping: asyncio.Event) -> None:
         reader, writer = await self._open(address, protocol)
-        client = H2Client(reader, writer)
+        try:
+            await self._streams(H2Client(reader, writer), protocol, stopping)
+        finally:
+            writer.transport.abort()
 
+    async def _h3(self, address: str, protocol: str, stopping: asyncio.Event) -> None:
+        server = (address, self.config.network.edge.https_port)
+        client = H3Client(self.authority, self.hostname, server, idle_timeout=QUIC_SILENCE_S)
+        try:
+            await self._streams(await client.connected(), protocol, stopping)
+        finally:
+            client.close()
+
+    async def _streams(self, client: H2Client | H3Client, protocol: str, stopping: asyncio.Event) -> None:
         async def answer(asked: Asked) -> str:
-            fields = (("x-forwarded-for", self.address), *asked.fields.items())
-            last = asked.method == "GET"
-            stream = client.ask(
-                asked.path, *fields, method=asked.method, end=last, authority=self.hostname
-            )  # fmt: skip
+            fields, last = (("x-forwarded-for", self.address), *asked.fields.items()), asked.method == "GET"
+            stream = client.ask(asked.path, *fields, method=asked.method, end=last, authority=self.hostname)
             if asked.leaves:
                 return "left"
-            if not last:
-                await client.upload(stream, asked.body)
+            if not last and (sending := client.upload(stream, asked.body)) is not None:
+                await sending
             got = await client.answer(stream)
             if got.error is not None or stream not in client.done:
                 return "cut"
             return judge(asked, got.status, got.fields, got.body)
 
-        try:
-            for _ in range(REQUESTS_PER_CONNECTION_MAX):
-                if stopping.is_set() or client.ended or client.goaway is not None:
-                    break
-                if not await self._timed(self._next(), protocol, answer):
-                    break
-        finally:
-            writer.transport.abort()
+        for _ in range(REQUESTS_PER_CONNECTION_MAX):
+            if stopping.is_set() or client.over or not await self._timed(self._next(), protocol, answer):
+                break
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
@@ -211,11 +218,11 @@ async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
 
 
 async def run_clients(
-    config: Config, hostname: str, trusts: Trusts, count: int, patience_s: float, meanwhile: Awaitable[None]
+    config: Config, hostname: str, authority: Path, count: int, patience_s: float, meanwhile: Awaitable[None]
 ) -> Seen:
     """That many clients until ``meanwhile`` is over."""
     seen, stopping = Seen(), asyncio.Event()
-    clients = [Client(config, hostname, number, trusts, seen, patience_s) for number in range(count)]
+    clients = [Client(config, hostname, number, authority, seen, patience_s) for number in range(count)]
     tasks = [asyncio.create_task(client.run(stopping)) for client in clients]
     try:
         await meanwhile
