@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
-from load import read_body
+from suite_wire import Head, read_body, read_head
 
 CACHE_CONTROL = {
     "lasting": "max-age=600",
@@ -69,16 +69,15 @@ class Connection:
         go_on = True
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while go_on:
-                line, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
-                method, path, _ = line.split(" ")
-                fields = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+                asked = await read_head(self.reader)
+                method, path, _ = asked.line
                 if method == "POST":
-                    body = await read_body(self.reader, fields)
+                    body = await read_body(self.reader, asked, until_close=False)
                     with log.open("a") as file:
                         file.write(path + "\n")
                     go_on = await self.way()(head(200, len(body), {"cache-control": "no-store"}), body)
                 else:
-                    go_on = await self.way()(*answer(path, fields))
+                    go_on = await self.way()(*answer(path, asked))
                 await self.writer.drain()
         self.writer.close()
 
@@ -188,14 +187,14 @@ def head(status: int, size: int, fields: dict[str, str]) -> list[str]:
     ]
 
 
-def answer(path: str, asked: dict[str, str]) -> tuple[list[str], bytes]:
+def answer(path: str, asked: Head) -> tuple[list[str], bytes]:
     """The right answer to a GET."""
     whole, etag = body_of(path), etag_of(path)
     fields = {"cache-control": CACHE_CONTROL[path.split("/")[1]], "etag": etag, "accept-ranges": "bytes"}
     if asked.get("if-none-match") == etag:
         return head(304, len(whole), fields), b""
-    wanted = asked.get("range", "")
-    if wanted.startswith("bytes=") and "," not in wanted and asked.get("if-range", etag) == etag:
+    wanted = asked.get("range") or ""
+    if wanted.startswith("bytes=") and "," not in wanted and (asked.get("if-range") or etag) == etag:
         first, _, last = wanted[6:].partition("-")
         start = int(first) if first else max(0, len(whole) - int(last))
         end = min(int(last) + 1, len(whole)) if first and last else len(whole)

@@ -13,6 +13,7 @@ from nearmile.base.gazetteer import find_city
 from nearmile.cli.fetch import read_cache_status
 from nearmile.config.layout import Config
 from nearmile.services.resolver import Resolver
+from suite_wire import read_body, read_head
 
 CITIES = (
     "Paris",
@@ -98,19 +99,17 @@ class Client:
             f"GET {path} HTTP/1.1\r\nHost: {self.hostname}:{self.port}\r\nUser-Agent: load\r\n"
             f"X-Forwarded-For: {self.address}\r\n\r\n".encode()
         )
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        status_line, *lines = head[:-4].split("\r\n")
-        fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        body = await read_body(reader, fields)
-        server, cache = read_cache_status(fields.get("cache-status", ""))
-        status = int(status_line.split()[1])
+        head = await read_head(reader)
+        body = await read_body(reader, head, until_close=False)
+        server, cache = read_cache_status(head.get("cache-status") or "")
+        status = int(head.line[1])
         self.tally.received[server] += 1
         self.tally.cache[cache] += 1
         self.tally.statuses[status] += 1
         self.tally.last_seen_s[server] = time.time()
         if hashlib.sha256(body).hexdigest() != self.digests[path]:
             self.tally.wrong.append(f"{path} from {server}: {status}, {len(body)} bytes")
-        if fields.get("connection", "").lower() == "close":
+        if head.get("connection") == "close":
             self._close(address)
 
     def _close(self, address: str) -> None:
@@ -123,18 +122,6 @@ class Client:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
-
-
-async def read_body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:
-    if "content-length" in fields:
-        return await reader.readexactly(int(fields["content-length"]))
-    assert fields.get("transfer-encoding", "").lower() == "chunked"
-    parts = []
-    while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
-        parts.append(await reader.readexactly(size))
-        await reader.readexactly(2)
-    await reader.readuntil(b"\r\n")
-    return b"".join(parts)
 
 
 class Load:

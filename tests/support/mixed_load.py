@@ -13,11 +13,12 @@ from pathlib import Path
 from bad_origin import body_of, etag_of
 from h2_client import H2Client, trusting
 from h3_client import H3Client
-from load import CITIES, read_body
+from load import CITIES
 from nearmile.base.errors import NearmileError
 from nearmile.base.gazetteer import find_city
 from nearmile.config.layout import Config
 from nearmile.services.resolver import Resolver
+from suite_wire import read_body, read_head
 
 KINDS = (("lasting", 60), ("brief", 20), ("swr", 10), ("never", 10))
 SIZES = (0, 300, 5_000, 40_000, 300_000, 1_500_000)
@@ -159,16 +160,16 @@ class Client:
                 fields["content-length"] = str(len(asked.body))
             lines = [f"{name}: {value}\r\n" for name, value in fields.items()]
             writer.write(f"{asked.method} {asked.path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode() + asked.body)
-            status, got = await _head(reader)
-            while status < 200:
-                status, got = await _head(reader)
+            while (got := await read_head(reader)).line[1].startswith("1"):
+                pass
             if asked.leaves:
                 return "left"
             if asked.slow:
                 await asyncio.sleep(self.choice.random())
-            body = b"" if status == 304 else await read_body(reader, got)
-            keep = got.get("connection", "").lower() != "close"
-            return judge(asked, status, got, body)
+            status = int(got.line[1])
+            body = b"" if status == 304 else await read_body(reader, got, until_close=False)
+            keep = got.get("connection") != "close"
+            return judge(asked, status, {name.lower(): value for name, value in got.pairs}, body)
 
         try:
             for _ in range(REQUESTS_PER_CONNECTION_MAX):
@@ -208,13 +209,6 @@ class Client:
         for _ in range(REQUESTS_PER_CONNECTION_MAX):
             if stopping.is_set() or client.over or not await self._timed(self._next(), protocol, answer):
                 break
-
-
-async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    status_line, *lines = head[:-4].split("\r\n")
-    fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return int(status_line.split()[1]), fields
 
 
 async def run_clients(

@@ -68,9 +68,9 @@ def _taken_bytes(transport: WriteTransport) -> int:
 
 
 def _queued_bytes(transport: WriteTransport, queue: int) -> int:
-    """In one of the socket's queues (TIOCOUTQ, FIONREAD); 0 where the system cannot tell."""
+    """In one of the socket's queues (TIOCOUTQ, FIONREAD); 0 where the system cannot tell, or it is closed."""
     try:
         number = transport.get_extra_info("socket").fileno()
         return int(struct.unpack("i", fcntl.ioctl(number, queue, bytes(4)))[0])
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, ValueError):
         return 0

@@ -63,7 +63,7 @@ class Link(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether a request can be sent on it: nothing has come that would be taken for the answer to it."""
-        if unread(self._transport):
+        if not self._transport.is_closing() and unread(self._transport):
             self.abort()
         return not self._transport.is_closing()
 

@@ -56,8 +56,7 @@ async def run(runtime: Runtime) -> None:
         return journal.place_id(place.country, place.state)
 
     limits = runtime.config.network.edge
-    memory_bytes = limits.memory_mb * MB
-    store = MemoryStore(memory_bytes, adaptive(memory_bytes, limits.optimise))
+    store = MemoryStore(limits.memory_mb * MB, adaptive(limits.memory_mb * MB, limits.optimise))
     disk = _open_disk(store, runtime.folder / DISK, limits.disk_mb)
     visitors = Visitors(place_id, lambda address: places.lookup(address).country)
     node = Node(me, loop, time.time, store, Origins(loop), visitors, journal.record, runtime)
@@ -91,10 +90,11 @@ async def run(runtime: Runtime) -> None:
     await purges.settled()
     await _listen(runtime, server, certificates)
     runtime.ready = True
-    looking = asyncio.gather(_tell(runtime, server, disk), _look(certificates))
+    ticking = [asyncio.create_task(work) for work in (_tell(runtime, server, disk), _look(certificates))]
     await runtime.stopping.wait()
     runtime.ready = False
-    looking.cancel()
+    for task in ticking:
+        task.cancel()
     await server.close()
     await shipping
     await shipper.flush()
