@@ -1,0 +1,305 @@
+"""Global allocation: which part of a unit's demand each region serves, stable under capacities.
+
+Deferred acceptance (Gale and Shapley 1962; for content delivery: Maggs and Sitaraman, "Algorithmic Nuggets in
+Content Delivery", 2015). Units propose the demand that nobody serves yet to the best region that has not turned
+them down. Every node of the tree of capacities, a region or the contract of several, keeps what it prefers and
+evicts the rest, which proposes on. A unit prefers low scores; a node prefers the units that would lose most at the
+next region of their list. When nobody proposes any more, no pair blocks: no unit and region would both rather have
+each other than what they have.
+
+With a former allocation at hand, both sides prefer what they have by a few ms, so that a small change moves
+little. The rounds start from nothing all the same: that proved to cost less than repairing what was.
+
+A unit that its whole list turned down is raised above all who were not, and tries again; others make room for it.
+What finds none even then is spread over the list by letting the full carry more, all by the same factor. Where
+demand is above all capacity together, every capacity is stretched by what is missing.
+
+A row is a unit in a traffic class. Arrays are indexed by rows, by ranks of a row's list of candidates, by regions
+or by contracts. Demands and capacities are in one unit, whichever; scores in ms.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Scores = NDArray[np.float32]
+Indexes = NDArray[np.int32]
+Rows = NDArray[np.intp]
+
+# Candidates of a row: further ones are hardly ever better than being overloaded at home.
+CANDIDATES_MAX = 32
+# A node is full from this share of its capacity on, and evicts down to it: what is evicted is never dust, which
+# would go round in circles in ever smaller parts.
+FULL = 0.999
+# Capacities that are below demand all together are stretched until it fills this share of them: to use the very
+# last room would take long, and send users around the world.
+STRETCHED = 0.97
+# Demand below this share of a row's own is rounding, as is a load that misses its bound by less.
+DUST = ROUNDING = 1e-6
+# A row stays where it is unless it gains more than this.
+STAY_MS = 3.0
+# Added to a row's rank at a node in its second chance: more than any score.
+RAISED_MS = np.float32(1e6)
+# Each step lets full nodes carry so much more until all demand is placed: 200 steps are a factor of 17,000.
+GROWTH, GROWTH_STEPS_MAX = 1.05, 200
+
+
+class Candidates(Struct, frozen=True):
+    """Per row its best regions in order: their indexes and scores, both of shape (rows, ranks)."""
+
+    regions: Indexes
+    scores: Scores
+
+
+class Capacities(Struct, frozen=True):
+    """What the nodes can carry. Regions without a contract name contract 0, whose capacity is then infinite."""
+
+    regions: Floats
+    contract_of: Rows
+    contracts: Floats
+
+
+class Allocation(Struct, frozen=True):
+    """Who serves what.
+
+    ``placed`` is demand by row and rank of ``candidates``; each row's sum is its demand. ``worth`` is how the
+    regions rank the rows, in ms; ``raised`` marks rows that their whole list turned down at first.
+    """
+
+    candidates: Candidates
+    placed: Scores
+    worth: Scores
+    raised: NDArray[np.bool_]
+
+
+def uncontracted(capacities: Sequence[float] | Floats) -> Capacities:
+    """Regions only."""
+    return Capacities(
+        np.asarray(capacities, dtype=np.float64), np.zeros(len(capacities), dtype=np.intp), np.array([np.inf])
+    )
+
+
+def rank(scores: Scores, k: int = CANDIDATES_MAX) -> Candidates:
+    """The ``k`` regions of the lowest scores (rows by regions), in order."""
+    k = min(k, scores.shape[1])
+    if k < scores.shape[1]:
+        near = np.sort(np.argpartition(scores, k - 1, axis=1)[:, :k], axis=1)
+    else:
+        near = np.broadcast_to(np.arange(k), scores.shape)
+    own = np.take_along_axis(scores, near, axis=1)
+    order = np.argsort(own, axis=1, kind="stable")
+    return Candidates(
+        np.take_along_axis(near, order, axis=1).astype(np.int32),
+        np.take_along_axis(own, order, axis=1).astype(np.float32),
+    )
+
+
+def allocate(
+    demand: Floats, candidates: Candidates, capacities: Capacities, former: Allocation | None = None
+) -> Allocation:
+    """Places all demand, whatever the capacities.
+
+    With a ``former`` allocation of the same rows little moves where little has changed; candidates that have
+    something to lose then count STAY_MS less, and are ordered so.
+    """
+    worth = _worth(candidates, capacities)
+    if former is not None:
+        candidates, worth = _staying(candidates, worth, former)
+    market = _Market(demand, candidates, worth, capacities)
+    market.trade(np.flatnonzero(demand > 0))
+    return market.finish()
+
+
+def loads(allocation: Allocation, regions: int) -> Floats:
+    """Demand placed at each region."""
+    placed = np.bincount(allocation.candidates.regions.ravel(), allocation.placed.ravel(), minlength=regions)
+    return placed.astype(np.float64, copy=False)
+
+
+def usable(capacities: Capacities) -> float:
+    """What all regions can carry together."""
+    own = np.bincount(capacities.contract_of, weights=capacities.regions, minlength=len(capacities.contracts))
+    return float(np.minimum(own, capacities.contracts).sum())
+
+
+def blocking_pairs(allocation: Allocation, capacities: Capacities) -> list[tuple[int, int]]:
+    """Rows and ranks that would rather have each other than what they have; none in a stable allocation.
+
+    A pair blocks where the row has demand at a worse rank, and every node above the region has room, or serves
+    demand that it ranks lower.
+    """
+    candidates, placed = allocation.candidates, allocation.placed
+    rows, ranks = np.nonzero(placed > 0)
+    worth = allocation.worth
+    regions = candidates.regions[rows, ranks]
+    amounts, least = placed[rows, ranks].astype(np.float64), worth[rows, ranks]
+    of_region = _least(regions, amounts, least, capacities.regions)
+    of_contract = _least(capacities.contract_of[regions], amounts, least, capacities.contracts)
+    bars = np.maximum(of_region, of_contract[capacities.contract_of])
+    worst = np.zeros(len(placed), dtype=np.intp)
+    np.maximum.at(worst, rows, ranks)
+    wanted = np.arange(placed.shape[1]) < worst[:, np.newaxis]
+    found = np.nonzero(wanted & (worth > bars[candidates.regions]))
+    return list(zip(found[0].tolist(), found[1].tolist(), strict=True))
+
+
+def _worth(candidates: Candidates, capacities: Capacities) -> Scores:
+    """What each row would lose, in ms, at the next region of its list that is under another contract.
+
+    The regions of a contract must not take users from each other who fit in together.
+    """
+    scores = candidates.scores
+    bound = np.isfinite(capacities.contracts)[capacities.contract_of]
+    alone = len(capacities.contracts) + np.arange(len(bound))
+    party = np.where(bound, capacities.contract_of, alone)[candidates.regions]
+    worth = np.empty_like(scores)
+    elsewhere = scores[:, -1] + (scores[:, -1] - scores[:, 0])  # beyond the list it is further still
+    for place in range(scores.shape[1] - 1, -1, -1):
+        if place + 1 < scores.shape[1]:
+            elsewhere = np.where(party[:, place + 1] == party[:, place], elsewhere, scores[:, place + 1])
+        worth[:, place] = elsewhere - scores[:, place]
+    return worth
+
+
+def _least(nodes: NDArray[np.signedinteger], amounts: Floats, worth: Scores, capacity: Floats) -> Scores:
+    """Per node the least worth that it serves; minus infinity where it has room."""
+    load = np.bincount(nodes, weights=amounts, minlength=len(capacity))
+    least = np.full(len(capacity), np.inf, dtype=np.float32)
+    np.minimum.at(least, nodes, worth)
+    least[load < FULL * capacity * (1 - ROUNDING)] = -np.inf
+    return least
+
+
+def _staying(candidates: Candidates, worth: Scores, former: Allocation) -> tuple[Candidates, Scores]:
+    """Candidates and worth as they are for who would rather stay, and for who would rather keep."""
+    rows, ranks = np.nonzero(former.placed > 0)
+    homes = former.candidates.regions[rows, ranks]
+    at_home = candidates.regions[rows] == homes[:, np.newaxis]
+    moving = np.unique(rows[~at_home[:, 0]])  # of the others the order stays
+    pieces, places = np.nonzero(at_home)
+    bonus = np.zeros_like(worth)
+    bonus[rows[pieces], places] = STAY_MS
+    regions, scores, worth = candidates.regions.copy(), candidates.scores - bonus, worth + bonus
+    order = np.argsort(scores[moving], axis=1, kind="stable")
+    for ordered in (regions, scores, worth):
+        ordered[moving] = np.take_along_axis(ordered[moving], order, axis=1)
+    return Candidates(regions, scores), worth
+
+
+class _Market:
+    """The rounds of proposals. A piece is a row's demand at one rank, by its index in the flattened arrays."""
+
+    def __init__(self, demand: Floats, candidates: Candidates, worth: Scores, capacities: Capacities) -> None:
+        self._candidates = candidates
+        self._k = candidates.regions.shape[1]
+        self._region_of = candidates.regions.ravel()
+        self._worth = worth.ravel()
+        self._dust = DUST * demand
+        self._unmet = demand.astype(np.float64)
+        self._next = np.zeros(len(demand), dtype=np.intp)
+        self._raised = np.zeros(len(demand), dtype=np.bool_)
+        self._placed = np.zeros(len(self._region_of))
+        self._held = np.empty(0, dtype=np.intp)
+        filled = float(demand.sum()) / max(usable(capacities), ROUNDING)
+        stretch = filled / STRETCHED if filled > 1 else 1.0
+        levels = np.arange(len(capacities.regions)), capacities.contract_of
+        limits = capacities.regions, capacities.contracts
+        self._levels = [_Level(nodes, limit * stretch) for nodes, limit in zip(levels, limits, strict=True)]
+
+    def trade(self, waiting: Rows) -> None:
+        """Rounds of proposals and evictions, from those rows on, until all is placed or turned down everywhere."""
+        while len(waiting):
+            self._propose(self._advance(waiting))
+            waiting = np.unique(np.concatenate([self._evict(level) for level in self._levels]))
+
+    def finish(self) -> Allocation:
+        """Raises who was turned down everywhere, then lets the full carry more, until all demand is placed."""
+        while len(waiting := self._left(~self._raised)):
+            self._raised[waiting] = True
+            self._worth.reshape(-1, self._k)[waiting] += RAISED_MS
+            self._next[waiting] = 0
+            self.trade(waiting)
+        for _ in range(GROWTH_STEPS_MAX):
+            waiting = self._left(self._raised)
+            if not len(waiting):
+                break
+            self._grow(waiting)
+            self.trade(waiting)
+        lost = self._left(self._raised)  # nobody on the list can carry anything: the best is the least bad
+        self._placed[lost * self._k] += self._unmet[lost]
+        placed = self._placed.reshape(-1, self._k).astype(np.float32)
+        return Allocation(self._candidates, placed, self._worth.reshape(placed.shape), self._raised)
+
+    def _left(self, among: NDArray[np.bool_]) -> Rows:
+        left: Rows = np.flatnonzero((self._unmet > self._dust) & among)
+        return left
+
+    def _advance(self, rows: Rows) -> Rows:
+        """Moves rows past the ranks that would turn them down; returns those with a rank left."""
+        trying = rows
+        while len(trying):
+            trying = trying[self._next[trying] < self._k]
+            pieces = trying * self._k + self._next[trying]
+            regions = self._region_of[pieces]
+            bars = np.maximum(*(level.bars[level.node_of[regions]] for level in self._levels))
+            trying = trying[self._worth[pieces] <= bars]
+            self._next[trying] += 1
+        able: Rows = rows[self._next[rows] < self._k]
+        return able
+
+    def _propose(self, rows: Rows) -> None:
+        pieces = rows * self._k + self._next[rows]
+        self._held = np.concatenate((self._held, pieces[self._placed[pieces] == 0]))
+        self._move(pieces, self._unmet[rows])
+        self._unmet[rows] = 0
+
+    def _move(self, pieces: Rows, amounts: Floats) -> None:
+        """Adds to what is placed, once a piece, and to the loads of the nodes above."""
+        self._placed[pieces] += amounts
+        regions = self._region_of[pieces]
+        for level in self._levels:
+            level.load += np.bincount(level.node_of[regions], weights=amounts, minlength=len(level.load))
+
+    def _evict(self, level: "_Level") -> Rows:
+        """Brings the nodes of a level back under their limits; returns the rows that lost something."""
+        over = level.load > level.limit
+        if not over.any():
+            return np.empty(0, dtype=np.intp)
+        nodes = level.node_of[self._region_of[self._held]]
+        inside = over[nodes]
+        pieces, nodes = self._held[inside], nodes[inside]
+        order = np.lexsort((pieces, self._worth[pieces], nodes))
+        pieces, nodes = pieces[order], nodes[order]
+        amounts = self._placed[pieces]
+        before = np.cumsum(amounts) - amounts
+        before -= before[np.searchsorted(nodes, nodes)]  # of the same node
+        gone = np.clip((level.load - FULL * level.limit)[nodes] - before, 0, amounts)
+        losing = gone > 0
+        pieces, nodes, gone = pieces[losing], nodes[losing], gone[losing]
+        self._move(pieces, -gone)
+        np.add.at(self._unmet, pieces // self._k, gone)
+        np.maximum.at(level.bars, nodes, self._worth[pieces])
+        self._held = self._held[self._placed[self._held] > 0]
+        rows: Rows = pieces // self._k
+        return rows
+
+    def _grow(self, rows: Rows) -> None:
+        """Lets all nodes that those rows may use carry more."""
+        regions = np.unique(self._candidates.regions[rows])
+        for level in self._levels:
+            nodes = np.unique(level.node_of[regions])
+            level.limit[nodes] *= GROWTH
+            level.bars[nodes[level.limit[nodes] > 0]] = -np.inf
+        self._next[rows] = 0
+
+
+class _Level:
+    """One level of the tree of capacities. A piece must be worth more than its node's bar to be let in."""
+
+    def __init__(self, node_of: Rows, limit: Floats) -> None:
+        self.node_of, self.limit = node_of, limit
+        self.load = np.zeros(len(limit))
+        self.bars = np.where(limit > 0, -np.inf, np.inf).astype(np.float32)
