@@ -152,7 +152,7 @@ def cache_status(data: bytes) -> None:
 @cache
 def _worlds() -> tuple[TopWorld, LowWorld]:
     locator = Locator(lambda _: NOWHERE)
-    return TopWorld(config(), locator), LowWorld(config(), None, locator)
+    return TopWorld(config(), None, locator), LowWorld(config(), None, locator)
 
 
 def query(data: bytes) -> None:

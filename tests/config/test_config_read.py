@@ -212,7 +212,7 @@ def test_sites_must_not_share_a_hostname_or_a_serial(tmp_path: Path) -> None:
         "sites/b.toml:1: hostnames[2]: www.a.test is a hostname of site a already",
         f"sites/b.toml:3: serial: serial {serial_of_name('a')} is site a's; choose another",
         "sites/c.toml:1: hostnames[1]: is \"x.test', 'x.test\", but must be a host name in lower case, such as "
-        "`www.example.com`",
+        "`www.example.com` or `*.example.com`",
     ]
     twice = 'hostnames = ["a.test", "a.test"]\norigin = "http://b"'
     for name in ("b", "c"):

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nearmile.config.layout import Config
-from nearmile.dns import answer as module
 from nearmile.dns.answer import LowWorld, TopWorld, World, answer
 from nearmile.dns.locate import Locator
 from nearmile.mapping.map import Map, MapRegion, Server
@@ -27,7 +26,7 @@ HOSTS = {"n1": "127.33.0.55", "n2": "127.33.0.56", "n3": "127.33.0.57"}
 
 @pytest.fixture
 def worlds(config: Config, current_map: Map, locator: Locator) -> dict[str, World]:
-    return {"top": TopWorld(config, locator), "low": LowWorld(config, current_map, locator)}
+    return {"top": TopWorld(config, current_map, locator), "low": LowWorld(config, current_map, locator)}
 
 
 def ask(
@@ -48,8 +47,7 @@ def section(rrsets: list[Any]) -> list[str]:
 
 
 def scope(response: dns.message.Message) -> int:
-    (option,) = response.options
-    assert isinstance(option, dns.edns.ECSOption)
+    (option,) = (option for option in response.options if isinstance(option, dns.edns.ECSOption))
     return option.scopelen
 
 
@@ -186,16 +184,6 @@ def test_servers_with_ipv6_are_named_by_aaaa(config: Config, current_map: Map, l
     assert section(ask(world, "a7.g.cdn.test", "A").authority) == [LOW_SOA]
 
 
-def test_prepared_answers_are_bounded(worlds: dict[str, World], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BODIES_MAX", 3)
-    top, low = worlds["top"], worlds["low"]
-    assert isinstance(top, TopWorld) and isinstance(low, LowWorld)
-    for length in range(1, 40):
-        ask(top, f"{'x' * length}.g.cdn.test")
-        ask(low, "a7.g.cdn.test", "A" if length % 2 else "AAAA", (GERMANY, NOWHERE)[length % 2])
-    assert len(top._referrals) <= 3 and len(low._bodies) <= 3
-
-
 any_packet = st.binary(max_size=80)
 after_header = st.builds(
     lambda flags, counts, rest: b"\x12\x34" + flags + bytes([0, 1, 0, 0, 0, 0, 0, counts]) + rest,
@@ -228,6 +216,6 @@ def test_no_packet_harms(worlds: dict[str, World], packet: bytes, over_tcp: bool
         decoded = dns.message.from_wire(response)
         assert decoded.id == int.from_bytes(packet[:2], "big") and decoded.flags & dns.flags.QR
         for option in decoded.options:
-            assert isinstance(option, dns.edns.ECSOption) and option.scopelen <= option.srclen
+            assert not isinstance(option, dns.edns.ECSOption) or option.scopelen <= option.srclen
         if decoded.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.REFUSED):
             assert not (decoded.answer or decoded.authority or decoded.additional)

@@ -50,8 +50,8 @@ def test_a_plain_query() -> None:
         (subnet(1, 0, 0, b""), Subnet(1, 0, b"")),
         (subnet(0, 0, 0, b""), Subnet(0, 0, b"")),
         (subnet(2, 56, 0, b"\x20\x01\x0d\xb8\x00\x00\x01"), Subnet(2, 56, b"\x20\x01\x0d\xb8\x00\x00\x01")),
-        (b"\x00\x0a\x00\x02ab" + subnet(1, 8, 0, b"\x0a"), Subnet(1, 8, b"\x0a")),
-        (b"\x00\x0a\x00\x02ab", None),
+        (b"\xfd\xe9\x00\x02ab" + subnet(1, 8, 0, b"\x0a"), Subnet(1, 8, b"\x0a")),
+        (b"\xfd\xe9\x00\x02ab", None),
         (b"", None),
     ],
 )

@@ -7,7 +7,7 @@ from nearmile.config.layout import Config
 from nearmile.config.network import Site
 from nearmile.dns import wire
 from nearmile.dns.records import to_wire
-from nearmile.dns.zone import NOT_OURS, low_apex, low_servers, low_zone, top_zone
+from nearmile.dns.zone import NOT_OURS, Zones, low_apex, low_servers, low_zone, top_zones
 
 
 def test_low_servers_are_numbered_as_written(config: Config) -> None:
@@ -27,25 +27,25 @@ def test_low_servers_are_numbered_as_written(config: Config) -> None:
         ("cdn.test", wire.NOERROR, 0),
     ],
 )
-def test_what_exists_in_the_top_zone(config: Config, name: str, rcode: int, answers: int) -> None:
-    body = top_zone(config).answer(to_wire(name), wire.A)
+def test_what_exists_in_the_top_zones(config: Config, name: str, rcode: int, answers: int) -> None:
+    body = top_zones(config).answer(to_wire(name), wire.A)
     assert (body.flags, body.answers, body.authority) == (wire.AA | rcode, answers, 1 - answers)
 
 
 def test_names_outside_are_not_ours(config: Config) -> None:
-    for zone, name in ((top_zone(config), "example.test"), (low_zone(config), "cdn.test")):
-        assert zone.answer(to_wire(name), wire.A) is NOT_OURS
+    for zones, name in ((top_zones(config), "example.test"), (Zones([low_zone(config)]), "cdn.test")):
+        assert zones.answer(to_wire(name), wire.A) is NOT_OURS
 
 
 def test_the_apex_is_never_an_alias(config: Config) -> None:
     document = Site(hostnames=("cdn.test",), origin="http://127.33.0.9")
     site = msgspec.structs.replace(config.sites[0], document=document)
-    zone = top_zone(msgspec.structs.replace(config, sites=(site,)))
+    zone = top_zones(msgspec.structs.replace(config, sites=(site,)))
     assert zone.answer(to_wire("cdn.test"), wire.SOA).answers == 1
     assert zone.answer(to_wire("cdn.test"), wire.A).answers == 0
 
 
 def test_answers_are_prepared_once(config: Config) -> None:
-    zone = top_zone(config)
+    zone = top_zones(config)
     for name, qtype in (("www.example.test", wire.A), ("nothing.cdn.test", wire.A)):
         assert zone.answer(to_wire(name), qtype) is zone.answer(to_wire(name), qtype)

@@ -21,6 +21,7 @@ from edge_world import (
 )
 from nearmile.edge import limits
 from nearmile.edge.peer import Origin, Peer
+from nearmile.edge.sites import Sites
 from nearmile.reports.hit import Cache
 
 FRESH, NO_STORE = "Cache-Control: max-age=60", "Cache-Control: no-store"
@@ -545,7 +546,7 @@ def test_an_origin_that_is_not_there() -> None:
         async with world(hello) as here:
             site = here.node.sites[HOST.encode()]
             nobody = Origin((Peer(host="127.31.41.99", port=PORT, site="www"),))
-            here.node.sites = {HOST.encode(): structs.replace(site, origin=nobody)}
+            here.node.sites = Sites({HOST.encode(): structs.replace(site, origin=nobody)})
             client = await here.client()
             assert (await client.get("/a")).status == 502
             assert (await client.get("/a", method="POST")).status == 502

@@ -8,6 +8,7 @@ import pytest
 from edge_world import ADDRESSES, HOST, PORT, Asked, request, response, run, until, world
 from nearmile.config.network import Edge
 from nearmile.edge import limits
+from nearmile.edge.sites import Sites
 from nearmile.http.limits import HEAD_BYTES_MAX
 from nearmile.reports.hit import Cache
 
@@ -220,7 +221,7 @@ def test_sites_change_and_the_cache_stays() -> None:
             client = await here.client()
             await client.get("/a")
             sites = here.node.sites
-            here.node.sites = {}
+            here.node.sites = Sites()
             assert (await client.get("/a")).status == 421
             here.node.sites = sites
             assert (await client.get("/a")).cache == "here-1; hit"

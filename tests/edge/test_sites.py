@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from edge_world import HOST, config
 from nearmile.cache.key import object_keys
@@ -31,3 +32,15 @@ def test_strict_transport_security_is_not_said_by_http() -> None:
     rules = {"response_headers": {"set": {"Strict-Transport-Security": "max-age=9", "X-A": "1"}}}
     said = [sites_of(config(rules=rules), {}, secure)[HOST.encode()].rules.page_lines for secure in (False, True)]
     assert said == [b"x-a: 1\r\n", b"strict-transport-security: max-age=9\r\nx-a: 1\r\n"]
+
+
+def test_a_wildcard_stands_for_one_label() -> None:
+    whole = config()
+    document = structs.replace(whole.sites[0].document, hostnames=("shop.test", "*.shop.test", "a.b.shop.test"))
+    sites = sites_of(
+        structs.replace(whole, sites=(structs.replace(whole.sites[0], document=document),)), {}, False
+    )
+    found = [
+        sites.of(host) is not None for host in (b"x.shop.test", b"x.y.shop.test", b"b.shop.test", b"shop", b"")
+    ]
+    assert found == [True, False, True, False, False]

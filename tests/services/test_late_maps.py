@@ -16,7 +16,8 @@ from msgspec import structs
 
 from nearmile.base.geography import Point
 from nearmile.config.layout import Config, lay_out
-from nearmile.config.network import Dns, Nameserver, Network, Region, Site
+from nearmile.config.names import Dns
+from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.mapping.controller import regions_of
 from nearmile.mapping.map import Map
 from nearmile.services import nameserver, state

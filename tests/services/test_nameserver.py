@@ -20,7 +20,8 @@ from netaddr import IPSet
 from nearmile.base.errors import NearmileError
 from nearmile.base.geography import Point
 from nearmile.config.layout import Config, Process, lay_out
-from nearmile.config.network import Dns, Nameserver, Network, Region, Site
+from nearmile.config.names import Dns
+from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.mapping.map import Map, MapRegion, Server
 from nearmile.services import nameserver, state
 from nearmile.services.resolver import Resolver

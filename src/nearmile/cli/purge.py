@@ -100,9 +100,10 @@ def parts(text: str) -> tuple[str, str]:
 
 def of_host(config: Config, host: str) -> NamedSite:
     """The site with that hostname; WrongInput where there is none."""
-    for site in config.sites:
-        if host in site.document.hostnames:
-            return site
+    for name in (host, f"*.{host.partition('.')[2]}"):
+        for site in config.sites:
+            if name in site.document.hostnames:
+                return site
     known = ", ".join(host for site in config.sites for host in site.document.hostnames)
     raise WrongInput(f"no site here is called {host!r}; there are: {known}")
 

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from nearmile.config.compress import Compress
+from nearmile.config.names import Dns, SiteDns
 from nearmile.config.upstream import ORIGINS_MAX, PARENTS_MAX, EarlyHints, Upstream
-from nearmile.config.values import Address, Block, City, Coordinates, Document, HostName, Name, Port
+from nearmile.config.values import Address, Block, City, Coordinates, Document, HostName, Name, Port, SiteName
 
 # A region's servers have the last byte of an address of ``loopback``, regions the one before it.
 SERVERS_MAX, REGIONS_MAX, NAMESERVERS_MAX = 254, 255, 64
@@ -56,17 +57,6 @@ class PlaceEntry(Document, frozen=True, kw_only=True):
 
     block: Annotated[Block, Meta(description="An IPv4 or IPv6 block.")]
     city: Annotated[City, Meta(description="The city its users are in.")]
-
-
-class Dns(Document, frozen=True, kw_only=True):
-    """What the name servers answer with."""
-
-    port: Annotated[Port, Meta(description="UDP and TCP port of every name server.")] = 5300
-    top_ttl_s: Annotated[
-        int, Meta(ge=1, le=86400, description="TTL of delegations to low-level name servers, and of their glue.")
-    ] = 1800
-    low_ttl_s: Annotated[int, Meta(ge=1, le=3600, description="TTL of edge server addresses.")] = 20
-    answers: Annotated[int, Meta(ge=1, le=8, description="How many servers an answer names.")] = 2
 
 
 class Edge(Document, frozen=True, kw_only=True):
@@ -390,7 +380,10 @@ PageStatus = Literal["400", "403", "405", "413", "429", "500", "501", "502", "50
 class Site(Document, frozen=True, kw_only=True):
     """A site document, `sites/NAME.toml`."""
 
-    hostnames: Annotated[tuple[HostName, ...], Meta(min_length=1, description="The names its users type.")]
+    hostnames: Annotated[
+        tuple[SiteName, ...],
+        Meta(min_length=1, description="The names its users type; `*` as the first label stands for any."),
+    ]
     origin: Annotated[
         Annotated[str, Meta(min_length=1)]
         | Annotated[tuple[Annotated[str, Meta(min_length=1)], ...], Meta(min_length=1, max_length=ORIGINS_MAX)],
@@ -411,6 +404,7 @@ class Site(Document, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=16_777_215)] | None,
         Meta(description="Number that places it on servers; by default made from its name."),
     ] = None
+    dns: SiteDns = SiteDns()
     cache: CacheRules = CacheRules()
     tls: Tls | None = None
     https: Annotated[

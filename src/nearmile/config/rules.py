@@ -16,6 +16,7 @@ from nearmile.config.clients import client_rules
 from nearmile.config.find import EACH, exists, find
 from nearmile.config.layout import serial_of_name
 from nearmile.config.lines import KeyPath
+from nearmile.config.names import name_rules
 from nearmile.config.network import Edge, Health
 from nearmile.config.origins import host_of, origin_rules
 from nearmile.config.problems import did_you_mean, key_text
@@ -49,6 +50,7 @@ def site_rules(document: dict[str, Any], folder: Path) -> Found:
     yield from origin_rules(document, folder)
     yield from _certificate(document, folder)
     yield from client_rules(document, folder)
+    yield from name_rules(document)
 
 
 def between_sites(documents: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, KeyPath, str]]:

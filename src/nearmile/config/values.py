@@ -22,6 +22,22 @@ HostName = Annotated[
         extra_json_schema={"titles": "host names in lower case"},
     ),
 ]
+SiteName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?=.{1,253}\Z)(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9][a-z0-9-]{0,61}[a-z0-9]\Z",
+        title="a host name in lower case, such as `www.example.com` or `*.example.com`",
+        extra_json_schema={"titles": "host names in lower case, or such with `*` as their first label"},
+    ),
+]
+RecordName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?=.{1,253}\Z)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z0-9][a-z0-9-]{0,61}[a-z0-9]\Z",
+        title="a name in lower case, such as `_dmarc.example.com`",
+        extra_json_schema={"titles": "names in lower case, such as `_dmarc.example.com`"},
+    ),
+]
 Address = Annotated[
     str,
     Meta(

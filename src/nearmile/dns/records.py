@@ -14,6 +14,8 @@ _LENGTH = Format("!H")
 _SOA_NUMBERS = Format("!IIIII")
 _POINTER = 0xC000
 _POINTER_MAX = 0x3FFF
+# Parameters of HTTPS records, in the order they must have, and the priority of the only record (RFC 9460).
+SVC_ALPN, SVC_PORT, SVC_IPV4HINT, SVC_IPV6HINT, SVC_PRIORITY = 1, 3, 4, 6, 1
 # Nobody transfers these zones, so refresh, retry and expire only have to look sane (RFC 1912, section 2.2).
 SOA_REFRESH_S, SOA_RETRY_S, SOA_EXPIRE_S = 3600, 600, 604_800
 
@@ -60,6 +62,39 @@ def soa_record(apex: bytes, primary: bytes, mailbox: bytes, serial: int, ttl_s: 
     """SOA; ``ttl_s`` is also how long a negative answer may be kept (RFC 2308)."""
     numbers = _SOA_NUMBERS.pack(serial & 0xFFFF_FFFF, SOA_REFRESH_S, SOA_RETRY_S, SOA_EXPIRE_S, ttl_s)
     return Record(apex, wire.SOA, ttl_s, (primary, mailbox), numbers)
+
+
+def service_record(
+    owner: bytes, ttl_s: int, protocols: Iterable[bytes], port: int | None, four: list[bytes], six: list[bytes]
+) -> Record:
+    """HTTPS of the owner itself (RFC 9460): ALPN identifiers, the port if it is not 443, packed address hints."""
+    values = {
+        SVC_ALPN: b"".join(bytes((len(one),)) + one for one in protocols),
+        SVC_PORT: b"" if port is None else _LENGTH.pack(port),
+        SVC_IPV4HINT: b"".join(four),
+        SVC_IPV6HINT: b"".join(six),
+    }
+    parameters = (wire.option(key, value) for key, value in values.items() if value)
+    return Record(owner, wire.HTTPS, ttl_s, data=_LENGTH.pack(SVC_PRIORITY) + b"\0" + b"".join(parameters))
+
+
+def service_alias(owner: bytes, ttl_s: int, target: bytes) -> Record:
+    """HTTPS in AliasMode: the service is where the target's is; for an apex, which can have no CNAME."""
+    return Record(owner, wire.HTTPS, ttl_s, data=_LENGTH.pack(0) + target)
+
+
+def text_record(owner: bytes, ttl_s: int, text: str) -> Record:
+    """TXT, in pieces of 255 bytes."""
+    data = text.encode()
+    pieces = [data[at : at + 255] for at in range(0, len(data), 255)] or [b""]
+    return Record(owner, wire.TXT, ttl_s, data=b"".join(bytes((len(piece),)) + piece for piece in pieces))
+
+
+def caa_record(owner: bytes, ttl_s: int, text: str) -> Record:
+    """CAA (RFC 8659) from `FLAGS TAG VALUE`, the value in quotes or not."""
+    flags, tag, value = text.split(maxsplit=2)
+    data = bytes((int(flags), len(tag))) + tag.lower().encode() + value.strip('"').encode()
+    return Record(owner, wire.CAA, ttl_s, data=data)
 
 
 def encode(question_name: bytes, records: Iterable[Record]) -> bytes:

@@ -10,17 +10,23 @@ from struct import Struct as Format
 from msgspec import Struct
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
-A, NS, CNAME, SOA, AAAA, OPT, DS, IXFR, AXFR, ANY = 1, 2, 5, 6, 28, 41, 43, 251, 252, 255
+A, NS, CNAME, SOA, TXT, AAAA, OPT, DS, HTTPS, CAA = 1, 2, 5, 6, 16, 28, 41, 43, 65, 257
+IXFR, AXFR, MAILB, MAILA, ANY = 251, 252, 253, 254, 255
 IN = 1
 QR, OPCODE, AA, TC, RD, CD = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0010
 DNSSEC_OK = 0x8000
-CLIENT_SUBNET = 8
+# Options of EDNS: RFC 5001, 7871, 7873, 7828, 8914.
+NSID, CLIENT_SUBNET, COOKIE, KEEPALIVE, EXTENDED_ERROR = 3, 8, 10, 11, 15
+# Why there is no answer (RFC 8914, section 4).
+NO_REASON, NOT_READY, PROHIBITED, NOT_AUTHORITATIVE, NOT_SUPPORTED = -1, 14, 18, 20, 21
 
 HEADER_BYTES = 12
 NAME_BYTES_MAX, LABEL_BYTES_MAX = 255, 63  # RFC 1035, section 2.3.4
 # A datagram of this size crosses every path unfragmented (DNS flag day 2020); without EDNS it is RFC 1035's.
 UDP_BYTES_MAX, UDP_BYTES_PLAIN = 1232, 512
 TCP_BYTES_MAX = 65535
+# A client's half of a cookie, and both halves (RFC 7873, section 4).
+COOKIE_CLIENT_BYTES, COOKIE_BYTES_MIN, COOKIE_BYTES_MAX = 8, 16, 40
 # One question and EDNS with padding need far less; a longer message only keeps the parser busy.
 QUERY_BYTES_MAX = 1232
 
@@ -30,6 +36,7 @@ _RECORD_TAIL = Format("!HHIH")
 _OPTION = Format("!HH")
 _SUBNET = Format("!HBB")
 _OPT_RECORD = Format("!BHHBBHH")
+_REASON = Format("!HHH")
 _ADDRESS_BITS = {0: 0, 1: 32, 2: 128}  # by address family; 0 comes with a source prefix of 0 only
 
 
@@ -47,7 +54,18 @@ class Edns(Struct, frozen=True):
     udp_bytes: int
     dnssec_ok: bool
     version: int
-    subnet: Subnet | None
+    subnet: Subnet | None = None
+    cookie: bytes = b""
+    """The client's half of a cookie, and the server's if it has one."""
+    nsid: bool = False
+    """Whether it asks who answers."""
+    keepalive: bool = False
+    """Whether it asks how long a connection may stay."""
+
+    @property
+    def special(self) -> bool:
+        """Whether the response has options that depend on more than the question and the client's subnet."""
+        return bool(self.cookie) or self.nsid or self.keepalive
 
 
 class Query(Struct, frozen=True):
@@ -68,7 +86,8 @@ class Query(Struct, frozen=True):
 class Body(Struct, frozen=True):
     """What a response says besides its question: the same bytes for all who ask the same.
 
-    ``flags`` are AA and the response code's lower four bits, ``extended`` its upper bits (RFC 6891, 6.1.3).
+    ``flags`` are AA and the response code's lower four bits, ``extended`` its upper bits (RFC 6891, 6.1.3);
+    ``reason`` is an extended error or NO_REASON.
     """
 
     flags: int
@@ -77,6 +96,7 @@ class Body(Struct, frozen=True):
     additional: int = 0
     sections: bytes = b""
     extended: int = 0
+    reason: int = NO_REASON
 
 
 class Malformed(Exception):
@@ -92,9 +112,11 @@ def parse(packet: bytes) -> Query | None:
         return None
     if flags & OPCODE:
         return Query(qid, flags, NOTIMP)
-    if questions != 1 or len(packet) > QUERY_BYTES_MAX:
+    if questions > 1 or len(packet) > QUERY_BYTES_MAX:
         return Query(qid, flags, FORMERR)
     try:
+        if not questions:
+            return _cookie_alone(qid, flags, _records(packet, HEADER_BYTES, answers + authority, additional))
         end = _name_end(packet, HEADER_BYTES)
         qtype, qclass = _QUESTION_TAIL.unpack_from(packet, end)
         edns = _records(packet, end + 4, answers + authority, additional)
@@ -103,6 +125,13 @@ def parse(packet: bytes) -> Query | None:
     error = BADVERS if edns is not None and edns.version else NOERROR
     name = packet[HEADER_BYTES:end].lower()
     return Query(qid, flags, error, packet[HEADER_BYTES : end + 4], name, qtype, qclass, edns)
+
+
+def _cookie_alone(qid: int, flags: int, edns: Edns | None) -> Query:
+    """A client may ask for a cookie without any question (RFC 7873, section 5.4)."""
+    if edns is None or not edns.cookie:
+        raise Malformed
+    return Query(qid, flags, BADVERS if edns.version else NOERROR, edns=edns)
 
 
 def _name_end(packet: bytes, start: int) -> int:
@@ -129,7 +158,7 @@ def _records(packet: bytes, offset: int, before: int, additional: int) -> Edns |
         if rtype == OPT:
             if edns is not None or not is_root or index < before:
                 raise Malformed
-            edns = Edns(rclass, bool(ttl & DNSSEC_OK), ttl >> 16 & 0xFF, _find_subnet(packet, offset, end))
+            edns = _edns(rclass, ttl, packet, offset, end)
         offset = end
     if offset != len(packet):
         raise Malformed
@@ -148,17 +177,34 @@ def _skip_name(packet: bytes, start: int) -> int:
     return end + 2
 
 
-def _find_subnet(packet: bytes, offset: int, end: int) -> Subnet | None:
-    subnet = None
+def _edns(udp_bytes: int, ttl: int, packet: bytes, offset: int, end: int) -> Edns:
+    """The OPT record; of options that come twice the first counts. Another version's may mean something else."""
+    version, dnssec_ok = ttl >> 16 & 0xFF, bool(ttl & DNSSEC_OK)
+    subnet, cookie, nsid, keepalive = None, b"", False, False
+    if version:
+        return Edns(udp_bytes, dnssec_ok, version)
     while offset < end:
         code, data_bytes = _OPTION.unpack_from(packet, offset)
         offset += _OPTION.size
         if offset + data_bytes > end:
             raise Malformed
-        if code == CLIENT_SUBNET and subnet is None:
-            subnet = _subnet(packet[offset : offset + data_bytes])
+        data = packet[offset : offset + data_bytes]
         offset += data_bytes
-    return subnet
+        if code == CLIENT_SUBNET:
+            subnet = subnet or _subnet(data)
+        elif code == COOKIE:
+            cookie = cookie or _cookie(data)
+        elif code == NSID:
+            nsid = True
+        elif code == KEEPALIVE:
+            keepalive = True
+    return Edns(udp_bytes, dnssec_ok, version, subnet, cookie, nsid, keepalive)
+
+
+def _cookie(option: bytes) -> bytes:
+    if len(option) != COOKIE_CLIENT_BYTES and not COOKIE_BYTES_MIN <= len(option) <= COOKIE_BYTES_MAX:
+        raise Malformed
+    return option
 
 
 def _subnet(option: bytes) -> Subnet:
@@ -172,38 +218,41 @@ def _subnet(option: bytes) -> Subnet:
     return Subnet(family, source, address)
 
 
-def respond(query: Query, body: Body, scope: int, over_tcp: bool) -> bytes:
+def respond(query: Query, body: Body, scope: int, over_tcp: bool, options: bytes = b"") -> bytes:
     """The response's bytes; without its records and with TC where they do not fit.
 
-    ``scope`` is the prefix length that the answer holds for, where the query had a client subnet.
+    ``scope`` is the prefix length that the answer holds for, where the query had a client subnet; ``options`` are
+    more of EDNS, written by ``option``, for a query that has it.
     """
-    edns, limit_bytes, option = query.edns, UDP_BYTES_PLAIN, b""
+    edns, limit_bytes, opt = query.edns, UDP_BYTES_PLAIN, b""
     if edns is not None:
-        option = _write_opt(edns, body.extended, scope)
+        opt = _write_opt(edns, body, scope, options)
         limit_bytes = min(max(edns.udp_bytes, UDP_BYTES_PLAIN), UDP_BYTES_MAX)
     if over_tcp:
         limit_bytes = TCP_BYTES_MAX
     question, sections = query.question, body.sections
     flags = QR | query.flags & (OPCODE | RD | CD) | body.flags
-    questions, extras = (1 if question else 0), (1 if option else 0)
-    if HEADER_BYTES + len(question) + len(sections) + len(option) > limit_bytes:
-        return _HEADER.pack(query.qid, flags | TC, questions, 0, 0, extras) + question + option
+    questions, extras = (1 if question else 0), (1 if opt else 0)
+    if HEADER_BYTES + len(question) + len(sections) + len(opt) > limit_bytes:
+        return _HEADER.pack(query.qid, flags | TC, questions, 0, 0, extras) + question + opt
     head = _HEADER.pack(query.qid, flags, questions, body.answers, body.authority, body.additional + extras)
-    return head + question + sections + option
+    return head + question + sections + opt
 
 
-def _write_opt(edns: Edns, extended: int, scope: int) -> bytes:
+def option(code: int, data: bytes) -> bytes:
+    """One option of EDNS; parameters of SVCB records look the same."""
+    return _OPTION.pack(code, len(data)) + data
+
+
+def _write_opt(edns: Edns, body: Body, scope: int, options: bytes) -> bytes:
     flags = DNSSEC_OK if edns.dnssec_ok else 0
     subnet = edns.subnet
-    if subnet is None:
-        return _OPT_RECORD.pack(0, OPT, UDP_BYTES_MAX, extended, 0, flags, 0)
-    data_bytes = _SUBNET.size + len(subnet.address)
-    return (
-        _OPT_RECORD.pack(0, OPT, UDP_BYTES_MAX, extended, 0, flags, _OPTION.size + data_bytes)
-        + _OPTION.pack(CLIENT_SUBNET, data_bytes)
-        + _SUBNET.pack(subnet.family, subnet.source, scope)
-        + subnet.address
-    )
+    if subnet is not None:
+        told = _SUBNET.pack(subnet.family, subnet.source, scope) + subnet.address
+        options = _OPTION.pack(CLIENT_SUBNET, len(told)) + told + options
+    if body.reason != NO_REASON:
+        options += _REASON.pack(EXTENDED_ERROR, 2, body.reason)
+    return _OPT_RECORD.pack(0, OPT, UDP_BYTES_MAX, body.extended, 0, flags, len(options)) + options
 
 
 def failure(packet: bytes) -> bytes | None:

@@ -117,7 +117,10 @@ class Connection(asyncio.Protocol):
             if fields is None or not fields.plain:
                 break
             line = data[at:line_end].split(b" ")
-            site = node.site_of_trusted(self.secure, fields) if trusted else sites.get(fields.host)
+            if trusted:
+                site = node.site_of_trusted(self.secure, fields)
+            else:
+                site = sites.get(fields.host) or sites.of(fields.host)
             if site is None or len(line) != 3 or line[0] != b"GET" or line[2] != b"HTTP/1.1":
                 break
             # The target needs no look at its characters: only what was checked before it was stored is a key.

@@ -87,10 +87,8 @@ class H2Connection(Multiplexed, asyncio.Protocol):
         if fields is None or not fields.plain or pseudo.get(b":method") != b"GET":
             self._begin(number, headers, ended)
             return
-        if self.trusted:
-            site = node.site_of_trusted(self.secure, fields)
-        else:
-            site = (node.secure_sites if self.secure else node.sites).get(fields.host)
+        secure = self.secure
+        site = node.site_of_trusted(secure, fields) if self.trusted else node.site(fields.host, secure)
         # As over HTTP/1.1: only what was checked before it was stored is a key.
         path = pseudo[b":path"]
         entry = None if site is None else node.store.get(site.prefix + path, fields.pairs)

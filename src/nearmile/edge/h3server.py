@@ -98,7 +98,7 @@ class H3Connection(Multiplexed):
             self._understand(number, section, ended)
             return
         path, fields = known
-        site = node.site_of_trusted(True, fields) if self.trusted else node.secure_sites.get(fields.host)
+        site = node.site_of_trusted(True, fields) if self.trusted else node.site(fields.host, True)
         # As over HTTP/1.1: only what was checked before it was stored is a key.
         entry = None if site is None else node.store.get(site.prefix + path, fields.pairs)
         now_s = node.now_s()

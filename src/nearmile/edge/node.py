@@ -93,8 +93,8 @@ class Node:
         self.store, self.origins, self.visitors = store, origins, visitors
         self.record, self.counter = record, counter
         self.memo, self.streams = FieldsMemo(), StreamsMemo()
-        self.sites: Sites = {}
-        self.secure_sites: Sites = {}
+        self.sites = Sites()
+        self.secure_sites = Sites()
         """By http, and by https."""
         self.shapes: dict[int, str] = {}
         """Under which rules each site's stored responses were made: by serial, see sites.shape_of."""
@@ -174,7 +174,8 @@ class Node:
 
     def site(self, host: bytes, secure: bool) -> Site | None:
         """The site of that name, as it is by http or by https."""
-        return (self.secure_sites if secure else self.sites).get(host)
+        sites = self.secure_sites if secure else self.sites
+        return sites.get(host) or sites.of(host)
 
     def site_of_trusted(self, secure: bool, fields: Fields) -> Site | None:
         """The site that the client of a trusted peer asks for."""

@@ -61,7 +61,12 @@ class Site(Struct, frozen=True):
         return coding.told(kept, self.rules.to_client.apply(fields))
 
 
-Sites = dict[bytes, Site]
+class Sites(dict[bytes, Site]):
+    """Sites by host; a wildcard is under `*` and what follows its first label, and stands for one label."""
+
+    def of(self, host: bytes) -> Site | None:
+        """The site of a host that is not here by its own name."""
+        return self.get(b"*" + host[host.find(b".") :])
 
 
 def sites_of(config: Config, files: Mapping[str, Files], secure: bool) -> Sites:
@@ -69,7 +74,7 @@ def sites_of(config: Config, files: Mapping[str, Files], secure: bool) -> Sites:
     edge = config.network.edge
     port = None if secure else edge.https_port
     made = ((named, _site(named, files.get(named.name, NO_FILES), port, edge)) for named in config.sites)
-    return {host.encode(): site for named, site in made for host in named.document.hostnames}
+    return Sites((host.encode(), site) for named, site in made for host in named.document.hostnames)
 
 
 def shape_of(document: Document) -> str:

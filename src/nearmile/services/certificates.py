@@ -78,7 +78,10 @@ class Certificates:
         return self._named(name).identity
 
     def _named(self, name: str | None) -> Shown:
-        return self._first if name is None else self._by_host.get(name.lower().removesuffix("."), NOTHING)
+        if name is None:
+            return self._first
+        host = name.lower().removesuffix(".")
+        return self._by_host.get(host) or self._by_host.get(f"*.{host.partition('.')[2]}", NOTHING)
 
     def _files(self, site: NamedSite) -> tuple[Path, Path]:
         """The site's own, those of an authority once there are some, else those of the local authority."""

@@ -84,13 +84,13 @@ class Nameserver:
             self._renew(self._config, self._locator, current)
 
     def _renew(self, config: Config, locator: Locator, current: Map | None) -> None:
+        if self._late is not None and current is not None:
+            current = self._late.take(current, time.time())
         if self._runtime.me.tier == "low":
-            if self._late is not None and current is not None:
-                current = self._late.take(current, time.time())
             self._world = LowWorld(config, current, locator)
             self._runtime.ready = current is not None
         else:
-            self._world = TopWorld(config, locator)
+            self._world = TopWorld(config, current, locator)
             self._runtime.ready = True
         self._config, self._locator = config, locator
 

@@ -1,0 +1,100 @@
+"""The names whose records depend on who asks: addresses of edge servers, chosen from a map, and what they speak.
+
+A and AAAA name servers; HTTPS (RFC 9460) says the protocols and the port, with the same addresses as hints, for
+sites that have a certificate of their own or want https alone. For other sites it is not there: it would send
+browsers to https with a certificate that they do not know.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from nearmile.config.layout import Config, NamedSite
+from nearmile.dns import wire
+from nearmile.dns.locate import SCOPE_MAX, Locator
+from nearmile.dns.memo import Memo
+from nearmile.dns.records import Record, address_record, service_record
+from nearmile.dns.reply import Reply, body_of
+from nearmile.dns.wire import AA, Body, Query
+from nearmile.dns.zone import Zone, wants_https
+from nearmile.mapping.choose import Choice, choose
+from nearmile.mapping.map import Map
+
+# Bodies kept ready, about 400 bytes each: units times sites are rarely more.
+BODIES_MAX = 65_536
+HTTPS_PORT = 443
+NO_MAP = Body(wire.SERVFAIL, reason=wire.NOT_READY)
+NOTHING = Choice("", ())
+
+
+class Edges:
+    """Answers for ``hosts``: by name the zone they are in and the site; from one map."""
+
+    def __init__(
+        self, config: Config, current: Map | None, locator: Locator, hosts: Mapping[bytes, tuple[Zone, NamedSite]]
+    ) -> None:
+        self.hosts = hosts
+        dns, edge = config.network.dns, config.network.edge
+        self._ttl_s, self._count = dns.low_ttl_s, dns.answers
+        self._protocols = (b"h3", b"h2") if edge.http3 else (b"h2",)
+        self._port = edge.https_port
+        self._locator = locator
+        self._known = current is not None
+        self._map4, self._map6 = (_of_family(current, colon) for colon in (False, True))
+        self._bodies: Memo[tuple[str, bytes, int], Body] = Memo(BODIES_MAX)
+
+    def answer(self, query: Query, resolver: str) -> tuple[Body, int]:
+        """The body of A, AAAA, HTTPS or ANY (RFC 8482: A is enough), and the prefix length it holds for."""
+        qtype = wire.A if query.qtype == wire.ANY else query.qtype
+        zone, site = self.hosts[query.name]
+        if (qtype == wire.AAAA and self._known and self._map6 is None) or (
+            qtype == wire.HTTPS and not wants_https(site)
+        ):
+            return zone.negative(query.name, wire.NOERROR), 0  # whoever asks
+        unit, scope = "", 0
+        subnet = query.edns.subnet if query.edns is not None else None
+        if subnet is not None and subnet.source:
+            # A subnet of which nothing is known has a scope as well: with 0, its answer would be taken for
+            # everybody's (scopes must not overlap: RFC 7871, section 7.2.1).
+            unit, scope = self._locator.subnet(subnet).unit, min(subnet.source, SCOPE_MAX[subnet.family])
+        if not unit:
+            unit = self._locator.resolver(resolver).unit
+        key = (unit, query.name, qtype)
+        body = self._bodies.get(key)
+        if body is None:
+            body = self._choose(zone, site, *key)
+            self._bodies.put(key, body)
+        return body, 0 if body is NO_MAP else scope
+
+    def _choose(self, zone: Zone, site: NamedSite, unit: str, name: bytes, qtype: int) -> Body:
+        four, six = (self._servers(map_, unit, site.serial) for map_ in (self._map4, self._map6))
+        # Who has both kinds of address would prefer the far servers to the near ones, if those alone had IPv6.
+        if four.servers and six.region != four.region:
+            six = NOTHING
+        chosen = four.servers + six.servers if qtype == wire.HTTPS else (four if qtype == wire.A else six).servers
+        if not four.servers and not six.servers:
+            return NO_MAP
+        if not chosen:
+            return zone.negative(name, wire.NOERROR)
+        addresses = tuple(address_record(name, server.address, self._ttl_s) for server in chosen)
+        records = (self._service(name, addresses),) if qtype == wire.HTTPS else addresses
+        return body_of(name, Reply(AA, records))
+
+    def _servers(self, map_: Map | None, unit: str, serial: int) -> Choice:
+        return NOTHING if map_ is None else choose(map_, unit, serial, self._count)
+
+    def _service(self, name: bytes, addresses: tuple[Record, ...]) -> Record:
+        four, six = ([one.data for one in addresses if one.rtype == rtype] for rtype in (wire.A, wire.AAAA))
+        port = None if self._port == HTTPS_PORT else self._port
+        return service_record(name, self._ttl_s, self._protocols, port, four, six)
+
+
+def _of_family(current: Map | None, colon: bool) -> Map | None:
+    """The map with servers of IPv6 (or not) alone; None where there are none at all."""
+    if current is None:
+        return None
+    regions = tuple(
+        msgspec.structs.replace(region, servers=tuple(s for s in region.servers if (":" in s.address) == colon))
+        for region in current.regions
+    )
+    return msgspec.structs.replace(current, regions=regions) if any(r.servers for r in regions) else None

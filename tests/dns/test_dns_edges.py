@@ -1,0 +1,145 @@
+"""Names whose records depend on who asks, and a zone of a site's own, read by dnspython."""
+
+from collections.abc import Callable
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.rcode
+import msgspec
+import pytest
+
+from nearmile.config.layout import Config
+from nearmile.config.names import SiteDns
+from nearmile.config.network import Edge, Site, Tls
+from nearmile.dns.answer import LowWorld, TopWorld, World, answer
+from nearmile.dns.locate import Locator
+from nearmile.mapping.map import Map, Server
+
+SOA = "shop.test. 20 IN SOA ns1.cdn.test. hostmaster.cdn.test. 3 3600 600 604800 20"
+OWN_SOA = "cdn.test. 20 IN SOA ns1.cdn.test. hostmaster.cdn.test. 3 3600 600 604800 20"
+LOW_SOA = "g.cdn.test. 20 IN SOA n1.g.cdn.test. hostmaster.cdn.test. 3 3600 600 604800 20"
+CAA = '1800 IN CAA 0 issue "ca.test"'
+JAPAN, GERMANY = "203.0.113.0", "192.0.2.0"
+Ask = Callable[..., dns.message.Message]
+
+
+@pytest.fixture
+def shop(config: Config) -> Config:
+    site = Site(
+        hostnames=("shop.test", "www.shop.test", "*.shop.test", "*.other.test"),
+        origin="http://127.33.0.9:80",
+        tls=Tls(acme=True),
+        dns=SiteDns(
+            zones=("shop.test",),
+            caa=('0 issue "ca.test"',),
+            txt={"shop.test": ("v=spf1 -all", "x" * 300), "a._tcp.shop.test": ("here",)},
+        ),
+    )
+    return msgspec.structs.replace(config, sites=(msgspec.structs.replace(config.sites[0], document=site),))
+
+
+def asker(world: World) -> Ask:
+    def ask(name: str, qtype: str, client: str = "") -> dns.message.Message:
+        options: list[dns.edns.Option] = [dns.edns.ECSOption(client, 24)] if client else []
+        query = dns.message.make_query(name, qtype, use_edns=0, options=options)
+        packet = answer(query.to_wire(), "192.168.0.1", world)
+        assert packet is not None
+        response = dns.message.from_wire(packet)
+        assert query.is_response(response)
+        return response
+
+    return ask
+
+
+def lines(response: dns.message.Message) -> list[str]:
+    return [line for part in response.sections[1:3] for rrset in part for line in rrset.to_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "qtype", "rcode", "expected"),
+    [
+        ("shop.test", "SOA", "NOERROR", [SOA]),
+        (
+            "shop.test",
+            "NS",
+            "NOERROR",
+            [f"shop.test. 1800 IN NS ns{n}.cdn.test." for n in (1, 2)],
+        ),
+        ("shop.test", "CAA", "NOERROR", [f"shop.test. {CAA}"]),
+        ("shop.test", "MX", "NOERROR", [SOA]),
+        ("shop.test", "DS", "NOERROR", [SOA]),
+        ("shop.test", "AAAA", "NOERROR", [SOA]),
+        ("shop.test", "HTTPS", "NOERROR", ["shop.test. 1800 IN HTTPS 0 a7.g.cdn.test."]),
+        ("shop.test", "ANY", "NOERROR", [SOA]),
+        ("shop.test", "TYPE65280", "NOERROR", [SOA]),
+        ("www.shop.test", "AAAA", "NOERROR", ["www.shop.test. 1800 IN CNAME a7.g.cdn.test."]),
+        ("Any.shop.test", "A", "NOERROR", ["Any.shop.test. 1800 IN CNAME a7.g.cdn.test."]),
+        ("b.any.shop.test", "A", "NXDOMAIN", [SOA]),
+        ("*.shop.test", "A", "NOERROR", ["*.shop.test. 1800 IN CNAME a7.g.cdn.test."]),
+        ("_tcp.shop.test", "A", "NOERROR", [SOA]),
+        ("a._tcp.shop.test", "TXT", "NOERROR", ['a._tcp.shop.test. 1800 IN TXT "here"']),
+        ("x.other.test", "A", "NOERROR", ["x.other.test. 1800 IN CNAME a7.g.cdn.test."]),
+        ("a.x.other.test", "A", "REFUSED", []),
+        ("other.test", "A", "REFUSED", []),
+        ("x.cdn.test", "A", "NXDOMAIN", [OWN_SOA]),
+    ],
+)
+def test_names_of_a_site_with_its_own_zone(
+    shop: Config, current_map: Map, locator: Locator, name: str, qtype: str, rcode: str, expected: list[str]
+) -> None:
+    response = asker(TopWorld(shop, current_map, locator))(name, qtype)
+    assert (dns.rcode.to_text(response.rcode()), lines(response)) == (rcode, expected)
+    assert bool(response.flags & dns.flags.AA) == (rcode != "REFUSED")
+
+
+def test_text_is_cut_into_strings(shop: Config, current_map: Map, locator: Locator) -> None:
+    (rrset,) = asker(TopWorld(shop, current_map, locator))("shop.test", "TXT").answer
+    assert {rdata.strings for rdata in rrset} == {(b"v=spf1 -all",), (b"x" * 255, b"x" * 45)}
+
+
+def test_an_apex_is_answered_as_edges_are(shop: Config, current_map: Map, locator: Locator) -> None:
+    top, low = asker(TopWorld(shop, current_map, locator)), asker(LowWorld(shop, current_map, locator))
+    for client, net in ((JAPAN, 2), (GERMANY, 1)):
+        for ask, name in ((top, "shop.test"), (low, "a7.g.cdn.test")):
+            response = ask(name, "A", client)
+            assert set(lines(response)) == {f"{name}. 20 IN A 127.33.{net}.{n}" for n in (1, 2)}
+            assert response.options[0].scopelen == 24
+    assert asker(TopWorld(shop, None, locator))("shop.test", "A").rcode() == dns.rcode.SERVFAIL
+
+
+@pytest.mark.parametrize(
+    ("edge", "expected"),
+    [
+        (Edge(), '1 . alpn="h3,h2" port="8443" ipv4hint="127.33.2.1,127.33.2.2"'),
+        (Edge(http3=False, https_port=443), '1 . alpn="h2" ipv4hint="127.33.2.1,127.33.2.2"'),
+    ],
+)
+def test_https_says_what_edges_speak(
+    shop: Config, current_map: Map, locator: Locator, edge: Edge, expected: str
+) -> None:
+    config = msgspec.structs.replace(shop, network=msgspec.structs.replace(shop.network, edge=edge))
+    ask = asker(LowWorld(config, current_map, locator))
+    response = ask("a7.g.cdn.test", "HTTPS", JAPAN)
+    text = response.answer[0][0].to_text()
+    assert text in (expected, expected.replace("127.33.2.1,127.33.2.2", "127.33.2.2,127.33.2.1"))
+    assert response.options[0].scopelen == 24
+    assert lines(ask("a7.g.cdn.test", "CAA")) == [f"a7.g.cdn.test. {CAA}"]
+
+
+def test_https_is_for_sites_that_browsers_can_trust(config: Config, current_map: Map, locator: Locator) -> None:
+    response = asker(LowWorld(config, current_map, locator))("a7.g.cdn.test", "HTTPS", JAPAN)
+    assert lines(response) == [LOW_SOA] and response.options[0].scopelen == 0
+
+
+def test_ipv6_is_offered_where_the_near_region_has_it(config: Config, current_map: Map, locator: Locator) -> None:
+    fra, tyo = current_map.regions
+    both = (*tyo.servers, Server("six", "2001:db8::6", 80))
+    regions = (fra, msgspec.structs.replace(tyo, servers=both))
+    ask = asker(LowWorld(config, msgspec.structs.replace(current_map, regions=regions), locator))
+    near, far = ask("a7.g.cdn.test", "AAAA", JAPAN), ask("a7.g.cdn.test", "AAAA", GERMANY)
+    assert lines(near) == ["a7.g.cdn.test. 20 IN AAAA 2001:db8::6"]
+    assert lines(far) == [LOW_SOA]
+    # Neither is for everybody: elsewhere the answer is another.
+    assert [one.options[0].scopelen for one in (near, far)] == [24, 24]
+    assert all(":" not in line for line in lines(ask("a7.g.cdn.test", "A", JAPAN)))
