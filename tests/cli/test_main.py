@@ -42,8 +42,20 @@ def test_an_address_is_itself(where: str) -> None:
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("up", "down", "check", "status", "fetch", "report", "purge", "sign", "geography"):
+    for command in (
+        "up",
+        "down",
+        "check",
+        "status",
+        "fetch",
+        "report",
+        "purge",
+        "sign",
+        "geography",
+        "map",
+        "map diff",
+    ):
         with pytest.raises(SystemExit) as ended:
-            parser().parse_args([command, "--help"])
+            parser().parse_args([*command.split(), "--help"])
         assert ended.value.code == 0
         assert "exit codes" in capsys.readouterr().out

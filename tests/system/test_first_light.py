@@ -87,6 +87,19 @@ def test_mistakes_are_explained(world: LiveNetwork, arguments: tuple[str, ...], 
     assert "Traceback" not in done.stderr
 
 
+def test_the_map_is_explained(world: LiveNetwork) -> None:
+    found = world.json("map", "explain", "Tokyo", "example")
+    assert found["region"] == "tokyo" and found["unit"].startswith("JP") and len(found["servers"]) == 2
+    winner = found["candidates"][0]
+    assert winner["region"] == "tokyo" and winner["why"].startswith("wins") and winner["live"] == 2
+    words = world.run("map", "explain", "192.0.2.1").stdout
+    assert "for anybody" in words and "answered from " in words
+    version = str(found["map_version"])
+    assert world.json("map", "diff", version, version)["moved"] == []
+    assert "0 of " in world.run("map", "diff", version, version).stdout
+    assert "is not kept" in world.run("map", "diff", version, "99999", check=False).stderr
+
+
 def test_two_networks_run_side_by_side(world: LiveNetwork, tmp_path: Path) -> None:
     with LiveNetwork(EXAMPLES / "world", tmp_path) as other:
         assert other.config.loopback != world.config.loopback

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nearmile.base.errors import NearmileError
-from nearmile.cli import fetch, purge, report, run, sign, status
+from nearmile.cli import fetch, maps, purge, report, run, sign, status
 from nearmile.services.state import default_root
 
 EXIT_CODES = """exit codes:
@@ -35,14 +35,15 @@ Action = Callable[[argparse.Namespace], int]
 class Grammar:
     """The command's grammar; each subcommand has help, the exit codes, and the state folder it works on."""
 
-    def __init__(self) -> None:
-        self.parser = argparse.ArgumentParser(
-            prog="nearmile",
-            description="A content delivery network: run it, look at it, use it.",
-            epilog=EXIT_CODES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        self._commands = self.parser.add_subparsers(metavar="COMMAND", required=True)
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.parser = parser
+        parser.epilog = EXIT_CODES
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        self._commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def group(self, name: str, text: str) -> "Grammar":
+        """A subcommand that has subcommands."""
+        return Grammar(self._commands.add_parser(name, help=text, description=text))
 
     def command(self, name: str, action: Action, text: str) -> argparse.ArgumentParser:
         """A subcommand without arguments yet."""
@@ -67,7 +68,8 @@ class Grammar:
 
 def parser() -> argparse.ArgumentParser:
     """All subcommands."""
-    grammar = Grammar()
+    about = "A content delivery network: run it, look at it, use it."
+    grammar = Grammar(argparse.ArgumentParser(prog="nearmile", description=about))
 
     up = grammar.on_state("up", run.up, "Run the whole network of a folder of documents on this machine.")
     up.add_argument("folder", type=Path, metavar="DIR", help=FOLDER)
@@ -94,6 +96,9 @@ def parser() -> argparse.ArgumentParser:
     sub = grammar.on_state("sign", sign.sign, sign.TEXT)
     sign.arguments(sub)
     sub.add_argument("--expires", type=seconds, required=True, metavar="SPAN", help="from now on: 10m, 2h, 1d")
+    group = grammar.group("map", "Explain the map: why a user is sent where, and what changed.")
+    maps.explain_arguments(group.question("explain", maps.explain, "Show who serves a user, and why."))
+    maps.diff_arguments(group.question("diff", maps.diff, "Show what changed from one map to another."))
     grammar.command("geography", run.geography, "Install the full address-to-place database (64 MB, by npm).")
     return grammar.parser
 

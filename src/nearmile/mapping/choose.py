@@ -56,11 +56,19 @@ def owner(key: bytes, servers: tuple[Server, ...]) -> Server:
     return servers[weights.index(max(weights))]
 
 
+def ranked(map_: Map, unit: str) -> tuple[str, tuple[int, ...]]:
+    """The unit of the map that the client's is answered as (empty: anybody), and its regions, best first."""
+    for name in (unit, unit.partition("/")[0]):
+        if name in map_.units:
+            return name, map_.units[name]
+    return "", map_.fallback
+
+
 def _regions(map_: Map, unit: str) -> Iterator[int]:
     """Indexes of regions, best first, each once, and in the end all: somebody alive is always found."""
-    ranked = map_.units.get(unit) or map_.units.get(unit.partition("/")[0]) or map_.fallback
-    yield from ranked
-    seen = set(ranked)
+    _, best = ranked(map_, unit)
+    yield from best
+    seen = set(best)
     for index in (*map_.fallback, *range(len(map_.regions))):
         if index not in seen:
             seen.add(index)

@@ -164,6 +164,16 @@ class Bus:
             raise BusDown(f"cannot read {bucket}/{key}: {error}") from error
         return entry.revision or 0, entry.value or b""
 
+    async def history(self, bucket: str, key: str) -> list[bytes]:
+        """The values that the bucket still keeps of a key, the oldest first; BusDown where nobody answers."""
+        try:
+            entries = await (await self.js.key_value(bucket)).history(key)
+        except nats.js.errors.NotFoundError:
+            return []
+        except FAULTS as error:
+            raise BusDown(f"cannot read {bucket}/{key}: {error}") from error
+        return [entry.value for entry in entries if entry.value]
+
     async def put(self, bucket: str, key: str, value: bytes, expected_revision: int) -> int:
         """Compare-and-swap: writes if the key's revision is still the expected one (0: does not exist yet).
 

@@ -1,0 +1,137 @@
+"""``nearmile map``: why a user is sent where, and what changed from one map to another."""
+
+import argparse
+from statistics import fmean
+
+import msgspec
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from nearmile.base.errors import WrongInput
+from nearmile.base.geography import distance_km, expected_rtt_ms
+from nearmile.cli import fetch, purge, status
+from nearmile.config.layout import Config
+from nearmile.mapping import explain as explaining
+from nearmile.mapping.explain import Difference, Explanation, difference
+from nearmile.mapping.map import Map, unit_of
+from nearmile.mapping.places import Places
+from nearmile.services import agent, state
+from nearmile.services.bus import KV_CURRENT, KV_MAP, Bus
+
+CONNECT_PATIENCE_S = 3.0
+
+
+def explain_arguments(sub: argparse.ArgumentParser) -> None:
+    """Of the subcommand."""
+    sub.add_argument("where", metavar="ADDRESS|CITY", help="where the user is")
+    sub.add_argument("site", nargs="?", metavar="SITE", help="a site's name or host name: which servers, too")
+
+
+def diff_arguments(sub: argparse.ArgumentParser) -> None:
+    """Of the subcommand."""
+    sub.add_argument("before", type=int, metavar="V1", help="a version that is still kept (the last 16 are)")
+    sub.add_argument("after", type=int, metavar="V2", help="another")
+
+
+def explain(args: argparse.Namespace) -> int:
+    """Prints the candidates, the best of the map first, and who answers."""
+    now, config = status.read(args.state), state.read_config(args.state)
+    place = Places.open(config.network).lookup(fetch.client_address(args.where))
+    kept = _kept(args, config)
+    if not kept:
+        raise WrongInput("there is no map yet; `nearmile status` says what is not ready")
+    map_ = kept[-1]
+    rtt_ms = {
+        region.name: expected_rtt_ms(distance_km(place.point, region.point)) if place.point else 0.0
+        for region in map_.regions
+    }
+    serial = _serial(config, args.site) if args.site else 0
+    found = explaining.explain(map_, unit_of(place), rtt_ms, _loads(now, map_), serial, config.network.dns.answers)
+    if args.json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        _show_explanation(found, status.console())
+    return 0
+
+
+def diff(args: argparse.Namespace) -> int:
+    """Prints which servers came and went, and which units moved."""
+    status.read(args.state)
+    kept = {map_.version: map_ for map_ in _kept(args, state.read_config(args.state))}
+    for version in (args.before, args.after):
+        if version not in kept:
+            raise WrongInput(f"map {version} is not kept (any more); there are: {', '.join(map(str, kept))}")
+    found = difference(kept[args.before], kept[args.after])
+    if args.json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        _show_difference(found, status.console())
+    return 0
+
+
+def _kept(args: argparse.Namespace, config: Config) -> list[Map]:
+    """The maps that the bus keeps, the oldest first; without those of a release that wrote them otherwise."""
+
+    async def read() -> list[bytes]:
+        bus = Bus(state.bus_url(config), state.read_token(args.state), "map")
+        async with bus.opened(CONNECT_PATIENCE_S):
+            return await bus.history(KV_MAP, KV_CURRENT)
+
+    found = []
+    for data in uvloop.run(read()):
+        try:
+            found.append(msgspec.json.decode(data, type=Map))
+        except msgspec.DecodeError:
+            continue
+    return found
+
+
+def _serial(config: Config, site: str) -> int:
+    hosts = {host for named in config.sites for host in named.document.hostnames}
+    return (purge.of_host(config, site) if site in hosts else purge.of_name(config, site)).serial
+
+
+def _loads(now: agent.Status, map_: Map) -> dict[str, float]:
+    cpu = {one.name: one.cpu for one in now.processes}
+    return {
+        region.name: fmean(cpu.get(server.name, 0.0) for server in region.servers) if region.servers else 0.0
+        for region in map_.regions
+    }
+
+
+def _table(*columns: str, words: int) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=True, justify="left" if number < words else "right")
+    return table
+
+
+def _show_explanation(found: Explanation, out: Console) -> None:
+    as_ = "for anybody" if not found.found_as else f"as {found.found_as}" if found.found_as != found.unit else ""
+    out.print(f"mapping unit [bold]{found.unit or 'unknown'}[/bold] {as_} (map {found.map_version})\n")
+    table = _table("region", "", "rtt ms", "load", "cost ms", "score ms", "live", words=2)
+    for one in found.candidates:
+        style = "green" if one.region == found.region else "" if one.live else "red"
+        why = f"[{style}]{one.why}[/{style}]" if style else one.why
+        figures = f"{one.rtt_ms:.1f}", f"{one.load:.0%}", f"{one.cost_ms:.1f}", f"{one.score_ms:.1f}"
+        table.add_row(one.region, why, *figures, str(one.live))
+    out.print(table)
+    servers = f": {', '.join(found.servers)}" if found.servers else ""
+    out.print(f"\nanswered from {found.region or 'nowhere: no server lives'}{servers}")
+
+
+def _show_difference(found: Difference, out: Console) -> None:
+    out.print(f"from map {found.before} to map {found.after}, made {found.seconds:.1f} s later\n")
+    for what, names in (("gone", found.gone), ("come", found.come)):
+        if names:
+            out.print(f"{what}: {', '.join(names)}")
+    if found.moved:
+        table = _table("from", "to", "units", words=2)
+        for before, after, count in found.moved:
+            table.add_row(before or "-", after or "-", f"{count:,}")
+        out.print(table)
+    moved = sum(count for *_, count in found.moved)
+    out.print(
+        f"{moved:,} of {found.units:,} units moved; {found.reranked:,} more have another order behind the first"
+    )

@@ -1,0 +1,123 @@
+"""Why the map answers as it does, and what differs between two maps: for people, who ask seldom."""
+
+from collections.abc import Mapping
+from math import inf
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from nearmile.mapping.choose import choose, ranked
+from nearmile.mapping.map import Map
+from nearmile.mapping.score import penalty_ms
+
+
+class Candidate(Struct, frozen=True):
+    """A region that could serve the unit. ``score_ms`` is the round trip and the cost of its load together."""
+
+    region: str
+    live: int
+    """Servers in the map."""
+    rtt_ms: float
+    load: float
+    """Its servers' mean share of what they can do, now."""
+    cost_ms: float
+    score_ms: float
+    why: str = ""
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """Who serves a mapping unit. ``found_as`` is the map's entry that was used; empty for that for anybody."""
+
+    map_version: int
+    unit: str
+    found_as: str
+    region: str
+    servers: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """From one map to another. ``moved`` counts the units by the regions they left and went to, most first."""
+
+    before: int
+    after: int
+    seconds: float
+    gone: tuple[str, ...]
+    come: tuple[str, ...]
+    units: int
+    moved: tuple[tuple[str, str, int], ...]
+    reranked: int
+    """Units that stay where they are, with another order of regions behind."""
+
+
+def explain(
+    map_: Map, unit: str, rtt_ms: Mapping[str, float], loads: Mapping[str, float], serial: int, count: int
+) -> Explanation:
+    """``rtt_ms`` and ``loads`` are of the regions by name: those of now, which the map was not made of.
+
+    Serial 0 is of no site: the region alone is explained.
+    """
+    found_as, indexes = ranked(map_, unit)
+    choice = choose(map_, unit, serial, count)
+    candidates = []
+    for index in indexes:
+        region = map_.regions[index]
+        rtt, load = rtt_ms.get(region.name, 0.0), loads.get(region.name, 0.0)
+        cost, live = penalty_ms(True, load), len(region.servers)
+        candidates.append(Candidate(region.name, live, rtt, load, cost, rtt + cost))
+    return Explanation(
+        map_version=map_.version,
+        unit=unit,
+        found_as=found_as,
+        region=choice.region,
+        servers=tuple(server.name for server in choice.servers) if serial else (),
+        candidates=tuple(_compared(candidate, candidates, choice.region) for candidate in candidates),
+    )
+
+
+def _compared(one: Candidate, all_: list[Candidate], chosen: str) -> Candidate:
+    """With its reason, in the figures of now: they need not be those that the map was made of."""
+    if not one.live:
+        return replace(one, why="no live server")
+    winner = next((other for other in all_ if other.region == chosen), one)
+    if one is not winner:
+        return replace(one, why=f"{one.score_ms - winner.score_ms:+.1f} ms")
+    ahead_ms = (
+        min((other.score_ms for other in all_ if other.live and other is not one), default=inf) - one.score_ms
+    )
+    if ahead_ms == inf:
+        return replace(one, why="wins: nobody else lives")
+    if ahead_ms >= 0:
+        return replace(one, why=f"wins by {ahead_ms:.1f} ms")
+    return replace(one, why=f"wins by the map, though now {-ahead_ms:.1f} ms behind")
+
+
+def difference(before: Map, after: Map) -> Difference:
+    """What changed; units and servers are compared by their names."""
+    had, has = ({server.name for region in map_.regions for server in region.servers} for map_ in (before, after))
+    moves: dict[tuple[str, str], int] = {}
+    reranked = 0
+    units = sorted(before.units.keys() | after.units.keys())
+    for unit in units:
+        old, new = _order(before, unit), _order(after, unit)
+        if old[:1] != new[:1]:
+            move = (old[0] if old else "", new[0] if new else "")
+            moves[move] = moves.get(move, 0) + 1
+        else:
+            reranked += old != new
+    return Difference(
+        before=before.version,
+        after=after.version,
+        seconds=after.made_at_s - before.made_at_s,
+        gone=tuple(sorted(had - has)),
+        come=tuple(sorted(has - had)),
+        units=len(units),
+        moved=tuple((*move, count) for move, count in sorted(moves.items(), key=lambda each: (-each[1], each[0]))),
+        reranked=reranked,
+    )
+
+
+def _order(map_: Map, unit: str) -> list[str]:
+    """The names of the regions with live servers that serve the unit, best first."""
+    regions = (map_.regions[index] for index in map_.units.get(unit, ()))
+    return [region.name for region in regions if region.servers]

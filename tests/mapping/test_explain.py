@@ -1,0 +1,71 @@
+"""Why a unit is served from where it is, and what differs between two maps."""
+
+import pytest
+
+from nearmile.base.geography import Point
+from nearmile.mapping.explain import difference, explain
+from nearmile.mapping.map import Map, MapRegion, Server
+
+
+def map_of(version: int, units: dict[str, tuple[int, ...]], **servers: int) -> Map:
+    regions = tuple(
+        MapRegion(name, Point(0, 0), tuple(Server(f"{name}-{n}", "10.0.0.1", 80) for n in range(1, count + 1)))
+        for name, count in servers.items()
+    )
+    return Map(
+        version=version,
+        term=1,
+        made_at_s=version,
+        regions=regions,
+        units=units,
+        fallback=tuple(range(len(servers))),
+    )
+
+
+MAP = map_of(3, {"DE": (0, 1, 2), "FR": (1, 0, 2), "DE/Hesse": (2,)}, fra=2, par=2, nyc=0)
+
+
+@pytest.mark.parametrize(
+    ("unit", "rtt_ms", "loads", "found_as", "region", "reasons"),
+    [
+        ("DE", (5, 15, 90), (0.1, 0.1), "DE", "fra", ["wins by 10.0 ms", "+10.0 ms", "no live server"]),
+        ("DE/Bavaria", (5, 15, 90), (1.0, 0.1), "DE", "fra",
+         ["wins by the map, though now 40.0 ms behind", "-40.0 ms", "no live server"]),
+        ("FR", (5, 15, 90), (0.9, 0.1), "FR", "par", ["wins by 15.0 ms", "+15.0 ms", "no live server"]),
+        ("", (5, 15, 90), (0.1, 0.1), "", "fra", ["wins by 10.0 ms", "+10.0 ms", "no live server"]),
+        ("DE/Hesse", (5, 15, 90), (0.1, 0.1), "DE/Hesse", "fra", ["no live server"]),
+    ],
+)  # fmt: skip
+def test_why(
+    unit: str, rtt_ms: tuple[float, ...], loads: tuple[float, ...], found_as: str, region: str, reasons: list[str]
+) -> None:
+    found = explain(
+        MAP,
+        unit,
+        dict(zip(("fra", "par", "nyc"), rtt_ms, strict=True)),
+        dict(zip(("fra", "par"), loads, strict=True)),
+        7,
+        2,
+    )
+    assert (found.found_as, found.region, found.map_version) == (found_as, region, 3)
+    assert [one.why for one in found.candidates] == reasons
+    assert {name[:3] for name in found.servers} == {region}
+    assert all(one.score_ms == one.rtt_ms + one.cost_ms for one in found.candidates)
+
+
+def test_the_only_one_that_lives_and_no_site() -> None:
+    found = explain(map_of(1, {"X": (1, 0)}, a=0, b=1), "X", {}, {}, 0, 2)
+    assert [one.why for one in found.candidates] == ["wins: nobody else lives", "no live server"]
+    assert found.region == "b" and found.servers == ()
+    assert explain(map_of(1, {"X": (0,)}, a=0), "X", {}, {}, 1, 2).region == ""
+
+
+def test_difference() -> None:
+    after = map_of(5, {"DE": (1, 0), "FR": (1, 2), "JP": (2,)}, fra=1, par=3, nyc=1)
+    found = difference(MAP, after)
+    assert (found.before, found.after, found.seconds, found.units) == (3, 5, 2.0, 4)
+    assert (found.gone, found.come) == (("fra-2",), ("nyc-1", "par-3"))
+    assert found.moved == (("", "nyc", 1), ("fra", "par", 1))
+    assert found.reranked == 1
+    same = difference(MAP, MAP)
+    assert (same.gone, same.come, same.moved, same.reranked) == ((), (), (), 0)
