@@ -22,6 +22,7 @@ from nearmile.base.geography import Point
 from nearmile.config.layout import Config, Process, lay_out
 from nearmile.config.names import Dns
 from nearmile.config.network import Nameserver, Network, Region, Site
+from nearmile.dns.responder import Responder
 from nearmile.mapping.map import Map, MapRegion, Server
 from nearmile.services import nameserver, state
 from nearmile.services.resolver import Resolver
@@ -243,7 +244,7 @@ def test_an_error_in_the_answer_is_servfail_and_logged_once(
     def broken(*_: object) -> bytes:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(nameserver, "answer", broken)
+    monkeypatch.setattr(Responder, "answer", broken)
 
     async def scenario() -> None:
         async with running(tmp_path, "top-1") as (top,):

@@ -5,6 +5,7 @@ client, for a short while. Where a name can be no alias (a zone's apex), the top
 """
 
 from math import inf
+from typing import NamedTuple
 
 from nearmile.base.geography import Point, distance_km
 from nearmile.config.layout import Config, edge_hostname
@@ -36,6 +37,22 @@ REFUSALS = {
 }
 
 
+# Whole responses kept ready, about 300 bytes each.
+PREPARED_MAX = 65_536
+
+
+class Answer(NamedTuple):
+    """A response's body, the length of the prefix it holds for, and whether another resolver may get another."""
+
+    body: Body
+    scope: int = 0
+    by_resolver: bool = False
+
+
+Prepared = Memo[bytes, tuple[bytes, bytes]]
+"""By query the response, both without their number, and its kind: where it is the same whoever asks."""
+
+
 class LowWorld:
     """All that a low-level server knows: the configuration and one map. It stays as it is; only prepared bytes are
     remembered."""
@@ -43,21 +60,25 @@ class LowWorld:
     def __init__(self, config: Config, current: Map | None, locator: Locator) -> None:
         zone = low_zone(config)
         hosts = {to_wire(edge_hostname(site.serial, config.network.zone)): site for site in config.sites}
-        self.zones = Zones((zone,))
+        self.zones, self.prepared = Zones((zone,)), Prepared(PREPARED_MAX)
         self.edges = Edges(config, current, locator, {name: (zone, site) for name, site in hosts.items()})
 
-    def reply(self, query: Query, resolver: str) -> tuple[Body, int]:
-        """The answer's body and the prefix length it holds for."""
+    def reply(self, query: Query, resolver: str) -> Answer:
+        """What the question is answered."""
         if query.qtype in LOW_TYPES and query.name in self.edges.hosts:
-            return self.edges.answer(query, resolver)
-        return self.zones.answer(query.name, query.qtype), 0
+            return Answer(*self.edges.answer(query, resolver))
+        return Answer(self.zones.answer(query.name, query.qtype))
+
+    def missing(self, query: Query) -> bytes:
+        """The zone in which there is no such name; empty where there is, or no such zone here."""
+        return b"" if query.name in self.edges.hosts else self.zones.missing(query.name)
 
 
 class TopWorld:
     """All that a top-level server knows; the map is for the names that it answers directly."""
 
     def __init__(self, config: Config, current: Map | None, locator: Locator) -> None:
-        self.zones = top_zones(config)
+        self.zones, self.prepared = top_zones(config), Prepared(PREPARED_MAX)
         self.edges = Edges(config, current, locator, direct_hosts(config, self.zones))
         self._delegated = low_apex(config)
         self._ttl_s = config.network.dns.top_ttl_s
@@ -65,15 +86,19 @@ class TopWorld:
         self._locator = locator
         self._referrals: Memo[tuple[int, Point | None], Body] = Memo(REFERRALS_MAX)
 
-    def reply(self, query: Query, resolver: str) -> tuple[Body, int]:
+    def reply(self, query: Query, resolver: str) -> Answer:
         """As above; a referral has prefix length 0, as it is not tailored to the client."""
         name = query.name
         # The parent answers for the delegation's DS (RFC 4035, section 3.1.4.1): there is none.
         if is_under(name, self._delegated) and not (query.qtype == wire.DS and name == self._delegated):
-            return self._referral(name, self._near(query, resolver)), 0
+            return Answer(self._referral(name, self._near(query, resolver)), by_resolver=True)
         if query.qtype in DIRECT_TYPES and name in self.edges.hosts:
-            return self.edges.answer(query, resolver)
-        return self.zones.answer(name, query.qtype), 0
+            return Answer(*self.edges.answer(query, resolver))
+        return Answer(self.zones.answer(name, query.qtype))
+
+    def missing(self, query: Query) -> bytes:
+        """As above; what is delegated is not ours to know."""
+        return b"" if is_under(query.name, self._delegated) else self.zones.missing(query.name)
 
     def _near(self, query: Query, resolver: str) -> Point | None:
         spot = self._locator.resolver(resolver)
@@ -110,16 +135,16 @@ def answer(packet: bytes, resolver: str, world: World, over_tcp: bool = False) -
     query = wire.parse(packet)
     if query is None:
         return None
-    body, scope = body_for(query, resolver, world)
+    body, scope, _ = body_for(query, resolver, world)
     return wire.respond(query, body, scope, over_tcp)
 
 
-def body_for(query: Query, resolver: str, world: World) -> tuple[Body, int]:
-    """What a query is answered, and the prefix length that it holds for."""
+def body_for(query: Query, resolver: str, world: World) -> Answer:
+    """What a query is answered, be it well or not."""
     if query.error or not query.question:
         reason = wire.NOT_SUPPORTED if query.error == wire.NOTIMP else wire.NO_REASON
-        return Body(query.error & 0xF, extended=query.error >> 4, reason=reason), 0
+        return Answer(Body(query.error & 0xF, extended=query.error >> 4, reason=reason))
     if query.qclass != wire.IN:
-        return NOT_OURS, 0
+        return Answer(NOT_OURS)
     refusal = REFUSALS.get(query.qtype)
-    return world.reply(query, resolver) if refusal is None else (refusal, 0)
+    return world.reply(query, resolver) if refusal is None else Answer(refusal)

@@ -43,28 +43,30 @@ class Edges:
         self._map4, self._map6 = (_of_family(current, colon) for colon in (False, True))
         self._bodies: Memo[tuple[str, bytes, int], Body] = Memo(BODIES_MAX)
 
-    def answer(self, query: Query, resolver: str) -> tuple[Body, int]:
-        """The body of A, AAAA, HTTPS or ANY (RFC 8482: A is enough), and the prefix length it holds for."""
+    def answer(self, query: Query, resolver: str) -> tuple[Body, int, bool]:
+        """The body of A, AAAA, HTTPS or ANY (RFC 8482: A is enough), the prefix length it holds for, and whether
+        it was the resolver's place that counted."""
         qtype = wire.A if query.qtype == wire.ANY else query.qtype
         zone, site = self.hosts[query.name]
         if (qtype == wire.AAAA and self._known and self._map6 is None) or (
             qtype == wire.HTTPS and not wants_https(site)
         ):
-            return zone.negative(query.name, wire.NOERROR), 0  # whoever asks
+            return zone.negative(query.name, wire.NOERROR), 0, False  # whoever asks
         unit, scope = "", 0
         subnet = query.edns.subnet if query.edns is not None else None
         if subnet is not None and subnet.source:
             # A subnet of which nothing is known has a scope as well: with 0, its answer would be taken for
             # everybody's (scopes must not overlap: RFC 7871, section 7.2.1).
             unit, scope = self._locator.subnet(subnet).unit, min(subnet.source, SCOPE_MAX[subnet.family])
-        if not unit:
+        by_resolver = not unit
+        if by_resolver:
             unit = self._locator.resolver(resolver).unit
         key = (unit, query.name, qtype)
         body = self._bodies.get(key)
         if body is None:
             body = self._choose(zone, site, *key)
             self._bodies.put(key, body)
-        return body, 0 if body is NO_MAP else scope
+        return body, 0 if body is NO_MAP else scope, by_resolver
 
     def _choose(self, zone: Zone, site: NamedSite, unit: str, name: bytes, qtype: int) -> Body:
         four, six = (self._servers(map_, unit, site.serial) for map_ in (self._map4, self._map6))

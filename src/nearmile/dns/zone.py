@@ -45,6 +45,10 @@ class Zone:
         self._positive: dict[tuple[bytes, int, int], Body] = {}
         self._negative: dict[tuple[int, int], Body] = {}
 
+    def has(self, name: bytes) -> bool:
+        """Whether the name exists, be it by a wildcard."""
+        return name in self._nodes or WILDCARD + name[name[0] + 1 :] in self._nodes
+
     def answer(self, name: bytes, qtype: int) -> Body:
         """The whole answer to a question for that (lower-case) name, of this zone or one of its aliases."""
         owner, node = name, self._nodes.get(name)
@@ -91,6 +95,11 @@ class Zones:
         if qtype == wire.DS and zone.apex == name and len(name) > 1:
             zone = self.find(name[name[0] + 1 :]) or zone
         return zone.answer(name, qtype)
+
+    def missing(self, name: bytes) -> bytes:
+        """The apex of the zone that the name would be in; empty where it exists, or no zone is here."""
+        zone = self.find(name)
+        return b"" if zone is None or zone.has(name) else zone.apex
 
     def find(self, name: bytes) -> Zone | None:
         """The zone that answers for the name."""

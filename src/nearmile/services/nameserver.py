@@ -14,10 +14,12 @@ from typing import cast
 from nearmile.base.errors import NearmileError
 from nearmile.config.layout import Config
 from nearmile.dns import wire
-from nearmile.dns.answer import LowWorld, TopWorld, World, answer
+from nearmile.dns.answer import LowWorld, TopWorld, World
 from nearmile.dns.locate import Locator
+from nearmile.dns.responder import IDLE_S, Responder
 from nearmile.mapping.map import Map
 from nearmile.mapping.places import Places
+from nearmile.services import state
 from nearmile.services.late_maps import LateMaps
 from nearmile.services.runtime import Runtime
 
@@ -27,7 +29,7 @@ BURST = 64
 # About 10,000 waiting queries, some 100 ms of work: more would be answered when nobody waits any more.
 SOCKET_BUFFER_BYTES = 2 << 20
 # Resolvers come by TCP rarely, and each should get its answer at once (RFC 9210, section 4).
-CONNECTIONS_MAX, IDLE_S = 512, 10.0
+CONNECTIONS_MAX = 512
 ACCEPT_BACKLOG = 256
 LENGTH_BYTES = 2
 ERROR_LOG_PAUSE_S = 10.0
@@ -41,6 +43,8 @@ class Nameserver:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._world: World | None = None
+        self._secret = state.cookie_secret(runtime.root)
+        self._responder: Responder | None = None
         self._config: Config | None = None  # the last that worked, and its places
         self._locator: Locator | None = None
         delay_s = runtime.me.delayed_s
@@ -57,8 +61,8 @@ class Nameserver:
         """The response or None; never raises."""
         self._runtime.requests += 1
         try:
-            if self._world is not None:
-                return answer(packet, resolver, self._world, over_tcp)
+            if self._world is not None and self._responder is not None:
+                return self._responder.answer(packet, resolver, self._world, time.time(), over_tcp)
         except Exception as error:
             self._note(error)
         return wire.failure(packet)
@@ -67,6 +71,7 @@ class Nameserver:
         try:
             locator = Locator(Places.open(config.network).lookup, config.network.trusted)
             self._renew(config, locator, self._runtime.map)
+            self._responder = Responder(self._runtime.me.name, self._secret, config.network.dns.rate_per_s)
         except NearmileError as error:
             if self._config is None:
                 raise

@@ -1,9 +1,9 @@
 """The state folder: what a network keeps on a machine's disk, and where.
 
-``config.json`` the configuration as checked at `up`; ``token`` the bus's credential (0600); ``status.json``
-what the agent sees; ``authority/`` certificates for development and their keys (0600); ``acme/`` the key of the
-account at an authority (0600); ``nats/`` the bus's own data; ``processes/NAME/`` each process's; ``log/NAME.log``
-its words.
+``config.json`` the configuration as checked at `up`; ``token`` the bus's credential (0600); ``cookies`` what
+cookies of DNS are made of (0600); ``status.json`` what the agent sees; ``authority/`` certificates for development
+and their keys (0600); ``acme/`` the key of the account at an authority (0600); ``nats/`` the bus's own data;
+``processes/NAME/`` each process's; ``log/NAME.log`` its words.
 """
 
 import os
@@ -74,6 +74,11 @@ def secret(path: Path) -> bytes:
     if not path.exists() or path.stat().st_size != SECRET_BYTES:
         write_atomically(path, os.urandom(SECRET_BYTES), mode=0o600)
     return path.read_bytes()
+
+
+def cookie_secret(root: Path) -> bytes:
+    """What the name servers' cookies are made of: the same for all of them (RFC 9018). The agent makes it."""
+    return secret(root / "cookies")
 
 
 def authority_files(root: Path) -> tuple[Path, Path]:

@@ -1,0 +1,94 @@
+"""What a name server says to a packet, whatever its world is: whom a cookie shows to be real, who asks too much.
+
+Two things are limited. Responses to a client block, of one kind (a name's, refusals, referrals), since the address
+of a datagram may be a victim's; whoever has our cookie or comes by TCP is real. And answers for names that do not
+exist, by zone, since each of them is new and has to be made (and signed): others keep their share of time.
+Every second response too many is an empty one with TC, so that a real client comes again by TCP.
+"""
+
+from ipaddress import ip_address, ip_network
+
+from nearmile.dns import wire
+from nearmile.dns.answer import World, body_for
+from nearmile.dns.cookies import Jar
+from nearmile.dns.memo import Memo
+from nearmile.dns.rates import Rates
+from nearmile.dns.wire import Body, Edns, Query
+
+# What an IPv6 client has at most to itself, often; of IPv4 a /24 is what resolvers are told apart by as well.
+BLOCK_BITS_V6 = 56
+BLOCKS_MAX = 16_384
+# Signed, such an answer takes some 100 us: a zone gets a tenth of the time, and all together four tenths.
+MISSING_PER_S, MISSING_ALL_PER_S = 1000, 4000
+# How long a TCP connection may be silent; told in units of 100 ms (RFC 7828).
+IDLE_S = 10.0
+SLIP = 2
+CUT = Body(wire.TC)
+TOO_MANY = Body(wire.SERVFAIL)
+
+
+class Responder:
+    """One name server's: ``name`` is its NSID, ``secret`` what its cookies are made of; times are Unix times."""
+
+    def __init__(self, name: str, secret: bytes, rate_per_s: float) -> None:
+        self._jar = Jar(secret)
+        self._rates = Rates(rate_per_s)
+        self._missing, self._all_missing = Rates(MISSING_PER_S), Rates(MISSING_ALL_PER_S, buckets=2)
+        self._blocks: Memo[str, str] = Memo(BLOCKS_MAX)
+        self._nsid = wire.option(wire.NSID, name.encode())
+        self._keepalive = wire.option(wire.KEEPALIVE, int(IDLE_S * 10).to_bytes(2, "big"))
+        self._limited = 0
+
+    def answer(self, packet: bytes, resolver: str, world: World, now_s: float, over_tcp: bool) -> bytes | None:
+        """The response to a packet from that address, or None where it deserves none or there are too many."""
+        block = resolver.rpartition(".")[0] or self._block(resolver)
+        if not over_tcp:
+            prepared = world.prepared.get(packet[2:])
+            if prepared is not None and self._rates.take((block, prepared[1]), now_s):
+                return packet[:2] + prepared[0]
+        query = wire.parse(packet)
+        if query is None:
+            return None
+        options, real = b"", over_tcp
+        if query.edns is not None and query.edns.special:
+            options, known = self._options(query.edns, resolver, now_s, over_tcp)
+            real = real or known
+        apex = world.missing(query) if query.name else b""
+        if apex and not self._may_say_missing(apex, real, now_s):
+            return wire.respond(query, TOO_MANY, 0, over_tcp, options) if real else self._slip(query, options)
+        body, scope, by_resolver = body_for(query, resolver, world)
+        kind = query.name if body.answers else body.flags.to_bytes(2, "big")
+        if not real and not self._rates.take((block, kind), now_s):
+            return self._slip(query, options)
+        response = wire.respond(query, body, scope, over_tcp, options)
+        if body.answers and not (by_resolver or over_tcp or options):
+            world.prepared.put(packet[2:], (response[2:], kind))
+        return response
+
+    def _options(self, edns: Edns, resolver: str, now_s: float, over_tcp: bool) -> tuple[bytes, bool]:
+        """What else to say, and whether the client has the address it claims."""
+        options, known = b"", False
+        if edns.cookie:
+            cookie, known = self._jar.look(edns.cookie, resolver, now_s)
+            options = wire.option(wire.COOKIE, cookie) if cookie else b""
+        if edns.nsid:
+            options += self._nsid
+        if edns.keepalive and over_tcp:
+            options += self._keepalive
+        return options, known
+
+    def _may_say_missing(self, apex: bytes, real: bool, now_s: float) -> bool:
+        # Who is real has a budget of its own: forged addresses must not take it.
+        return self._missing.take((apex, real), now_s) and self._all_missing.take(real, now_s)
+
+    def _slip(self, query: Query, options: bytes) -> bytes | None:
+        self._limited += 1
+        return wire.respond(query, CUT, 0, False, options) if self._limited % SLIP else None
+
+    def _block(self, address: str) -> str:
+        block = self._blocks.get(address)
+        if block is None:
+            packed = ip_address(address.partition("%")[0])
+            block = str(ip_network((packed, BLOCK_BITS_V6), strict=False)) if packed.version == 6 else address
+            self._blocks.put(address, block)
+        return block

@@ -1,0 +1,141 @@
+"""Who is limited, who is known by a cookie, and what is told besides."""
+
+from itertools import count
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.rcode
+import pytest
+
+from nearmile.config.layout import Config
+from nearmile.dns import responder as module
+from nearmile.dns.answer import LowWorld, TopWorld, answer
+from nearmile.dns.locate import Locator
+from nearmile.dns.responder import Responder
+from nearmile.mapping.map import Map
+
+NOW_S = 1_800_000_000.0
+CLIENT, NEIGHBOUR, OTHER = "192.0.2.53", "192.0.2.54", "203.0.113.53"
+RATE_PER_S = 50
+COOKIE = b"12345678"
+
+
+class Asking:
+    """Asks one world by one responder and keeps the time."""
+
+    def __init__(self, world: TopWorld | LowWorld) -> None:
+        self.world, self.now_s = world, NOW_S
+        self.responder = Responder("low-1", b"secret", RATE_PER_S)
+
+    def __call__(
+        self, name: str, *options: dns.edns.Option, client: str = CLIENT, over_tcp: bool = False, edns: int = 0
+    ) -> dns.message.Message | None:
+        query = dns.message.make_query(name, "A", use_edns=edns, options=list(options))
+        packet = self.responder.answer(query.to_wire(), client, self.world, self.now_s, over_tcp)
+        return None if packet is None else dns.message.from_wire(packet)
+
+    def kinds(self, names: list[str], *options: dns.edns.Option, client: str = CLIENT) -> tuple[int, int, int]:
+        """How many were answered, cut, dropped."""
+        found = [self(name, *options, client=client) for name in names]
+        cut = sum(one is not None and bool(one.flags & dns.flags.TC) for one in found)
+        dropped = sum(one is None for one in found)
+        return len(found) - cut - dropped, cut, dropped
+
+
+@pytest.fixture
+def low(config: Config, current_map: Map, locator: Locator) -> Asking:
+    return Asking(LowWorld(config, current_map, locator))
+
+
+@pytest.fixture
+def top(config: Config, current_map: Map, locator: Locator) -> Asking:
+    return Asking(TopWorld(config, current_map, locator))
+
+
+def generic(response: dns.message.Message | None, code: int) -> bytes | None:
+    assert response is not None
+    for option in response.options:
+        if option.otype == code:
+            return bytes(option.to_wire() or b"")
+    return None
+
+
+def test_a_client_block_gets_so_much_of_a_name(low: Asking) -> None:
+    answered, cut, dropped = low.kinds(["a7.g.cdn.test"] * 300, dns.edns.ECSOption("203.0.113.0", 24))
+    assert answered in range(50, 53) and abs(cut - dropped) <= 1
+    assert low.kinds(["a7.g.cdn.test"] * 10, client=NEIGHBOUR)[0] == 0
+    assert low.kinds(["g.cdn.test", "A7.G.cdn.test"] * 10, client=OTHER) == (20, 0, 0)
+    low.now_s += 1
+    assert low.kinds(["a7.g.cdn.test"] * 10) == (10, 0, 0)
+
+
+def test_who_is_real_is_not_limited(low: Asking) -> None:
+    first = low("a7.g.cdn.test", dns.edns.GenericOption(dns.edns.OptionType.COOKIE, COOKIE))
+    cookie = generic(first, 10)
+    assert cookie is not None and cookie[:8] == COOKIE and len(cookie) == 24
+    known = dns.edns.GenericOption(dns.edns.OptionType.COOKIE, cookie)
+    assert low.kinds(["a7.g.cdn.test"] * 300, known) == (300, 0, 0)
+    assert low.kinds(["a7.g.cdn.test"] * 300, known, client=NEIGHBOUR)[0] < 60
+    assert all(low("a7.g.cdn.test", over_tcp=True) for _ in range(300))
+
+
+def test_a_cookie_alone_is_answered(low: Asking) -> None:
+    header, opt = b"\x12\x34" + bytes(9) + b"\x01", b"\x00\x00\x29\x04\xd0" + bytes(5) + b"\x0c\x00\x0a\x00\x08"
+    response = low.responder.answer(header + opt + COOKIE, CLIENT, low.world, NOW_S, False)
+    assert response is not None
+    decoded = dns.message.from_wire(response)
+    assert decoded.rcode() == dns.rcode.NOERROR and generic(decoded, 10)
+
+
+def test_names_that_do_not_exist_share_the_time_by_zone(low: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = count()
+    for minute in range(3):
+        low.now_s = NOW_S + 60 * minute
+        clients = (f"10.{number // 256}.{number % 256}.1" for number in count())
+        found = [low(f"x{next(numbers)}.g.cdn.test", client=next(clients)) for _ in range(3000)]
+        missing = sum(one is not None and one.rcode() == dns.rcode.NXDOMAIN for one in found)
+        assert module.MISSING_PER_S <= missing <= module.MISSING_PER_S + 2
+        assert low.kinds(["a7.g.cdn.test", "g.cdn.test"], client=OTHER) == (2, 0, 0)
+        real = low("y.g.cdn.test", over_tcp=True)
+        assert real is not None and real.rcode() == dns.rcode.NXDOMAIN
+
+
+def test_what_is_prepared_is_the_same_as_what_is_made(low: Asking, top: Asking) -> None:
+    for asking, name in (
+        (low, "a7.g.cdn.test"),
+        (low, "A7.g.cdn.test"),
+        (top, "www.example.test"),
+        (top, "x.g.cdn.test"),
+    ):
+        for client in (CLIENT, OTHER):
+            for subnet in ("203.0.113.0/24", "192.0.2.0/24", "10.0.0.0/24", ""):
+                address, _, bits = subnet.partition("/")
+                options: list[dns.edns.Option] = [dns.edns.ECSOption(address, int(bits))] if subnet else []
+                packet = dns.message.make_query(name, "A", use_edns=0, options=options).to_wire()
+                for number in (b"\0\1", b"\0\2"):
+                    asked = number + packet[2:]
+                    made = answer(asked, client, asking.world)
+                    assert asking.responder.answer(asked, client, asking.world, NOW_S, False) == made
+
+
+def test_what_is_told_besides(low: Asking) -> None:
+    nsid = dns.edns.GenericOption(dns.edns.OptionType.NSID, b"")
+    keepalive = dns.edns.GenericOption("KEEPALIVE", b"")
+    assert generic(low("a7.g.cdn.test", nsid), 3) == b"low-1"
+    assert generic(low("a7.g.cdn.test", keepalive), 11) is None
+    assert generic(low("a7.g.cdn.test", keepalive, over_tcp=True), 11) == (100).to_bytes(2, "big")
+    refused = low("example.test")
+    assert refused is not None and refused.rcode() == dns.rcode.REFUSED
+    assert generic(refused, 15) == (20).to_bytes(2, "big")
+    newer = low("a7.g.cdn.test", edns=1)
+    assert newer is not None and newer.rcode() == dns.rcode.BADVERS and newer.edns == 0
+    for wrong in (b"1234567", b"123456789", b"1" * 41):
+        formerr = low("a7.g.cdn.test", dns.edns.GenericOption(dns.edns.OptionType.COOKIE, wrong))
+        assert formerr is not None and formerr.rcode() == dns.rcode.FORMERR
+
+
+def test_ipv6_clients_have_a_block(low: Asking) -> None:
+    assert low.kinds(["a7.g.cdn.test"] * 60, client="2001:db8::1")[0] < 60
+    assert low.kinds(["a7.g.cdn.test"] * 5, client="2001:db8:0:0:ff::1")[0] == 0
+    assert low.kinds(["a7.g.cdn.test"] * 5, client="2001:db8:1::1")[0] == 5
