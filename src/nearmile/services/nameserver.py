@@ -8,7 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from typing import cast
 
 from nearmile.base.errors import NearmileError
@@ -20,12 +20,11 @@ from nearmile.dns.responder import IDLE_S, Responder
 from nearmile.mapping.map import Map
 from nearmile.mapping.places import Places
 from nearmile.services import state
+from nearmile.services.datagrams import Datagrams
 from nearmile.services.late_maps import LateMaps
 from nearmile.services.runtime import Runtime
 
 log = logging.getLogger("nearmile.nameserver")
-# Datagrams taken at one wakeup, before other work (TCP, maps, heartbeats) has its turn: below a millisecond.
-BURST = 64
 # About 10,000 waiting queries, some 100 ms of work: more would be answered when nobody waits any more.
 SOCKET_BUFFER_BYTES = 2 << 20
 # Resolvers come by TCP rarely, and each should get its answer at once (RFC 9210, section 4).
@@ -57,7 +56,7 @@ class Nameserver:
         self._runtime.on_config(self._take_config)
         self._runtime.on_map(self._take_map)
 
-    def answer(self, packet: bytes, resolver: str, over_tcp: bool) -> bytes | None:
+    def answer(self, packet: bytes, resolver: str, over_tcp: bool = False) -> bytes | None:
         """The response or None; never raises."""
         self._runtime.requests += 1
         try:
@@ -106,20 +105,6 @@ class Nameserver:
         if now_s - self._logged_at_s >= ERROR_LOG_PAUSE_S:
             log.error("%d queries could not be answered; the last: %r", self._errors, error, exc_info=error)
             self._logged_at_s, self._errors = now_s, 0
-
-
-def read_datagrams(server: Nameserver, sock: socket.socket) -> None:
-    """Answers what waits in the socket, up to a burst; a response that cannot leave at once is dropped."""
-    receive, send, respond = sock.recvfrom, sock.sendto, server.answer
-    for _ in range(BURST):
-        try:
-            packet, peer = receive(wire.TCP_BYTES_MAX)
-        except OSError:  # nothing waits, or an answer to somebody met a closed port
-            return
-        response = respond(packet, peer[0], False)
-        if response is not None:
-            with suppress(OSError):
-                send(response, peer)
 
 
 class Connection(asyncio.Protocol):
@@ -237,7 +222,8 @@ async def run(runtime: Runtime) -> None:
     with bind_datagrams(me.address, me.port) as sock:
         async with listening(server, me.address, me.port):
             server.learn()
-            loop.add_reader(sock, read_datagrams, server, sock)
+            datagrams = Datagrams(sock, wire.QUERY_BYTES_MAX, wire.UDP_BYTES_MAX)
+            loop.add_reader(sock, datagrams.exchange, server.answer)
             delaying = asyncio.create_task(server.keep_delay())
             try:
                 await runtime.stopping.wait()
