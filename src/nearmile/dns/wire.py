@@ -5,6 +5,7 @@ of every table (a length, at most 63, is never a letter); as it came it is echoe
 """
 
 import struct
+from functools import lru_cache
 from struct import Struct as Format
 
 from msgspec import Struct
@@ -29,6 +30,8 @@ TCP_BYTES_MAX = 65535
 COOKIE_CLIENT_BYTES, COOKIE_BYTES_MIN, COOKIE_BYTES_MAX = 8, 16, 40
 # One question and EDNS with padding need far less; a longer message only keeps the parser busy.
 QUERY_BYTES_MAX = 1232
+# OPT records as they were read and written last, up to 2 KB each: the same come from the same subnets.
+OPTS_MAX = 4096
 
 _HEADER = Format("!HHHHHH")
 _QUESTION_TAIL = Format("!HH")
@@ -119,7 +122,10 @@ def parse(packet: bytes) -> Query | None:
             return _cookie_alone(qid, flags, _records(packet, HEADER_BYTES, answers + authority, additional))
         end = _name_end(packet, HEADER_BYTES)
         qtype, qclass = _QUESTION_TAIL.unpack_from(packet, end)
-        edns = _records(packet, end + 4, answers + authority, additional)
+        if additional == 1 and not answers + authority:
+            edns = _lone_record(packet[end + 4 :])
+        else:
+            edns = _records(packet, end + 4, answers + authority, additional)
     except (Malformed, IndexError, struct.error):
         return Query(qid, flags, FORMERR)
     error = BADVERS if edns is not None and edns.version else NOERROR
@@ -163,6 +169,12 @@ def _records(packet: bytes, offset: int, before: int, additional: int) -> Edns |
     if offset != len(packet):
         raise Malformed
     return edns
+
+
+@lru_cache(OPTS_MAX)
+def _lone_record(rest: bytes) -> Edns | None:
+    """What follows most questions: the OPT record alone."""
+    return _records(rest, 0, 0, 1)
 
 
 def _skip_name(packet: bytes, start: int) -> int:
@@ -226,7 +238,7 @@ def respond(query: Query, body: Body, scope: int, over_tcp: bool, options: bytes
     """
     edns, limit_bytes, opt = query.edns, UDP_BYTES_PLAIN, b""
     if edns is not None:
-        opt = _write_opt(edns, body, scope, options)
+        opt = _write_opt(edns, body.extended, body.reason, scope, options)
         limit_bytes = min(max(edns.udp_bytes, UDP_BYTES_PLAIN), UDP_BYTES_MAX)
     if over_tcp:
         limit_bytes = TCP_BYTES_MAX
@@ -244,15 +256,16 @@ def option(code: int, data: bytes) -> bytes:
     return _OPTION.pack(code, len(data)) + data
 
 
-def _write_opt(edns: Edns, body: Body, scope: int, options: bytes) -> bytes:
+@lru_cache(OPTS_MAX)
+def _write_opt(edns: Edns, extended: int, reason: int, scope: int, options: bytes) -> bytes:
     flags = DNSSEC_OK if edns.dnssec_ok else 0
     subnet = edns.subnet
     if subnet is not None:
         told = _SUBNET.pack(subnet.family, subnet.source, scope) + subnet.address
         options = _OPTION.pack(CLIENT_SUBNET, len(told)) + told + options
-    if body.reason != NO_REASON:
-        options += _REASON.pack(EXTENDED_ERROR, 2, body.reason)
-    return _OPT_RECORD.pack(0, OPT, UDP_BYTES_MAX, body.extended, 0, flags, len(options)) + options
+    if reason != NO_REASON:
+        options += _REASON.pack(EXTENDED_ERROR, 2, reason)
+    return _OPT_RECORD.pack(0, OPT, UDP_BYTES_MAX, extended, 0, flags, len(options)) + options
 
 
 def failure(packet: bytes) -> bytes | None:
