@@ -143,3 +143,13 @@ def test_ipv6_is_offered_where_the_near_region_has_it(config: Config, current_ma
     # Neither is for everybody: elsewhere the answer is another.
     assert [one.options[0].scopelen for one in (near, far)] == [24, 24]
     assert all(":" not in line for line in lines(ask("a7.g.cdn.test", "A", JAPAN)))
+
+
+def test_answers_for_a_hot_site_go_through_its_parts(config: Config, current_map: Map, locator: Locator) -> None:
+    regions = tuple(
+        msgspec.structs.replace(region, hot={7: {region.servers[0].name: 1, region.servers[1].name: 3}})
+        for region in current_map.regions
+    )
+    ask = asker(LowWorld(config, msgspec.structs.replace(current_map, regions=regions), locator))
+    answered = [lines(ask("a7.g.cdn.test", "A", JAPAN))[0] for _ in range(8)]
+    assert sorted(answered.count(line) for line in set(answered)) == [2, 6]

@@ -45,6 +45,7 @@ class Script:
         self.epoch = dict.fromkeys(NAMES, 1)
         self.silent: set[str] = set()
         self.unready: set[str] = set()
+        self.serials: dict[str, dict[int, float]] = {}
         self.cpu: dict[str, float] = {}
         self.happens(RegionsChanged((PARIS, TOKYO), 1.25))
         self.connects(kept)
@@ -68,6 +69,8 @@ class Script:
                     seq=self.seq,
                     ready=name not in self.unready,
                     cpu=self.cpu.get(name, 0),
+                    requests_per_s=sum(self.serials.get(name, {}).values()),
+                    serials=self.serials.get(name, {}),
                 )
                 self.happens(BeatArrived(beat))
 
@@ -182,6 +185,18 @@ def test_most_that_say_they_are_not_ready_are_kept_for_a_bounded_time() -> None:
     assert script.passes(0.3) == ["paris-2 tokyo-1 tokyo-2"]
     assert script.passes(1.0) == ["tokyo-2"]
     assert script.machine.guard.why == ""
+
+
+def test_a_crowd_makes_a_map_within_the_second_and_a_constant_one_no_more() -> None:
+    script = Script()
+    script.passes(2)
+    script.serials = {name: {7: 10.0, 8: 2.0} for name in NAMES}
+    assert script.passes(30) == []
+    script.serials = {"paris-1": {7: 10_000.0}, "paris-2": {7: 2000.0}}
+    script.passes(1.0)
+    (parts,) = [region.hot for region in script.maps[-1].regions if region.name == "paris"]
+    assert parts.keys() == {7} and abs(parts[7]["paris-1"] - parts[7]["paris-2"]) <= 1
+    assert script.passes(30) == []
 
 
 def test_load_alone_is_looked_at_now_and_then() -> None:

@@ -38,6 +38,16 @@ def seal(journal: Journal) -> None:
     journal.seal()
 
 
+def test_hits_are_counted_by_serial_as_they_are_sealed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "fra-1", "fra", 5)
+    for serial, hits in ((7, 3), (9, 1), (7, 2)):
+        for _ in range(hits):
+            journal.record(NOW_MS, serial, 0, 200, 0, 10, True)
+        seal(journal)
+    assert journal.take_counts() == {7: 5, 9: 1}
+    assert not journal.take_counts()
+
+
 def test_a_hit_is_sealed_with_its_place_and_identity(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "fra-1", "fra", 5)
     hessen = journal.place_id("DE", "Hessen")

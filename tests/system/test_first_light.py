@@ -92,7 +92,7 @@ def test_the_map_is_explained(world: LiveNetwork) -> None:
     assert found["region"] == "tokyo" and found["unit"].startswith("JP") and len(found["servers"]) == 2
     winner = found["candidates"][0]
     assert winner["region"] == "tokyo" and winner["why"].startswith("wins") and winner["live"] == 2
-    words = world.run("map", "explain", "192.0.2.1").stdout
+    words = world.run("map", "explain", "10.1.2.3").stdout
     assert "for anybody" in words and "answered from " in words
     version = str(found["map_version"])
     assert world.json("map", "diff", version, version)["moved"] == []

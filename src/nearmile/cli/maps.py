@@ -108,8 +108,8 @@ def _table(*columns: str, words: int) -> Table:
 
 
 def _show_explanation(found: Explanation, out: Console) -> None:
-    as_ = "for anybody" if not found.found_as else f"as {found.found_as}" if found.found_as != found.unit else ""
-    out.print(f"mapping unit [bold]{found.unit or 'unknown'}[/bold] {as_} (map {found.map_version})\n")
+    as_ = " for anybody" if not found.found_as else f" as {found.found_as}" if found.found_as != found.unit else ""
+    out.print(f"mapping unit [bold]{found.unit or 'unknown'}[/bold]{as_} (map {found.map_version})\n")
     table = _table("region", "", "rtt ms", "load", "cost ms", "score ms", "live", words=2)
     for one in found.candidates:
         style = "green" if one.region == found.region else "" if one.live else "red"

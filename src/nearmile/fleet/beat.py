@@ -16,6 +16,8 @@ class Beat(Struct, frozen=True, kw_only=True):
     requests_per_s: float = 0.0
     cpu: float = 0.0
     """Share of one core used since the last beat."""
+    serials: dict[int, float] = {}
+    """Requests a second of the sites that had the most, by serial."""
     config_version: int = 0
     map_version: int = 0
     detail: dict[str, float] = {}

@@ -5,7 +5,7 @@ key and the highest wins, so a server that goes moves only its own keys, and one
 back. Weights are made of CRC-32 and BLAKE2, never of Python's ``hash``: all processes and releases agree.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from zlib import crc32
@@ -18,6 +18,8 @@ from nearmile.mapping.map import Map, Server
 MEMBERSHIPS_MAX = 4096
 # Answers for the same site and region repeat all the time; ~300 bytes each.
 RANKINGS_MAX = 8192
+# Hot serials of the regions near a process; up to 16 numbers for each server of a region.
+CYCLES_MAX = 1024
 MASK = 0xFFFF_FFFF_FFFF_FFFF
 # Odd multipliers of the SplitMix64 finalizer (Steele, Lea and Flood 2014).
 MIX_A, MIX_B = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -30,11 +32,12 @@ class Choice(Struct, frozen=True):
     servers: tuple[Server, ...]
 
 
-def choose(map_: Map, unit: str, serial: int, count: int) -> Choice:
+def choose(map_: Map, unit: str, serial: int, count: int, turn: int = 0) -> Choice:
     """Up to ``count`` live servers for a client of the unit.
 
     They are of the unit's best region that has live servers; where it has fewer, the next regions fill up.
-    An unknown unit is answered as its country, an unknown country by the map's fallback.
+    An unknown unit is answered as its country, an unknown country by the map's fallback. Where the serial is hot,
+    each ``turn`` (a number that goes up with each answer) is another part of its load, on another server.
     """
     key = crc32(serial.to_bytes(4, "big"))
     first = ""
@@ -43,11 +46,29 @@ def choose(map_: Map, unit: str, serial: int, count: int) -> Choice:
         region = map_.regions[index]
         if region.servers:
             first = first or region.name
-            order = _order(key, tuple([server.name for server in region.servers]))
+            names = tuple([server.name for server in region.servers])
+            order = _order(key, names)
+            if serial in region.hot:
+                order = _from_turn(_cycle(tuple(region.hot[serial].items()), names), turn, count, order)
             servers += [region.servers[rank] for rank in order[: count - len(servers)]]
             if len(servers) >= count:
                 break
     return Choice(first, tuple(servers))
+
+
+def preference(serial: int, names: Sequence[str]) -> list[str]:
+    """A region's servers in the order in which that serial prefers them."""
+    return [names[rank] for rank in _order(crc32(serial.to_bytes(4, "big")), tuple(names))]
+
+
+def turns(map_: Map, unit: str, serial: int) -> int:
+    """After how many turns the answers begin anew: 1 where the serial is not hot."""
+    for index in _regions(map_, unit):
+        region = map_.regions[index]
+        if region.servers:
+            names = tuple([server.name for server in region.servers])
+            return max(len(_cycle(tuple(region.hot.get(serial, {}).items()), names)), 1)
+    return 1
 
 
 def owner(key: bytes, servers: tuple[Server, ...]) -> Server:
@@ -73,6 +94,23 @@ def _regions(map_: Map, unit: str) -> Iterator[int]:
         if index not in seen:
             seen.add(index)
             yield index
+
+
+@lru_cache(CYCLES_MAX)
+def _cycle(parts: tuple[tuple[str, int], ...], names: tuple[str, ...]) -> tuple[int, ...]:
+    """The indexes of a hot serial's live servers, each once for each of its parts, as evenly as they can be."""
+    index = {name: rank for rank, name in enumerate(names)}
+    spots = [((n + 0.5) / count, index[name]) for name, count in parts if name in index for n in range(count)]
+    return tuple(rank for _, rank in sorted(spots))
+
+
+def _from_turn(cycle: tuple[int, ...], turn: int, count: int, order: tuple[int, ...]) -> tuple[int, ...]:
+    """The next ``count`` different servers from that turn on; the serial's own order, where there are fewer."""
+    start = turn % len(cycle) if cycle else 0
+    found = dict.fromkeys(cycle[start : start + 2 * count])
+    if len(found) < count:
+        found |= dict.fromkeys((*cycle[start:], *cycle[:start], *order))
+    return tuple(found)
 
 
 @lru_cache(RANKINGS_MAX)

@@ -20,11 +20,14 @@ from nearmile.mapping.make import make_map, same_answers, steady
 from nearmile.mapping.map import Map, MapRegion, Server
 from nearmile.mapping.safety import Guard
 from nearmile.mapping.score import Distances
+from nearmile.mapping.spread import Parts, Spread
 
 # Deaths that arrive within this time make one map.
 COALESCE_S = 0.005
 # At most ten maps a second: a map goes to every nameserver and edge.
 MAP_GAP_S = 0.1
+# How often a crowd is looked for: a fraction of the time in which it must be spread.
+CROWDS_S = 0.5
 # How often load alone may change the map.
 REFRESH_S = 10.0
 
@@ -76,6 +79,8 @@ class Controller:
         self._regions: tuple[MapRegion, ...] = ()
         self._distances = Distances((), ())
         self._loads: dict[str, float] = {}
+        self._spread = Spread()
+        self._crowds_at_s = -inf
         self._latest_version = 0
         self._kept: Map | None = None  # what the KV holds
         self._revision: int | None = None
@@ -101,7 +106,11 @@ class Controller:
         """Takes what happened."""
         changes: tuple[Change, ...] = ()
         match event:
-            case BeatArrived() | ExitReported():
+            case BeatArrived(beat):
+                changes = self.health.handle(event, now_s)
+                self._spread.heard(beat.name, beat.requests_per_s, beat.serials)
+                self._look_for_crowds(now_s)
+            case ExitReported():
                 changes = self.health.handle(event, now_s)
             case BusLost():
                 self.health.handle(event, now_s)
@@ -162,6 +171,17 @@ class Controller:
         self._pending = PutMap(made, self._revision)
         return self._pending
 
+    def _look_for_crowds(self, now_s: float) -> None:
+        """Makes a map soon where a serial has become hotter than the last map reckoned with."""
+        if now_s >= self._crowds_at_s + CROWDS_S and self._election.term(now_s) and self._kept is not None:
+            self._crowds_at_s = now_s
+            if any(self._spread.urgent(region) for region in self._kept.regions):
+                self._look_at_s = min(self._look_at_s, now_s)
+
+    def _hot(self, name: str) -> dict[int, Parts]:
+        kept = self._kept.regions if self._kept is not None else ()
+        return next((region.hot for region in kept if region.name == name), {})
+
     def _make(self, term: int, now_s: float) -> Map:
         regions, loads = [], []
         for region in self._regions:
@@ -169,7 +189,8 @@ class Controller:
             measured = sum(self.health.load(server.name) for server in live) / len(live) if live else 0.0
             load = steady(self._loads.get(region.name, 0.0), measured)
             self._loads[region.name] = load
-            regions.append(structs.replace(region, servers=live))
+            hot = self._spread.place(structs.replace(region, servers=live, hot=self._hot(region.name)), now_s)
+            regions.append(structs.replace(region, servers=live, hot=hot))
             loads.append(load)
         return make_map(
             self._distances, tuple(regions), loads, version=self._latest_version + 1, term=term, made_at_s=now_s

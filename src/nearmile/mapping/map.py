@@ -14,11 +14,15 @@ class Server(Struct, frozen=True):
 
 
 class MapRegion(Struct, frozen=True):
-    """A region with its live servers; none when the whole region is down or drained."""
+    """A region with its live servers; none when the whole region is down or drained.
+
+    ``hot`` says for a serial that is hot here how many parts of its load each server gets, by the server's name.
+    """
 
     name: str
     point: Point
     servers: tuple[Server, ...]
+    hot: dict[int, dict[str, int]] = {}
 
 
 class Map(Struct, frozen=True, kw_only=True):

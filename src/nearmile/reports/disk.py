@@ -13,7 +13,7 @@ import logging
 import mmap
 import os
 import threading
-from collections import deque
+from collections import Counter, deque
 from itertools import count, islice
 from pathlib import Path
 from struct import Struct
@@ -69,6 +69,7 @@ class Journal:
         self.server, self.region = server, region
         self._folder, self._unsent_bytes_max = folder, unsent_bytes_max
         self._account = _Account(folder / "account")
+        self._counts = Counter[int]()
         self.epoch = self._account.begin(epoch)
         self._places = _Places(folder / "places")
         self.place_id = self._places.place_id
@@ -129,6 +130,11 @@ class Journal:
                 self._rolled.popleft()
                 self._free.append(slot)
 
+    def take_counts(self) -> Counter[int]:
+        """Hits by serial in what was sealed since the last call."""
+        counts, self._counts = self._counts, Counter()
+        return counts
+
     def pending(self, limit: int) -> list[SegmentId]:
         """The sealed segments that the stream has not acknowledged, oldest first."""
         return list(islice(self._sealed, limit))
@@ -184,6 +190,8 @@ class Journal:
             self._sealed[segment] = max(len(data), BLOCK_BYTES)
             for old in dropped:
                 self.forget(old)
+            serials, counts = np.unique(records["serial"], return_counts=True)
+            self._counts = self._counts + Counter(dict(zip(serials.tolist(), counts.tolist(), strict=True)))
         slot.clear(RECORD_BYTES + records.nbytes)
 
     def _too_old(self, more_bytes: int) -> tuple[list[SegmentId], int]:

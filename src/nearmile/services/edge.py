@@ -37,6 +37,8 @@ DISK = "cache"
 SHAPES = "rules.json"
 QUIC_KEY = "quic.key"
 DETAIL_S = 1.0
+# Of the sites with the most requests the heartbeat tells: a network's hottest are among them, in 1 KB.
+SERIALS_MAX = 64
 # Young objects are looked at every 10,000 allocations, all of them only after 200 million.
 COLLECTOR_THRESHOLDS = (10_000, 20, 1_000)
 M_MMAP_THRESHOLD = -3
@@ -90,7 +92,7 @@ async def run(runtime: Runtime) -> None:
     await purges.settled()
     await _listen(runtime, server, certificates)
     runtime.ready = True
-    ticking = [asyncio.create_task(work) for work in (_tell(runtime, server, disk), _look(certificates))]
+    ticking = [asyncio.create_task(work) for work in (_tell(runtime, server, disk, journal), _look(certificates))]
     await runtime.stopping.wait()
     runtime.ready = False
     for task in ticking:
@@ -171,9 +173,12 @@ async def _look(certificates: Certificates) -> None:
         certificates.refresh()
 
 
-async def _tell(runtime: Runtime, server: EdgeServer, disk: DiskStore | None) -> None:
+async def _tell(runtime: Runtime, server: EdgeServer, disk: DiskStore | None, journal: Journal) -> None:
     """Keeps the heartbeat's details current."""
     while True:
+        runtime.serials = {
+            serial: hits / DETAIL_S for serial, hits in journal.take_counts().most_common(SERIALS_MAX)
+        }
         store = server.node.store
         runtime.detail |= {
             "connections": server.connections,

@@ -51,6 +51,8 @@ class Runtime:
         self.ready = False
         self.requests = 0
         """Requests answered since the start; the role counts, the heartbeat tells the rate."""
+        self.serials: dict[int, float] = {}
+        """Requests a second of the sites that have the most, where the role knows."""
         self.detail: dict[str, float] = {}
         self.epoch = int(time.time() * 1000)
         self._on_config: list[Callable[[Config], None]] = []
@@ -117,6 +119,7 @@ class Runtime:
                 cpu=(now_cpu_s - cpu_s) / elapsed_s,
                 config_version=self.config.version,
                 map_version=self.map.version if self.map is not None else 0,
+                serials=self.serials,
                 detail=self.detail,
             )
             requests, cpu_s, at_s = self.requests, now_cpu_s, now_s
