@@ -242,7 +242,7 @@ class Fetch:
             if not fill.storing:
                 if fill.read_by_nobody:
                     return
-                while fill.lags():
+                while fill.lags(followed=self.slicer is not None):
                     if self.slicer is not None:
                         self.slicer.wait()
                     await fill.room.wait()

@@ -115,12 +115,13 @@ class Fill(Generic[H]):
 
     def read(self, reader: Reader) -> list[bytes]:
         """All chunks that the reader has not had."""
+        if not self.storing:
+            # What it had before is on its way now; what it gets counts as kept until it comes again.
+            self._trim()
+            self.room.fire()
         skip = reader.position - self._first
         chunks = list(self._chunks) if skip == 0 else [self._chunks[n] for n in range(skip, len(self._chunks))]
         reader.position += len(chunks)
-        if not self.storing:
-            self._trim()
-            self.room.fire()
         return chunks
 
     def body(self) -> bytes:
@@ -128,9 +129,13 @@ class Fill(Generic[H]):
         assert self.storing and self._first == 0
         return b"".join(self._chunks)
 
-    def lags(self) -> bool:
-        """The fetch should wait for ``room``: nobody stores this and its slowest reader is far behind."""
-        return not self.storing and self.kept_bytes > LAG_BYTES_MAX
+    def lags(self, followed: bool = False) -> bool:
+        """The fetch should wait for ``room``: nobody stores this and its slowest reader is far behind.
+
+        ``followed``: who waits for its slices is held up as further readers would be.
+        """
+        lag_bytes_max = LAG_BYTES_MAX if followed or len(self._readers) > 1 else 0
+        return not self.storing and self.kept_bytes > lag_bytes_max
 
     def _trim(self) -> None:
         if self.storing:

@@ -86,8 +86,6 @@ WEBSOCKETS_PER_SITE_MAX = 1024
 WEBSOCKET_IDLE_S = 60.0  # nginx: 60 s, Cloudflare: 100 s; clients that want more send pings
 # Servers close idle connections after 5 s (Node, Apache) to 75 s (nginx); a retry covers those that were quicker.
 LINK_IDLE_S = 20.0
-# Bytes of a response that wait for its readers before the origin's connection is paused.
-LINK_BUFFER_BYTES_MAX = 256 << 10
 # 1xx responses before the final one; RFC 9110 section 15.2 sets no number, an origin that sends more is broken.
 INTERIM_MAX = 16
 
@@ -102,7 +100,8 @@ FILLING_SHARE = 0.25
 # Who waited for another's fetch of more than this gets the head alone first: writing that much takes no longer.
 AT_ONCE_BYTES = 16 << 10
 # When a response is not being stored, how far the slowest reader may lag before the origin is paused. One client
-# could thus hold up the others, but no longer than STALLED_TIMEOUT_S.
+# could thus hold up the others, but no longer than STALLED_TIMEOUT_S. One reader alone has nobody to hold up: the
+# next is read when it has taken what there was, since one connection of HTTP/2 may have a hundred such responses.
 LAG_BYTES_MAX = 1 << 20
 # What turned out not to be storable is not waited for for so long (Varnish's hit-for-miss: 120 s).
 HIT_FOR_MISS_S = 10.0

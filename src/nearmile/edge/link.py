@@ -47,7 +47,6 @@ class Link(asyncio.Protocol):
         self._head: ResponseHead | None = None
         self._decoder: Decoder | None = None
         self._pieces: deque[bytes] = deque()
-        self._pieces_bytes = 0
         self._paused = False
         self._full = False
         self._interim = 0
@@ -111,14 +110,13 @@ class Link(asyncio.Protocol):
         while not self._pieces:
             if decoder.done:
                 return []
+            if self._paused:
+                self._paused = False
+                self.deadline_s = self.loop.time() + self._silence_s
+                self._transport.resume_reading()
             await self._news()
         pieces = list(self._pieces)
         self._pieces.clear()
-        self._pieces_bytes = 0
-        if self._paused:
-            self._paused = False
-            self.deadline_s = self.loop.time() + self._silence_s
-            self._transport.resume_reading()
         return pieces
 
     @property
@@ -220,8 +218,8 @@ class Link(asyncio.Protocol):
         # Whatever follows the response is nobody's answer: it goes with the connection.
         self._spoiled = bool(rest)
         self._pieces.extend(pieces)
-        self._pieces_bytes += sum(map(len, pieces))
-        if self._pieces_bytes > limits.LINK_BUFFER_BYTES_MAX and not self._paused and not self._decoder.done:
+        # What was read at once is enough to wait for its readers: the kernel reads ahead.
+        if self._pieces and not self._paused and not self._decoder.done:
             self._paused = True
             self._transport.pause_reading()
         self._wake()
