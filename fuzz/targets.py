@@ -30,15 +30,18 @@ from nearmile.config.read import read_directory
 from nearmile.dns.answer import LowWorld, TopWorld, answer
 from nearmile.dns.locate import Locator
 from nearmile.dns.responder import Responder
+from nearmile.edge import limits
 from nearmile.edge.messages import forwarded_request, forwarding, request_head
 from nearmile.edge.peer import Question
 from nearmile.edge.visitors import Hop
+from nearmile.http import h2
 from nearmile.http.body import ChunkedBody, encode_chunk
 from nearmile.http.fields import BadMessage, parse_fields, parse_pairs
 from nearmile.http.h3frames import Fault
 from nearmile.http.head import parse_request, parse_response, write_fields
 from nearmile.http.qpackread import Reader
 from nearmile.http.quic import INITIAL_BYTES_MIN, Lobby
+from nearmile.http.streams import request_of
 from nearmile.reports import segment
 from strict_http import read_request
 
@@ -117,6 +120,38 @@ def _decoded(pieces: list[bytes]) -> tuple[bytes, bytes, bool] | None:
     except BadMessage:
         return None
     return body, rest, decoder.done
+
+
+def h2_frames(data: bytes) -> None:
+    """What a client of HTTP/2 sends after its preface: the same requests in any pieces, each answered."""
+    step, data = (data[0] % 61 + 1, data[1:]) if data else (1, b"")
+    assert _asked([data]) == _asked([data[at : at + step] for at in range(0, len(data), step)])
+
+
+def _asked(pieces: list[bytes]) -> list[h2.Headers]:
+    session, asked = h2.Session(), []
+    try:
+        for piece in (h2.PREFACE, *pieces):
+            for event in session.feed(piece):
+                if isinstance(event, h2.Requested):
+                    asked.append(event.headers)
+                    _answer_stream(session, event.stream_id, event.headers, event.end_stream)
+                elif isinstance(event, h2.BodyCame):
+                    session.consumed(event.stream_id, len(event.data))
+            session.events()
+        session.out(limits.H2_WRITE_BYTES)
+    except h2.Flood as flood:
+        assert len(flood.last_words) == 17
+    return asked
+
+
+def _answer_stream(session: h2.Session, number: int, headers: h2.Headers, ended: bool) -> None:
+    with contextlib.suppress(BadMessage):
+        taken = request_of(headers, ended)
+        assert parse_pairs(write_fields(taken.fields.pairs)) == taken.fields.pairs
+    session.respond(number, ((b":status", b"200"),), end=False)
+    session.send(number, (b"hello",), end=True)
+    session.reset(number, h2.CANCEL)
 
 
 def response(data: bytes) -> None:
@@ -258,6 +293,16 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
     ),
     "section": (section, (b"\0\0\xd1\xd7\x50\x01a\xc1", b"\0\0\x5f\x50\x83\x1c\x64\x9f\x27\0\x01x\x01y")),
     "chunks": (chunks, (b"\x013;a=b\r\nabc\r\n0\r\n\r\n", b'\x02a;x="y"\r\n0123456789\r\n0\r\nX: y\r\n\r\n')),
+    "h2-frames": (
+        h2_frames,
+        (
+            b"\x07" + bytes.fromhex("00000004000000000000000b010500000001828487410661") + b".b.c1" + b"\x53\x01x",
+            b"\x01"
+            + bytes.fromhex(
+                "00000004000000000000000101000000000100000401040000000182848741000003000100000001414243"
+            ),
+        ),
+    ),
     "response": (response, (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n", b"HTTP/1.0 404\r\n")),
     "directives": (
         directives,
