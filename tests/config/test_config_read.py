@@ -163,6 +163,11 @@ def test_a_wrong_key_of_the_network_is_named(tmp_path: Path, wrong: str, found: 
             "point = { lat = nan, lon = 0 }",
             "regions.tokyo.point.lat: is nan, but must be from -90 to 90 degrees",
         ),
+        (
+            "servers = 1",
+            'contract = "uplinc"',
+            "regions.tokyo.contract: there is no [contracts.uplinc]",
+        ),
         ("tokyo =", "Tokyo =", "regions.Tokyo: is 'Tokyo', but must be a name of"),
     ],
 )
@@ -317,6 +322,10 @@ def test_no_value_breaks_the_reader(tmp_path: Path, network: dict[str, Any], sit
         ('origin = "https://a"\n[upstream]\nauthority = "gone.pem"', "gone.pem cannot be read: No such file"),
         ('origin = "https://a"\n[upstream]\nauthority = "a.txt"', "a.txt holds no certificate in PEM form"),
         ('origin = "https://a"\n[upstream]\nhost = "a b"', "upstream.host: is 'a b', but must be a host name"),
+        (
+            'origin = "http://a"\nregions = ["tokio"]',
+            "regions[1]: the network has no region 'tokio'; did you mean tokyo?",
+        ),
         (
             'origin = "http://a"\nparents = ["tokio"]',
             "parents[1]: the network has no region 'tokio'; did you mean tokyo?",

@@ -1,5 +1,6 @@
 """Both tiers' answers as transcripts, read by dnspython; and what no packet whatever may do."""
 
+from collections import Counter
 from typing import Any
 
 import dns.edns
@@ -219,3 +220,18 @@ def test_no_packet_harms(worlds: dict[str, World], packet: bytes, over_tcp: bool
             assert not isinstance(option, dns.edns.ECSOption) or option.scopelen <= option.srclen
         if decoded.rcode() in (dns.rcode.FORMERR, dns.rcode.NOTIMP, dns.rcode.REFUSED):
             assert not (decoded.answer or decoded.authority or decoded.additional)
+
+
+def test_the_clients_of_a_split_unit_are_told_apart_by_their_block(
+    config: Config, locator: Locator, current_map: Map
+) -> None:
+    world = LowWorld(config, msgspec.structs.replace(current_map, shares={"JP": (8, 8)}), locator)
+    first = {}
+    for block in range(64):
+        subnet = f"2001:db8:{block:x}::/48"
+        answers = {section(ask(world, "a7.g.cdn.test", subnet=subnet).answer)[0] for _ in range(2)}
+        (first[block],) = answers
+    # 127.33.1.x is in one region, 127.33.2.x in the other.
+    regions = Counter(line.split()[-1].split(".")[2] for line in first.values())
+    assert len(regions) == 2
+    assert min(regions.values()) > 12

@@ -161,7 +161,7 @@ def test_who_loses_its_region_goes_to_the_next_and_the_others_stay() -> None:
 def test_where_all_are_full_all_are_overloaded_alike() -> None:
     case = Case(11, 500, 8, 1.6)
     fill = loads(allocate(case.demand, rank(case.scores), case.capacities), 8) / case.capacities.regions
-    assert fill.min() > 1.3
+    assert np.median(fill) > 1.6
     assert fill.max() <= 1.6 / STRETCHED * 1.0001
     # Nearby regions that are full, and one far away that nobody may use.
     near = allocate(np.ones(10), rank(np.array([[1, 2, 900]] * 10, dtype=np.float32), 2), uncontracted([3, 1, 99]))

@@ -7,10 +7,11 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from nearmile.base.geography import Point
-from nearmile.mapping.choose import Choice, choose, owner
-from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.choose import Choice, choose, owner, split
+from nearmile.mapping.map import PARTS, Map, MapRegion, Server, View
 
 
 def servers_of(region: str, count: int) -> tuple[Server, ...]:
@@ -119,3 +120,22 @@ def test_every_process_and_release_chooses_alike() -> None:
         [sys.executable, "-c", program], env={"PYTHONHASHSEED": "7"}, capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == str(chosen)
+
+
+def test_a_split_unit_is_shared_out_and_a_dead_share_goes_on() -> None:
+    whole = structs.replace(map_of((2, 2, 2), UNITS, fallback=(2,)), shares={"US": (10, 6)})
+    regions = [choose(whole, "US/Ohio", 7, 1, part=part).region for part in range(PARTS)]
+    assert regions == ["r1"] * 10 + ["r0"] * 6
+    assert {choose(whole, "US/Illinois", 7, 1, part=part).region for part in range(PARTS)} == {"r0"}
+    assert (split(whole, "US/Ohio"), split(whole, "JP")) == (True, False)
+    dead = structs.replace(map_of((2, 0, 2), UNITS, fallback=(2,)), shares={"US": (10, 6)})
+    assert {choose(dead, "US", 7, 1, part=part).region for part in range(PARTS)} == {"r0"}
+
+
+def test_a_pinned_site_is_served_by_its_regions_while_any_lives() -> None:
+    view = View({"US": (2,)}, (2,))
+    for counts, region in (((2, 2, 2), "r2"), ((2, 2, 0), "r1")):
+        pinned = structs.replace(map_of(counts, UNITS, fallback=(1,)), pins={7: 0}, views=(view,))
+        assert choose(pinned, "US/Illinois", 7, 1).region == region
+        assert choose(pinned, "JP", 7, 1).region == region
+        assert choose(pinned, "US/Illinois", 8, 1).region == "r0"

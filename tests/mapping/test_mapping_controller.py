@@ -8,7 +8,8 @@ from msgspec import structs
 from nearmile.base.gazetteer import Area
 from nearmile.base.geography import Point
 from nearmile.config.layout import lay_out
-from nearmile.config.network import Nameserver, Network, Region
+from nearmile.config.network import Nameserver, Network, Region, Site
+from nearmile.config.regions import Contract
 from nearmile.fleet.beat import Beat
 from nearmile.fleet.health import HELD_BACK_S, BeatArrived, BusBack, BusLost, Change, ExitReported
 from nearmile.fleet.lease import Lease, LeaseAnswer, LeaseSeen, Outcome, PutLease
@@ -21,8 +22,11 @@ from nearmile.mapping.controller import (
     MapSeen,
     PutMap,
     RegionsChanged,
+    changed_by,
     regions_of,
 )
+from nearmile.mapping.demand import DemandArrived
+from nearmile.mapping.make import Terms
 from nearmile.mapping.map import Map, MapRegion, Server
 
 AREAS = (Area("FR", "", Point(47, 2), 60), Area("JP", "", Point(36, 138), 120))
@@ -315,3 +319,54 @@ def test_regions_of_a_configuration() -> None:
         ("paris", Point(1, 2), 2),
     ]
     assert regions[0].servers == (Server("tokyo-1", "127.20.1.1", 8080),)
+
+
+def test_a_drained_region_leaves_the_answers_at_once_and_nobody_is_said_to_have_died() -> None:
+    script = Script()
+    script.passes(2)
+    script.happens(RegionsChanged((PARIS, TOKYO), 1.25, terms=(Terms(drain=True), Terms())))
+    script.passes(MAP_GAP_S)
+    assert living(script.maps[-1]) == "tokyo-1 tokyo-2"
+    assert script.machine.health.in_map("paris-1")
+    script.happens(RegionsChanged((PARIS, TOKYO), 1.25))
+    script.passes(2 * MAP_GAP_S)
+    assert living(script.maps[-1]) == ALL
+
+
+def test_demand_above_a_region_s_capacity_goes_to_the_next() -> None:
+    script = Script()
+    script.happens(RegionsChanged((PARIS, TOKYO), 1.25, terms=(Terms(capacity_rps=50), Terms())))
+    script.passes(2)
+    assert script.maps[-1].shares == {}
+    script.happens(DemandArrived({"FR": 200, "JP": 10}))
+    script.passes(REFRESH_S + 1)
+    assert script.maps[-1].shares == {}  # 200 hits within a while are few a second
+    for _ in range(30):
+        script.happens(DemandArrived({"FR": 100, "JP": 10}))
+        script.passes(1)
+    parts = script.maps[-1].shares["FR"]
+    assert 6 <= parts[1] <= 10
+    made = len(script.maps)
+    for _ in range(60):
+        script.happens(DemandArrived({"FR": 100, "JP": 10}))
+        script.passes(1)
+    assert len(script.maps) <= made + 3
+
+
+def test_what_the_configuration_says_of_regions() -> None:
+    network = Network(
+        name="n",
+        zone="n.test",
+        regions={
+            "osaka": Region(city="Tokyo", capacity_rps=100, contract="uplink", cost_ms=5, drain=True),
+            "tokyo": Region(city="Tokyo"),
+        },
+        contracts={"uplink": Contract(capacity_rps=70)},
+        nameservers=(Nameserver(tier="top", city="Tokyo"), Nameserver(tier="low", city="Tokyo")),
+    )
+    site = Site(hostnames=("www.n.test",), origin="http://10.0.0.1", serial=7, regions=("tokyo",))
+    changed = changed_by(lay_out(network, {"www": site}, {"Tokyo": Point(36, 140)}, 1))
+    assert [region.name for region in changed.regions] == ["osaka", "tokyo"]
+    assert changed.terms[0] == Terms(capacity_rps=100, contract="uplink", contract_rps=70, cost_ms=5, drain=True)
+    assert changed.terms[1] == Terms()
+    assert changed.pins == {7: (1,)}

@@ -9,24 +9,13 @@ from msgspec import Meta
 
 from nearmile.config.compress import Compress
 from nearmile.config.names import Dns, SiteDns
+from nearmile.config.regions import Contract
+from nearmile.config.regions import Region as Region
 from nearmile.config.upstream import ORIGINS_MAX, PARENTS_MAX, EarlyHints, Upstream
 from nearmile.config.values import Address, Block, City, Coordinates, Document, HostName, Name, Port, SiteName
 
-# A region's servers have the last byte of an address of ``loopback``, regions the one before it.
-SERVERS_MAX, REGIONS_MAX, NAMESERVERS_MAX = 254, 255, 64
-
-
-class Region(Document, frozen=True, kw_only=True):
-    """A place with servers: a few machines in one data centre or exchange."""
-
-    city: Annotated[City, Meta(description="The city it is in (its coordinates are looked up).")]
-    servers: Annotated[
-        Annotated[int, Meta(ge=1, le=SERVERS_MAX)] | Annotated[tuple[Address, ...], Meta(min_length=1)],
-        Meta(description="How many servers, each given an address of `loopback`; or their addresses."),
-    ] = 2
-    point: Annotated[
-        Coordinates | None, Meta(description="Where exactly; needed where the city is not known by name.")
-    ] = None
+# Regions have the last byte but one of an address of ``loopback``.
+REGIONS_MAX, NAMESERVERS_MAX = 255, 64
 
 
 class Nameserver(Document, frozen=True, kw_only=True):
@@ -171,6 +160,9 @@ class Network(Document, frozen=True, kw_only=True):
     regions: Annotated[
         dict[Name, Region], Meta(min_length=1, max_length=REGIONS_MAX, description="The regions by name.")
     ]
+    contracts: Annotated[
+        dict[Name, Contract], Meta(max_length=REGIONS_MAX, description="What several regions share, by name.")
+    ] = {}  # noqa: RUF012
     nameservers: Annotated[
         tuple[Nameserver, ...],
         Meta(
@@ -399,6 +391,10 @@ class Site(Document, frozen=True, kw_only=True):
             max_length=PARENTS_MAX,
             description="Regions to ask before the origins, in order of preference: the first that lives.",
         ),
+    ] = ()
+    regions: Annotated[
+        tuple[Name, ...],
+        Meta(max_length=REGIONS_MAX, description="Only these regions serve it, while any of them lives."),
     ] = ()
     serial: Annotated[
         Annotated[int, Meta(ge=1, le=16_777_215)] | None,

@@ -36,17 +36,18 @@ def origin_rules(document: dict[str, Any], folder: Path) -> Found:
     yield from _tls(document, folder, any(origin.startswith("https://") for origin in seen))
 
 
-def parents_known(documents: Mapping[str, dict[str, Any]], regions: object) -> Iterator[tuple[str, KeyPath, str]]:
-    """(site, key, what) for parents that are no regions of the network, or named twice."""
+def regions_known(documents: Mapping[str, dict[str, Any]], regions: object) -> Iterator[tuple[str, KeyPath, str]]:
+    """(site, key, what) for parents or regions that the network does not have, or that are named twice."""
     for name, document in documents.items():
-        seen: set[str] = set()
-        for path, parent in find(document, ["parents", EACH]):
-            if isinstance(parent, str) and isinstance(regions, dict):
-                if parent not in regions:
-                    yield name, path, f"the network has no region {parent!r}{near(parent, regions)}"
-                elif parent in seen:
-                    yield name, path, f"{parent} is listed already"
-                seen.add(parent)
+        for key in ("parents", "regions"):
+            seen: set[str] = set()
+            for path, region in find(document, [key, EACH]):
+                if isinstance(region, str) and isinstance(regions, dict):
+                    if region not in regions:
+                        yield name, path, f"the network has no region {region!r}{near(region, regions)}"
+                    elif region in seen:
+                        yield name, path, f"{region} is listed already"
+                    seen.add(region)
 
 
 def _tls(document: dict[str, Any], folder: Path, secure: bool) -> Found:

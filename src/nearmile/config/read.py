@@ -20,7 +20,7 @@ from nearmile.config.layout import Config, lay_out
 from nearmile.config.lines import KeyPath, line_of, lines_of
 from nearmile.config.names import zone_rules
 from nearmile.config.network import Nameserver, Network, PlaceEntry, Region, Site, Tls
-from nearmile.config.origins import parents_known
+from nearmile.config.origins import regions_known
 from nearmile.config.problems import DocumentErrors, Problem, key_text
 from nearmile.config.rules import between_sites, network_rules, site_rules, without_authority
 from nearmile.config.upstream import is_folder
@@ -94,7 +94,7 @@ def read_directory(folder: Path) -> Documents:
     parsed = {name: file.values for name, file in site_files.items() if file.values is not None}
     regions = (network_file.values or {}).get("regions")
     whole = network_file.values or {}
-    unknown = (*parents_known(parsed, regions), *without_authority(whole, parsed), *zone_rules(whole, parsed))
+    unknown = (*regions_known(parsed, regions), *without_authority(whole, parsed), *zone_rules(whole, parsed))
     for name, path, what in (*between_sites(parsed), *unknown):
         site_files[name].add(path, what)
     network = network_file.convert(Network)

@@ -19,7 +19,7 @@ from nearmile.config.lines import KeyPath
 from nearmile.config.names import name_rules
 from nearmile.config.network import Edge, Health
 from nearmile.config.origins import host_of, origin_rules
-from nearmile.config.problems import did_you_mean, key_text
+from nearmile.config.problems import did_you_mean, key_text, near
 
 # One lost heartbeat, and one that is late, must not take a healthy server out of the answers.
 BEATS_MIN = 3
@@ -34,6 +34,7 @@ def network_rules(document: dict[str, Any], folder: Path) -> Found:
     yield from _delayed(document)
     yield from _health(document)
     yield from _ports(document)
+    yield from _contracts(document)
     for path, root in find(document, ["acme", "root"]):
         if isinstance(root, str) and not exists(folder, root):
             yield path, f"there is no {folder / root}"
@@ -43,6 +44,13 @@ def network_rules(document: dict[str, Any], folder: Path) -> Found:
     for path, url in find(document, ["nats"]):
         if isinstance(url, str) and not (url.startswith(("nats://", "tls://")) and host_of(url)):
             yield path, f"is {url!r}, but must be nats://host[:port]"
+
+
+def _contracts(document: dict[str, Any]) -> Found:
+    known = document.get("contracts", {})
+    for path, name in find(document, ["regions", EACH, "contract"]):
+        if isinstance(name, str) and isinstance(known, dict) and name not in known:
+            yield path, f"there is no [contracts.{name}]{near(name, known)}"
 
 
 def site_rules(document: dict[str, Any], folder: Path) -> Found:

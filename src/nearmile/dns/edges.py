@@ -17,7 +17,7 @@ from nearmile.dns.records import Record, address_record, service_record
 from nearmile.dns.reply import Reply, body_of
 from nearmile.dns.wire import AA, Body, Query
 from nearmile.dns.zone import Zone, wants_https
-from nearmile.mapping.choose import Choice, choose, turns
+from nearmile.mapping.choose import Choice, choose, split, turns
 from nearmile.mapping.map import Map
 
 # Bodies kept ready, about 400 bytes each: units times sites are rarely more.
@@ -40,9 +40,10 @@ class Edges:
         self._port = edge.https_port
         self._locator = locator
         self._known = current is not None
+        self._map = current
         self._map4, self._map6 = (_of_family(current, colon) for colon in (False, True))
         self._turns = {serial: 0 for region in current.regions for serial in region.hot} if current else {}
-        self._bodies: Memo[tuple[str, bytes, int, int], Body] = Memo(BODIES_MAX)
+        self._bodies: Memo[tuple[str, int, bytes, int, int], Body] = Memo(BODIES_MAX)
 
     def answer(self, query: Query, resolver: str) -> tuple[Body, int, bool]:
         """The body of A, AAAA, HTTPS or ANY (RFC 8482: A is enough), the prefix length it holds for, and whether
@@ -53,32 +54,35 @@ class Edges:
             qtype == wire.HTTPS and not wants_https(site)
         ):
             return zone.negative(query.name, wire.NOERROR), 0, False  # whoever asks
-        unit, scope = "", 0
+        spot, scope, by_resolver = self._locator.resolver(resolver), 0, True
         subnet = query.edns.subnet if query.edns is not None else None
         if subnet is not None and subnet.source:
             # A subnet of which nothing is known has a scope as well: with 0, its answer would be taken for
             # everybody's (scopes must not overlap: RFC 7871, section 7.2.1).
-            unit, scope = self._locator.subnet(subnet).unit, min(subnet.source, SCOPE_MAX[subnet.family])
-        by_resolver = not unit
-        if by_resolver:
-            unit = self._locator.resolver(resolver).unit
-        key = (unit, query.name, qtype, self._turn(unit, site.serial))
+            client, scope = self._locator.subnet(subnet), min(subnet.source, SCOPE_MAX[subnet.family])
+            if client.unit:
+                spot, by_resolver = client, False
+        # Clients of a unit that is split between regions are told apart.
+        part = spot.part if self._map is not None and split(self._map, spot.unit) else 0
+        key = (spot.unit, part, query.name, qtype, self._turn(spot.unit, part, site.serial))
         body = self._bodies.get(key)
         if body is None:
             body = self._choose(zone, site, *key)
             self._bodies.put(key, body)
         return body, 0 if body is NO_MAP else scope, by_resolver
 
-    def _turn(self, unit: str, serial: int) -> int:
+    def _turn(self, unit: str, part: int, serial: int) -> int:
         """Which part of a hot serial's load this answer is; 0 for what is not hot, whose answers stay the same."""
         turn, map_ = self._turns.get(serial), self._map4 or self._map6
         if turn is None or map_ is None:
             return 0
         self._turns[serial] = turn + 1
-        return turn % turns(map_, unit, serial)
+        return turn % turns(map_, unit, serial, part)
 
-    def _choose(self, zone: Zone, site: NamedSite, unit: str, name: bytes, qtype: int, turn: int) -> Body:
-        four, six = (self._servers(map_, unit, site.serial, turn) for map_ in (self._map4, self._map6))
+    def _choose(
+        self, zone: Zone, site: NamedSite, unit: str, part: int, name: bytes, qtype: int, turn: int
+    ) -> Body:
+        four, six = (self._servers(map_, unit, site.serial, turn, part) for map_ in (self._map4, self._map6))
         # Who has both kinds of address would prefer the far servers to the near ones, if those alone had IPv6.
         if four.servers and six.region != four.region:
             six = NOTHING
@@ -91,8 +95,8 @@ class Edges:
         records = (self._service(name, addresses),) if qtype == wire.HTTPS else addresses
         return body_of(name, Reply(AA, records))
 
-    def _servers(self, map_: Map | None, unit: str, serial: int, turn: int) -> Choice:
-        return NOTHING if map_ is None else choose(map_, unit, serial, self._count, turn)
+    def _servers(self, map_: Map | None, unit: str, serial: int, turn: int, part: int) -> Choice:
+        return NOTHING if map_ is None else choose(map_, unit, serial, self._count, turn, part)
 
     def _service(self, name: bytes, addresses: tuple[Record, ...]) -> Record:
         four, six = ([one.data for one in addresses if one.rtype == rtype] for rtype in (wire.A, wire.AAAA))

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
+from zlib import crc32
 
 from msgspec import Struct
 
 from nearmile.base.geography import Place, Point
 from nearmile.dns.wire import Subnet
-from nearmile.mapping.map import unit_of
+from nearmile.mapping.map import PARTS, unit_of
 
 # Answers are tailored no finer than this, by address family (RFC 7871, section 11.1, and what resolvers send).
 SCOPE_MAX = {0: 0, 1: 24, 2: 48}
@@ -23,6 +24,8 @@ class Spot(Struct, frozen=True):
     point: Point | None
     trusted: bool = False
     """Whether this resolver's client subnet also tells where the resolver is."""
+    part: int = 0
+    """Which of the PARTS parts of its unit it belongs to: always the same for an address."""
 
 
 class Locator:
@@ -57,7 +60,7 @@ class Locator:
 
     def _spot(self, address: str, trusted: bool = False) -> Spot:
         place = self._place_of(address)
-        return Spot(unit_of(place), place.point, trusted)
+        return Spot(unit_of(place), place.point, trusted, crc32(address.encode()) % PARTS)
 
     def _is_trusted(self, address: str) -> bool:
         if not self._trusted:

@@ -5,9 +5,11 @@ key and the highest wins, so a server that goes moves only its own keys, and one
 back. Weights are made of CRC-32 and BLAKE2, never of Python's ``hash``: all processes and releases agree.
 """
 
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import accumulate
 from zlib import crc32
 
 from msgspec import Struct
@@ -32,17 +34,18 @@ class Choice(Struct, frozen=True):
     servers: tuple[Server, ...]
 
 
-def choose(map_: Map, unit: str, serial: int, count: int, turn: int = 0) -> Choice:
+def choose(map_: Map, unit: str, serial: int, count: int, turn: int = 0, part: int = 0) -> Choice:
     """Up to ``count`` live servers for a client of the unit.
 
     They are of the unit's best region that has live servers; where it has fewer, the next regions fill up.
     An unknown unit is answered as its country, an unknown country by the map's fallback. Where the serial is hot,
-    each ``turn`` (a number that goes up with each answer) is another part of its load, on another server.
+    each ``turn`` (a number that goes up with each answer) is another part of its load, on another server. ``part``,
+    below PARTS, is the client's place within a unit that is split between regions.
     """
     key = crc32(serial.to_bytes(4, "big"))
     first = ""
     servers: list[Server] = []
-    for index in _regions(map_, unit):
+    for index in _regions(map_, unit, serial, part):
         region = map_.regions[index]
         if region.servers:
             first = first or region.name
@@ -61,9 +64,9 @@ def preference(serial: int, names: Sequence[str]) -> list[str]:
     return [names[rank] for rank in _order(crc32(serial.to_bytes(4, "big")), tuple(names))]
 
 
-def turns(map_: Map, unit: str, serial: int) -> int:
+def turns(map_: Map, unit: str, serial: int, part: int = 0) -> int:
     """After how many turns the answers begin anew: 1 where the serial is not hot."""
-    for index in _regions(map_, unit):
+    for index in _regions(map_, unit, serial, part):
         region = map_.regions[index]
         if region.servers:
             names = tuple([server.name for server in region.servers])
@@ -77,19 +80,28 @@ def owner(key: bytes, servers: tuple[Server, ...]) -> Server:
     return servers[weights.index(max(weights))]
 
 
-def ranked(map_: Map, unit: str) -> tuple[str, tuple[int, ...]]:
+def ranked(map_: Map, unit: str, serial: int | None = None) -> tuple[str, tuple[int, ...]]:
     """The unit of the map that the client's is answered as (empty: anybody), and its regions, best first."""
+    view = map_ if serial not in map_.pins else map_.views[map_.pins[serial]]
     for name in (unit, unit.partition("/")[0]):
-        if name in map_.units:
-            return name, map_.units[name]
-    return "", map_.fallback
+        if name in view.units:
+            return name, view.units[name]
+    return "", view.fallback
 
 
-def _regions(map_: Map, unit: str) -> Iterator[int]:
+def split(map_: Map, unit: str) -> bool:
+    """Whether the part counts for clients of the unit."""
+    return bool(map_.shares) and ranked(map_, unit)[0] in map_.shares
+
+
+def _regions(map_: Map, unit: str, serial: int, part: int) -> Iterator[int]:
     """Indexes of regions, best first, each once, and in the end all: somebody alive is always found."""
-    _, best = ranked(map_, unit)
-    yield from best
+    name, best = ranked(map_, unit, serial)
     seen = set(best)
+    if name in map_.shares and serial not in map_.pins:
+        first = bisect(tuple(accumulate(map_.shares[name])), part)
+        best = tuple(dict.fromkeys((best[first], *best)))
+    yield from best
     for index in (*map_.fallback, *range(len(map_.regions))):
         if index not in seen:
             seen.add(index)

@@ -14,9 +14,12 @@ from msgspec import Struct, structs
 
 from nearmile.base.gazetteer import Area
 from nearmile.config.layout import Config, Process
+from nearmile.config.network import Network
 from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported, Health, MembersChanged
 from nearmile.fleet.lease import Chance, Election, LeaseAnswer, LeaseForgotten, LeaseSeen, Outcome, PutLease
-from nearmile.mapping.make import make_map, same_answers, steady
+from nearmile.mapping.allocate import Allocation
+from nearmile.mapping.demand import Demand, DemandArrived
+from nearmile.mapping.make import Terms, make_map, same_answers, steady
 from nearmile.mapping.map import Map, MapRegion, Server
 from nearmile.mapping.safety import Guard
 from nearmile.mapping.score import Distances
@@ -33,10 +36,15 @@ REFRESH_S = 10.0
 
 
 class RegionsChanged(Struct, frozen=True):
-    """The configuration's regions with all their servers, and the silence after which one is given up."""
+    """The configuration's regions with all their servers, and the silence after which one is given up.
+
+    ``terms`` are by region; ``pins`` has indexes of regions by the serials of pinned sites.
+    """
 
     regions: tuple[MapRegion, ...]
     dead_after_s: float
+    terms: tuple[Terms, ...] = ()
+    pins: dict[int, tuple[int, ...]] = {}
 
 
 class MapSeen(Struct, frozen=True):
@@ -62,7 +70,16 @@ class MapAnswer(Struct, frozen=True):
 
 
 Event = (
-    BeatArrived | ExitReported | BusLost | BusBack | RegionsChanged | LeaseSeen | LeaseAnswer | MapSeen | MapAnswer
+    BeatArrived
+    | ExitReported
+    | BusLost
+    | BusBack
+    | RegionsChanged
+    | DemandArrived
+    | LeaseSeen
+    | LeaseAnswer
+    | MapSeen
+    | MapAnswer
 )
 # A Change is nothing to do, but to be told.
 Command = PutLease | PutMap | Change
@@ -81,6 +98,10 @@ class Controller:
         self._loads: dict[str, float] = {}
         self._spread = Spread()
         self._crowds_at_s = -inf
+        self._demand = Demand()
+        self._terms: tuple[Terms, ...] = ()
+        self._pins: dict[int, tuple[int, ...]] = {}
+        self._allocation: Allocation | None = None
         self._latest_version = 0
         self._kept: Map | None = None  # what the KV holds
         self._revision: int | None = None
@@ -118,8 +139,11 @@ class Controller:
                 self._revision = self._pending = None
             case BusBack():
                 self.health.handle(event, now_s)
-            case RegionsChanged(regions, dead_after_s):
-                self._configure(regions, dead_after_s, now_s)
+            case RegionsChanged():
+                self._configure(event, now_s)
+            case DemandArrived(hits):
+                self._demand.add(hits, now_s)
+                return []
             case LeaseSeen() | LeaseAnswer():
                 led = self._election.term(now_s)
                 self._election.handle(event, now_s)
@@ -184,24 +208,39 @@ class Controller:
 
     def _make(self, term: int, now_s: float) -> Map:
         regions, loads = [], []
-        for region in self._regions:
-            live = tuple(server for server in region.servers if self.health.in_map(server.name))
+        for region, terms in zip(self._regions, self._terms, strict=True):
+            servers = () if terms.drain else region.servers
+            live = tuple(server for server in servers if self.health.in_map(server.name))
             measured = sum(self.health.load(server.name) for server in live) / len(live) if live else 0.0
             load = steady(self._loads.get(region.name, 0.0), measured)
             self._loads[region.name] = load
             hot = self._spread.place(structs.replace(region, servers=live, hot=self._hot(region.name)), now_s)
             regions.append(structs.replace(region, servers=live, hot=hot))
             loads.append(load)
-        return make_map(
-            self._distances, tuple(regions), loads, version=self._latest_version + 1, term=term, made_at_s=now_s
+        made = make_map(
+            self._distances,
+            tuple(regions),
+            loads,
+            terms=self._terms,
+            demand_rps=self._demand.rates(self._distances.units, now_s),
+            pins=self._pins,
+            former=self._allocation,
+            version=self._latest_version + 1,
+            term=term,
+            made_at_s=now_s,
         )
+        self._allocation = made.allocation
+        return made.map
 
-    def _configure(self, regions: tuple[MapRegion, ...], dead_after_s: float, now_s: float) -> None:
+    def _configure(self, event: RegionsChanged, now_s: float) -> None:
+        regions = event.regions
+        self._terms = event.terms or tuple(Terms() for _ in regions)
+        self._pins, self._allocation = event.pins, None
         if [region.point for region in regions] != [region.point for region in self._regions]:
             self._distances = Distances(self._areas, [region.point for region in regions])
         self._regions = regions
         names = tuple(server.name for region in regions for server in region.servers)
-        self.health.handle(MembersChanged(names, dead_after_s), now_s)
+        self.health.handle(MembersChanged(names, event.dead_after_s), now_s)
         self._look_at_s = now_s
 
     def _see(self, revision: int, seen: Map | None, now_s: float) -> None:
@@ -236,6 +275,34 @@ def regions_of(config: Config) -> tuple[MapRegion, ...]:
         MapRegion(name, processes[0].point, tuple(Server(p.name, p.address, p.port) for p in processes))
         for name, processes in members.items()
         if processes and processes[0].point is not None
+    )
+
+
+def changed_by(config: Config) -> RegionsChanged:
+    """What the configuration says of regions."""
+    regions, network = regions_of(config), config.network
+    index_of = {region.name: index for index, region in enumerate(regions)}
+    return RegionsChanged(
+        regions,
+        network.health.dead_after_ms / 1000,
+        tuple(_terms(network, region.name) for region in regions),
+        {
+            site.serial: tuple(index_of[name] for name in site.document.regions)
+            for site in config.sites
+            if site.document.regions
+        },
+    )
+
+
+def _terms(network: Network, name: str) -> Terms:
+    region = network.regions[name]
+    contract = network.contracts[region.contract] if region.contract is not None else None
+    return Terms(
+        capacity_rps=inf if region.capacity_rps is None else region.capacity_rps,
+        contract=region.contract or "",
+        contract_rps=inf if contract is None else contract.capacity_rps,
+        cost_ms=region.cost_ms,
+        drain=region.drain,
     )
 
 

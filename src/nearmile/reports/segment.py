@@ -146,6 +146,16 @@ def decode(data: bytes) -> Segment | Damaged:
     return Damaged(reason) if reason else Segment(header, rollup, records)
 
 
+def hits_by_place(data: bytes, since_s: float) -> dict[tuple[str, str], int]:
+    """Hits from that time on by country and state, in an own segment, which is not checked anew."""
+    header_bytes = _PREFIX.unpack_from(data)[2]
+    header = _DECODER.decode(memoryview(data)[_PREFIX.size : _PREFIX.size + header_bytes])
+    rollup = np.frombuffer(data, ROLLUP, header.rollup_rows, _PREFIX.size + header_bytes)
+    recent = rollup[rollup["second"] >= since_s]
+    hits = np.bincount(recent["place"], weights=recent["hits"], minlength=1)
+    return {header.places[place]: int(hits[place]) for place in np.flatnonzero(hits).tolist()}
+
+
 _DECODER = msgspec.msgpack.Decoder(Header)
 
 

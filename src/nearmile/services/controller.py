@@ -15,6 +15,7 @@ from nearmile.config.layout import Config
 from nearmile.fleet.beat import SUBJECT, Beat
 from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported
 from nearmile.fleet.lease import Lease, LeaseAnswer, LeaseSeen, Outcome, PutLease
+from nearmile.mapping import demand
 from nearmile.mapping.controller import (
     Command,
     Controller,
@@ -22,9 +23,9 @@ from nearmile.mapping.controller import (
     MapAnswer,
     MapSeen,
     PutMap,
-    RegionsChanged,
-    regions_of,
+    changed_by,
 )
+from nearmile.mapping.demand import DemandArrived
 from nearmile.mapping.map import Map
 from nearmile.services.acme.account import Account
 from nearmile.services.acme.renewals import Renewals
@@ -61,6 +62,7 @@ class Shell:
         self._bus.on_down.append(self._down)
         self._bus.subscribe(f"{SUBJECT}.*", self._beat)
         self._bus.subscribe(f"{EXIT_SUBJECT}.*", self._exit)
+        self._bus.subscribe(f"{demand.SUBJECT}.*", self._demand)
         self._bus.watch(KV_LEASE, LEASE_KEY, self._lease_seen)
         self._bus.watch(KV_MAP, KV_CURRENT, self._map_seen)
         if self._bus.up:
@@ -124,7 +126,7 @@ class Shell:
             self._timer = self._loop.call_at(at_s, self._wake)
 
     def _configure(self, config: Config) -> None:
-        self._tell(RegionsChanged(regions_of(config), config.network.health.dead_after_ms / 1000))
+        self._tell(changed_by(config))
 
     def _up(self) -> None:
         self._tell(BusBack())
@@ -176,6 +178,10 @@ class Shell:
             log.warning("a heartbeat on %s cannot be read: %s", message.subject, error)
             return
         self._tell(BeatArrived(beat))
+
+    async def _demand(self, message: Msg) -> None:
+        with contextlib.suppress(msgspec.DecodeError):  # one report of many
+            self._tell(DemandArrived(msgspec.msgpack.decode(message.data, type=dict[str, int])))
 
     async def _exit(self, message: Msg) -> None:
         self._tell(ExitReported(message.data.decode(errors="replace")))

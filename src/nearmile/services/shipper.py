@@ -7,8 +7,16 @@ that was sent twice has the same message id, and the collector counts it once.
 import asyncio
 import contextlib
 import logging
+import time
+from collections import Counter
 
+import msgspec
+
+from nearmile.base.geography import Place
+from nearmile.mapping import demand
+from nearmile.mapping.map import unit_of
 from nearmile.reports.disk import Journal, SegmentId
+from nearmile.reports.segment import hits_by_place
 from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, BusDown
 from nearmile.services.runtime import Runtime
 
@@ -80,5 +88,15 @@ class Shipper:
         except (*FAULTS, BusDown) as error:
             log.warning("segment %s stays on disk: %r", name, error)
             return False
+        self._tell_demand(data)
         journal.forget(segment)
         return True
+
+    def _tell_demand(self, data: bytes) -> None:
+        """Tells the controllers where the segment's hits came from; what is old is no demand of now."""
+        counts = Counter[str]()
+        for (country, state), hits in hits_by_place(data, time.time() - demand.RECENT_S).items():
+            counts[unit_of(Place(country=country, state=state))] += hits
+        if counts:
+            told = dict(counts.most_common(demand.TOLD_MAX))
+            self._runtime.bus.publish(f"{demand.SUBJECT}.{self._runtime.me.name}", msgspec.msgpack.encode(told))
