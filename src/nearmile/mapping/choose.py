@@ -39,8 +39,8 @@ def choose(map_: Map, unit: str, serial: int, count: int, turn: int = 0, part: i
 
     They are of the unit's best region that has live servers; where it has fewer, the next regions fill up.
     An unknown unit is answered as its country, an unknown country by the map's fallback. Where the serial is hot,
-    each ``turn`` (a number that goes up with each answer) is another part of its load, on another server. ``part``,
-    below PARTS, is the client's place within a unit that is split between regions.
+    each ``turn`` (a number that goes up with each answer) is another part of its load, on another server.
+    ``part``, below PARTS, is the client's place within a unit that is split between regions.
     """
     key = crc32(serial.to_bytes(4, "big"))
     first = ""

@@ -1,0 +1,433 @@
+"""How well users are mapped: time and quality of the allocation, and three ways to choose a region.
+
+    python benchmarks/mapping.py [--json] [--data FOLDER] [--plot docs/mapping.svg]
+
+The data are measured latencies (490 PlanetLab hosts in 12 time slices; a model of 303 places made from such),
+which do not come with nearmile: without them this says where they should be, and ends. What is chosen on one slice
+is scored on the next.
+"""
+
+import argparse
+import lzma
+import math
+import re
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from measure import Case, progress, show
+from numpy.typing import NDArray
+
+from nearmile.base.gazetteer import areas
+from nearmile.base.geography import Point, distance_km
+from nearmile.mapping.allocate import (
+    Allocation,
+    Candidates,
+    allocate,
+    blocking_pairs,
+    loads,
+    rank,
+    uncontracted,
+)
+
+Floats = NDArray[np.float64]
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+UNITS, REGIONS, LOAD = 100_000, 500, 0.8
+CHUNK = 10_000
+# Case 2.
+SITES, BLOCKS_LOG2, RANGE, TTL_S = 60, 15, 512, 20.0
+# Requests/s of the names, by Zipf's law; so that full client subnets cost about the published 8 times the queries.
+NAMES_PER_S = 550.0 / np.arange(1, 101)
+ACCESS_MS = 8.0
+# Scores are means of so many measurements; round trips are those of the next.
+SMOOTHED = 10
+# Shares of users whose resolver is their own network's nearby, their network's far away, or a public one.
+NEARBY, CENTRAL, PUBLIC = 0.6, 0.2, 0.2
+PUBLIC_SITES = 20
+# fmt: off
+STATES = {
+    "AL": "Alabama", "AK": "Alaska", "AZ": "Arizona", "AR": "Arkansas", "CA": "California", "CO": "Colorado",
+    "CT": "Connecticut", "DE": "Delaware", "DC": "District of Columbia", "FL": "Florida", "GA": "Georgia",
+    "HI": "Hawaii", "ID": "Idaho", "IL": "Illinois", "IN": "Indiana", "IA": "Iowa", "KS": "Kansas",
+    "KY": "Kentucky", "LA": "Louisiana", "ME": "Maine", "MD": "Maryland", "MA": "Massachusetts",
+    "MI": "Michigan", "MN": "Minnesota", "MS": "Mississippi", "MO": "Missouri", "MT": "Montana",
+    "NE": "Nebraska", "NV": "Nevada", "NH": "New Hampshire", "NJ": "New Jersey", "NM": "New Mexico",
+    "NY": "New York", "NC": "North Carolina", "ND": "North Dakota", "OH": "Ohio", "OK": "Oklahoma",
+    "OR": "Oregon", "PA": "Pennsylvania", "RI": "Rhode Island", "SC": "South Carolina", "SD": "South Dakota",
+    "TN": "Tennessee", "TX": "Texas", "UT": "Utah", "VT": "Vermont", "VA": "Virginia", "WA": "Washington",
+    "WV": "West Virginia", "WI": "Wisconsin", "WY": "Wyoming", "AB": "Alberta", "BC": "British Columbia",
+    "MB": "Manitoba", "NB": "New Brunswick", "NL": "Newfoundland and Labrador", "NS": "Nova Scotia",
+    "ON": "Ontario", "PE": "Prince Edward Island", "QC": "Quebec", "SK": "Saskatchewan",
+}
+# fmt: on
+
+
+def percentile(values_ms: Floats, weights: Floats, share: float) -> float:
+    """The value below which that share of the weight is."""
+    order = np.argsort(values_ms)
+    sums = np.cumsum(weights[order])
+    return float(values_ms[order][np.searchsorted(sums, share * sums[-1])])
+
+
+def p99(values_ms: Floats, weights: Floats) -> float:
+    """The slowest hundredth begins here."""
+    return percentile(values_ms, weights, 0.99)
+
+
+class Slices:
+    """100,000 units and 500 regions made from the hosts.
+
+    A unit is at a host, with a last mile of its own (exponential, mean 8 ms) and a detour of up to 10 % to each
+    region; a region is at a host, ten hosts have two. Demand is Pareto's (1.5), cut at 50 times the least.
+    """
+
+    def __init__(self, file: Path) -> None:
+        chance = np.random.default_rng(1)
+        self._rtt_ms = np.load(file)["rtt_ms"]
+        hosts = self._rtt_ms.shape[1]
+        self._at = chance.integers(0, hosts, UNITS)
+        self._regions_at = np.concatenate((np.arange(hosts), chance.integers(0, hosts, REGIONS - hosts)))
+        self._last_mile_ms = chance.exponential(ACCESS_MS, UNITS)
+        self.demand = np.minimum(chance.pareto(1.5, UNITS) + 1, 50.0)
+
+    def scores(self, number: int, rows: slice) -> NDArray[np.float32]:
+        """Round trips of those units to all regions in that slice."""
+        chance = np.random.default_rng(rows.start)  # a detour stays from slice to slice
+        near = self._rtt_ms[number][self._at[rows]][:, self._regions_at]
+        detour = chance.uniform(1.0, 1.1, near.shape)
+        found: NDArray[np.float32] = (1 + near * detour + self._last_mile_ms[rows, np.newaxis]).astype(np.float32)
+        return found
+
+    def chunks(self) -> list[slice]:
+        return [slice(start, start + CHUNK) for start in range(0, UNITS, CHUNK)]
+
+
+def ranked(slices: Slices, number: int) -> tuple[Candidates, float]:
+    """Everybody's candidates, and the CPU time of ranking alone."""
+    parts, used_s = [], 0.0
+    for rows in slices.chunks():
+        scores = slices.scores(number, rows)
+        before_s = time.process_time()
+        parts.append(rank(scores))
+        used_s += time.process_time() - before_s
+    both = (np.concatenate([getattr(part, name) for part in parts]) for name in ("regions", "scores"))
+    return Candidates(*both), used_s
+
+
+def scored(slices: Slices, allocation: Allocation, number: int) -> tuple[Floats, Floats]:
+    """Round trips and weights of all pieces, as they are in that slice."""
+    times, weights = [], []
+    for rows in slices.chunks():
+        found = np.take_along_axis(
+            slices.scores(number, rows), allocation.candidates.regions[rows].astype(np.intp), axis=1
+        )
+        held = allocation.placed[rows] > 0
+        times.append(found[held])
+        weights.append(allocation.placed[rows][held])
+    return np.concatenate(times).astype(float), np.concatenate(weights).astype(float)
+
+
+def allocation_cases(file: Path) -> list[Case]:
+    """Case 1."""
+    slices = Slices(file)
+    candidates, rank_s = ranked(slices, 0)
+    nearest = np.bincount(candidates.regions[:, 0], weights=slices.demand, minlength=REGIONS)
+    chance = np.random.default_rng(2)
+    # Planned for demand as it once was: since then it has grown or shrunk by half, differently near each region.
+    own = (nearest + nearest.mean() / 10) * chance.uniform(0.5, 1.5, REGIONS)
+    capacities = uncontracted(own * slices.demand.sum() / own.sum() / LOAD)
+    before_s = time.process_time()
+    found = allocate(slices.demand, candidates, capacities)
+    cold_s = rank_s + time.process_time() - before_s
+    changed = slices.demand.copy()
+    rows = chance.choice(UNITS, UNITS // 100, replace=False)
+    changed[rows] *= chance.uniform(0.5, 2.0, len(rows))
+    before_s = time.process_time()
+    again = allocate(changed, candidates, capacities, found)
+    warm_s = time.process_time() - before_s
+    pairs = len(blocking_pairs(found, capacities)) + len(blocking_pairs(again, capacities))
+    fullest = float((loads(found, REGIONS) / capacities.regions).max())
+    free = allocate(slices.demand, candidates, uncontracted([np.inf] * REGIONS))
+    ours, best = scored(slices, found, 1), scored(slices, free, 1)
+    tail_ms, free_tail_ms = p99(*ours), p99(*best)
+    mean_ms, free_ms = (mean(*ours), mean(*best))
+    what = "100,000 units, 500 regions"
+    return [
+        line(f"{what}: allocate from nothing (CPU)", cold_s, 10.0, "s", "<= 10 s"),
+        line(f"{what}: allocate after 1 % of demand changed (CPU)", warm_s, 1.0, "s", "<= 1 s"),
+        line(f"{what}: blocking pairs, both times", pairs, 0, "pairs", "0"),
+        line(f"{what}: demand moved by the change", 100 * moved(found, again), 1.0, "%", "(information)"),
+        line(f"{what}: the fullest region", fullest, 1.0, "share", "<= 1"),
+        line("p99 round trip at 80 % load, without capacities", tail_ms, free_tail_ms, "ms", "ratio <= 1.10"),
+        line("mean round trip at 80 % load, without capacities", mean_ms, free_ms, "ms", "(information)"),
+    ]
+
+
+def moved(before: Allocation, after: Allocation) -> float:
+    """The share of demand that another region serves."""
+    total = 0.0
+    for start in range(0, UNITS, CHUNK):
+        rows, shares = slice(start, start + CHUNK), []
+        for each in (before, after):
+            dense = np.zeros((CHUNK, REGIONS))
+            np.put_along_axis(dense, each.candidates.regions[rows].astype(np.intp), each.placed[rows], axis=1)
+            shares.append(dense / dense.sum(axis=1, keepdims=True))
+        change = np.abs(shares[0] - shares[1]).sum(axis=1) / 2
+        total += float((change * after.placed[rows].sum(axis=1)).sum())
+    return total / float(after.placed.sum())
+
+
+class Places(NamedTuple):
+    """The places of the model: where, how many live there, round trips and their jitter."""
+
+    points: list[Point]
+    people: Floats
+    rtt_ms: Floats
+    jitter_ms: Floats
+
+
+def read_places(file: Path) -> Places:
+    """The graph's places whose country or state is known."""
+    known = {(area.country, area.state): area for area in areas()}
+    with lzma.open(file, "rt") as stream:
+        text = stream.read()
+    codes = re.findall(r'<node id="([^"]+)">.*?<data key="d2">([^<]*)</data>', text, re.S)
+    found = {}
+    for node, code in codes:
+        area = known.get((code[:2], STATES.get(code[2:], "")))
+        if area is not None:
+            found[node] = area
+    index = {node: number for number, node in enumerate(found)}
+    rtt, jitter = np.zeros((len(found), len(found))), np.zeros((len(found), len(found)))
+    edge = (
+        r'<edge source="([^"]+)" target="([^"]+)">\s*<data key="d7">([^<]+)</data>\s*<data key="d8">([^<]+)</data>'
+    )
+    for a, b, latency, swing in re.findall(edge, text):
+        if a in index and b in index:
+            for one, other in ((a, b), (b, a)):
+                # The graph has one-way delays.
+                rtt[index[one], index[other]] = 2 * float(latency)
+                jitter[index[one], index[other]] = 2 * float(swing)
+    homes = list(found.values())
+    alike = np.array([sum(home == other for other in homes) for home in homes])
+    people = np.array([max(home.population, 1000) for home in homes]) / alike
+    return Places([home.point for home in homes], people, rtt, jitter)
+
+
+class Model:
+    """Blocks of clients (in one address space, neighbours at one place), regions, and resolvers."""
+
+    def __init__(self, places: Places) -> None:
+        chance = np.random.default_rng(3)
+        count, blocks = len(places.points), 1 << BLOCKS_LOG2
+        share = places.people / places.people.sum()
+        # Each registry gives out aligned networks of 1 to 64 blocks, from ranges of its own.
+        registry = np.digitize([point.lon for point in places.points], (-30, 60))
+        homes: list[int] = []
+        while len(homes) < blocks:
+            if len(homes) % RANGE == 0:
+                here = share * (registry == registry[chance.choice(count, p=share)])
+            size = 1 << int(chance.integers(0, 7))
+            size = min(size, len(homes) & -len(homes) or size)
+            homes += [int(chance.choice(count, p=here / here.sum()))] * size
+        self.home = np.array(homes)
+        self.demand = np.minimum(chance.pareto(1.2, blocks) + 0.1, 100.0)
+        self.demand /= self.demand.sum()
+        regions = chance.choice(count, SITES, replace=False, p=share)
+        swings = (places.jitter_ms * chance.normal(0, 0.5, places.rtt_ms.shape) for _ in range(SMOOTHED + 1))
+        *seen, later = (np.maximum(places.rtt_ms + swing, 1.0)[:, regions] for swing in swings)
+        self.measured: Floats = np.mean(seen, axis=0)
+        self.truth = later[self.home] + chance.exponential(ACCESS_MS, blocks)[:, np.newaxis]
+        far = np.array([[distance_km(a, places.points[b]) for b in regions] for a in places.points])
+        self.nearest = far.argmin(axis=1)[self.home]
+        kind = chance.choice(3, blocks, p=(NEARBY, CENTRAL, PUBLIC))
+        hubs = np.argsort(-places.people)[:PUBLIC_SITES]
+        public = hubs[places.rtt_ms[:, hubs].argmin(axis=1)]
+        big = np.argsort(-places.people)[: count // 6]
+        central = big[places.rtt_ms[:, big].argmin(axis=1)]
+        self.resolver = np.choose(kind, (self.home, central[self.home], public[self.home]))
+        self.subnets = kind == 2
+        """Whether the resolver tells the client's subnet: public ones do."""
+
+    def at_home(self) -> NDArray[np.intp]:
+        """Each block's region by its own measured round trips."""
+        chosen: NDArray[np.intp] = self.measured.argmin(axis=1)[self.home]
+        return chosen
+
+    def by_resolver(self) -> NDArray[np.intp]:
+        """Each block's region by its resolver's."""
+        chosen: NDArray[np.intp] = self.measured.argmin(axis=1)[self.resolver]
+        return chosen
+
+    def round_trips(self, chosen: NDArray[np.intp]) -> Floats:
+        """What the clients of each block then have, in the later slice."""
+        found: Floats = self.truth[np.arange(len(chosen)), chosen]
+        return found
+
+
+def queries_per_s(model: Model, prefix_of: NDArray[np.intp]) -> float:
+    """Queries of the resolvers that tell subnets: one a TTL for each entry of their cache that is in use."""
+    own = model.subnets
+    rates: dict[tuple[int, int], float] = {}
+    for resolver, prefix, demand in zip(model.resolver[own], prefix_of[own], model.demand[own], strict=True):
+        key = (int(resolver), int(prefix))
+        rates[key] = rates.get(key, 0.0) + float(demand)
+    return float(refetched(np.array(list(rates.values()))).sum())
+
+
+def refetched(shares: Floats) -> Floats:
+    """Queries/s for entries with those shares of all demand: each name is asked for once a TTL, if at all."""
+    rates = shares[:, np.newaxis] * NAMES_PER_S
+    found: Floats = (rates / (1 + rates * TTL_S)).sum(axis=1)
+    return found
+
+
+def merged(model: Model, price: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Region and prefix of each block, where prefixes are as long as they are worth their queries.
+
+    Each resolver that tells subnets has scopes of its own, by the clients that edges have seen behind it.
+    """
+    regions, prefixes = model.by_resolver(), np.zeros(len(model.home), dtype=np.intp)
+    for resolver in np.unique(model.resolver[model.subnets]).tolist():
+        behind = model.subnets & (model.resolver == resolver)
+        chosen, scopes = scopes_of(np.where(behind, model.demand, 0.0), model.measured[model.home], price)
+        regions[behind], prefixes[behind] = chosen[behind], scopes[behind]
+    return regions, prefixes
+
+
+def scopes_of(demand: Floats, rtt_ms: Floats, price: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Region and prefix of each block for one resolver's clients.
+
+    Bottom-up over the binary tree of prefixes: a prefix is split where that gains more, in demand times
+    milliseconds, than its additional queries cost at that price; else its clients share the best answer.
+    """
+    cost_of = demand[:, np.newaxis] * rtt_ms
+    prefixes, regions = np.arange(len(demand)), cost_of.argmin(axis=1)
+    best = cost_of.min(axis=1) + price * refetched(demand)
+    for level in range(1, BLOCKS_LOG2 + 1):
+        cost_of, demand = cost_of[0::2] + cost_of[1::2], demand[0::2] + demand[1::2]
+        apart = best[0::2] + best[1::2]
+        together = cost_of.min(axis=1) + price * refetched(demand)
+        best = np.minimum(apart, together)
+        joined = np.flatnonzero(together <= apart)
+        rows = (joined[:, np.newaxis] << level) + np.arange(1 << level)
+        prefixes[rows] = rows[:, :1]
+        regions[rows] = cost_of[joined].argmin(axis=1)[:, np.newaxis]
+    return regions, prefixes
+
+
+class Ways(NamedTuple):
+    """Case 2's result."""
+
+    cases: list[Case]
+    curves: dict[str, tuple[Floats, Floats]]
+
+
+def ways(file: Path) -> Ways:
+    """Case 2: three ways to map, and merged scopes."""
+    model = Model(read_places(file))
+    blocks = np.arange(len(model.home))
+    chosen = {
+        "by resolver": model.by_resolver(),
+        "nearest by distance": model.nearest,
+        "client measured": model.at_home(),
+    }
+    cases, mean_of = [], {}
+    curves = {name: (model.round_trips(found), model.demand) for name, found in chosen.items()}
+    ours = curves["client measured"]
+    for name in ("by resolver", "nearest by distance"):
+        for what, of in (("mean", mean), ("p99", p99)):
+            cases.append(
+                line(f"{what} round trip: client measured, {name}", of(*ours), of(*curves[name]), "ms", "< 1")
+            )
+    once = queries_per_s(model, np.zeros_like(blocks))
+    full_queries = queries_per_s(model, blocks) / once
+    # The gain is that of the users whose resolver tells the subnet: for others nothing changes.
+    own = model.subnets
+    for name, found in (("full", model.at_home()), ("none", model.by_resolver())):
+        mean_of[name] = mean(model.round_trips(found)[own], model.demand[own])
+    kept, times = 0.0, math.inf
+    for price in np.geomspace(0.2, 1e-3, 20):
+        regions, prefixes = merged(model, float(price))
+        at = queries_per_s(model, prefixes) / once
+        if at > 2.0:  # the next are all dearer
+            break
+        gained = mean_of["none"] - mean(model.round_trips(regions)[own], model.demand[own])
+        kept, times = gained / (mean_of["none"] - mean_of["full"]), at
+    cases += [
+        line("gain of client subnets kept with merged scopes", 100 * kept, 100.0, "%", ">= 95 %"),
+        line(
+            "queries with merged scopes, with full scopes (by resolver: 1)", times, full_queries, "times", "<= 2"
+        ),
+    ]
+    return Ways(cases, curves)
+
+
+def mean(times_ms: Floats, weights: Floats) -> float:
+    """Weighted."""
+    return float(np.average(times_ms, weights=weights))
+
+
+def line(name: str, ours: float, peer: float, unit: str, goal: str) -> Case:
+    """A case of one measurement."""
+    ratio = round(ours / peer, 3) if peer else float(ours)
+    return {
+        "case": name,
+        "nearmile": round(ours, 3),
+        "peer": round(peer, 3),
+        "unit": unit,
+        "ratio": ratio,
+        "goal": goal,
+    }
+
+
+def plot(curves: dict[str, tuple[Floats, Floats]]) -> str:
+    """Cumulative shares of users by round trip, as SVG."""
+    wide, high, left, most_ms = 620, 300, 50, 300
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide + left + 20} {high + 60}" '
+        'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>'
+    ]
+    for percent in range(0, 101, 25):
+        y = 15 + high * (1 - percent / 100)
+        parts.append(f'<path d="M{left} {y:.0f}h{wide}" stroke="#ddd"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">{percent} %</text>')
+    for ms in range(0, most_ms + 1, 50):
+        x = left + wide * ms / most_ms
+        parts.append(f'<text x="{x:.0f}" y="{high + 32}" text-anchor="middle">{ms} ms</text>')
+    for number, (name, (times, weights)) in enumerate(curves.items()):
+        colour = ("#36c", "#999", "#d22")[number]
+        steps = [(share, percentile(times, weights, share)) for share in np.linspace(0.005, 0.995, 199)]
+        path = "L".join(
+            f"{left + wide * min(ms, most_ms) / most_ms:.1f} {15 + high * (1 - share):.1f}" for share, ms in steps
+        )
+        parts.append(f'<path d="M{path}" stroke="{colour}" stroke-width="2" fill="none"/>')
+        parts.append(f'<text x="{left + wide - 150}" y="{high - 40 + 18 * number}" fill="{colour}">{name}</text>')
+    parts.append(f'<text x="{left}" y="{high + 52}">round trip, by share of requests</text>')
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder with latency/ and topology/")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="writes an SVG")
+    chosen = parser.parse_args()
+    slices, graph = chosen.data / "latency/planetlab_rtt_ms.npz", chosen.data / "topology/plab.graphml.xml.xz"
+    for file in (slices, graph):
+        if not file.is_file():
+            sys.exit(
+                f"there is no {file}; these measured latencies do not come with nearmile (see docs/mapping.md)"
+            )
+    progress("three ways to map")
+    found = ways(graph)
+    if chosen.plot:
+        chosen.plot.write_text(plot(found.curves))
+    progress("allocation of 100,000 units to 500 regions")
+    show([*allocation_cases(slices), *found.cases], chosen.json)
+
+
+if __name__ == "__main__":
+    main()
