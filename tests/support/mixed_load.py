@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import h2.exceptions
+
 from bad_origin import body_of, etag_of
 from h2_client import H2Client, trusting
 from h3_client import H3Client
@@ -140,11 +142,13 @@ class Client:
         except TimeoutError:
             self.seen.stuck.append(f"{protocol}: {asked.method} {asked.path} {asked.fields}")
             return False
+        except (ValueError, h2.exceptions.ProtocolError) as error:
+            outcome = f"wrong: no HTTP to {asked}: {error!r}"
         if outcome.startswith("wrong"):
             self.seen.wrong.append(f"{protocol}, {outcome}")
         else:
             self.seen.outcomes[f"{protocol} {outcome}"] += 1
-        return outcome != "left"
+        return outcome != "left" and not outcome.startswith("wrong")
 
     def _next(self) -> Asked:
         return plan(self.choice, f"{self.number}-{self.seen.posted}")
