@@ -54,6 +54,21 @@ def found(folder: Path, *keys: bytes) -> list[bytes | None]:
     return asyncio.run(look())
 
 
+def test_what_memory_refuses_is_served_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = bytes(range(256)) * (PIECE_BYTES // 200)  # small enough to be read at once, and more than one piece
+
+    async def run() -> None:
+        memory, disk = opened(tmp_path, memory_bytes=64 << 20)
+        put(memory, key(1), body)
+        crash(disk)
+        memory, disk = opened(tmp_path, memory_bytes=64 << 20)
+        monkeypatch.setattr(memory, "restore", lambda *_: None)
+        assert await body_of(memory, key(1)) == body
+        crash(disk)
+
+    asyncio.run(run())
+
+
 def test_what_memory_lost_is_found_and_comes_back(tmp_path: Path) -> None:
     async def run() -> None:
         memory, disk = opened(tmp_path)

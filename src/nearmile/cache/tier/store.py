@@ -286,7 +286,7 @@ class DiskStore:
         self.hits += 1
         if entry is None:
             entry = Entry(key, meta.variant, kept, meta.head, body, 0)
-            if found is not None:
+            if found is not None and len(body) < lead.header.body_bytes:
                 entry.body, entry.elsewhere = b"", _Body(self, name, place, found)
         return entry
 
