@@ -1,18 +1,15 @@
 """Compression over HTTP/2 and HTTP/3, which have what HTTP/1.1 has: one store for all three."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import brotli
-import pytest
 
-from edge_world import ADDRESSES, Asked, World, config, response, run, world
-from h2_client import SECURE_PORT, H2Client, connect, trusting
+from edge_world import Asked, World, response, run, world
+from h2_client import H2Client
 from h3_client import H3Client
-from nearmile.services import authority, state
-from nearmile.services.certificates import Certificates
+from secure_world import streams
 
 PAGE = b"<p>A line of text, as there are many. </p>\n" * 100
 BROWSER = ("accept-encoding", "gzip, deflate, br, zstd")
@@ -22,26 +19,11 @@ async def page(_asked: Asked) -> bytes:
     return response(PAGE, "Cache-Control: max-age=60", "Content-Type: text/html", 'ETag: "v1"')
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    authority.ensure(tmp_path, config(), datetime.now(UTC))
-    yield tmp_path
-
-
 @contextlib.asynccontextmanager
 async def both(folder: Path) -> AsyncIterator[tuple[World, tuple[H2Client | H3Client, ...]]]:
     """A world and its clients of HTTP/2 and HTTP/3."""
-    async with world(page, rules={"key": {"schemes": "together"}}) as here:
-        certificates = Certificates(folder)
-        certificates.take_config(config())
-        server, trust = here.servers[0], state.authority_files(folder)[0]
-        await server.listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
-        server.listen_udp(ADDRESSES[0], SECURE_PORT, certificates.identity, bytes(32))
-        quick = await H3Client(trust).connected()
-        try:
-            yield here, (await connect(trusting(str(trust), "h2")), quick)
-        finally:
-            quick.close()
+    async with world(page, rules={"key": {"schemes": "together"}}) as here, streams(here, folder) as clients:
+        yield here, clients
 
 
 def test_all_protocols_share_what_is_coded(folder: Path) -> None:

@@ -5,8 +5,7 @@ import contextlib
 import gc
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import hpack
@@ -23,44 +22,14 @@ from nearmile.edge.link import Link
 from nearmile.http.h2 import PREFACE
 from nearmile.http.limits import H2_STREAMS_MAX
 from nearmile.reports.hit import Cache
-from nearmile.services import authority, state
+from nearmile.services import state
 from nearmile.services.certificates import Certificates
+from secure_world import LONG, pages
 
-FRESH = "Cache-Control: max-age=60"
-LONG = bytes(range(256)) * 3_000
 # Of what was read at once for each of a hundred streams: the kernel's first window is 64 KB, and it may grow.
 HELD_BYTES_MAX = 20 << 20
 NO_ERROR, PROTOCOL, FLOW, CLOSED, SIZE, CANCEL, COMPRESSION, CALM = 0, 1, 3, 5, 6, 8, 9, 11
 SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-
-
-async def pages(asked: Asked) -> bytes:
-    """Objects of many sizes, an echo, and one that is not stored."""
-    path = asked.line.split()[1]
-    if path == "/echo":
-        return response(await asked.body(), "Cache-Control: no-store", "Connection: x-odd", "X-Odd: 1")
-    if path == "/long":
-        return response(LONG, FRESH)
-    if path == "/unstored":
-        return response(LONG, "Cache-Control: no-store")
-    if path == "/chunked":
-        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
-    if path == "/cookie":
-        return response(asked.fields.get("cookie", "").encode(), "Cache-Control: no-store")
-    if path == "/early":
-        asked.writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n")
-        return response(b"late", "Cache-Control: no-store")
-    if path == "/broken":
-        asked.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nCache-Control: no-store\r\n\r\nshort")
-        asked.writer.close()
-        return b""
-    return response(path.encode() * 40, FRESH, 'ETag: "1"', "Content-Type: text/plain")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    authority.ensure(tmp_path, config(), datetime.now(UTC))
-    yield tmp_path
 
 
 @contextlib.asynccontextmanager

@@ -3,54 +3,23 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 import h2_client
 from edge_world import ADDRESSES, HOST, Asked, Client, Handler, World, config, response, run, until, world
-from h2_client import trusting
-from h3_client import SECURE_PORT, H3Client
+from h2_client import SECURE_PORT, trusting
+from h3_client import H3Client
 from nearmile.edge import limits
 from nearmile.http.h3frames import MESSAGE_ERROR
 from nearmile.reports.hit import Cache
-from nearmile.services import authority, state
+from nearmile.services import state
 from nearmile.services.certificates import Certificates
+from secure_world import LONG, pages
 
-FRESH = "Cache-Control: max-age=60"
-LONG = bytes(range(256)) * 3_000
 KEY = bytes(32)
-
-
-async def pages(asked: Asked) -> bytes:
-    """Objects of many sizes, an echo, and one that is not stored."""
-    path = asked.line.split()[1]
-    if path == "/echo":
-        return response(await asked.body(), "Cache-Control: no-store", "Connection: x-odd", "X-Odd: 1")
-    if path == "/long":
-        return response(LONG, FRESH)
-    if path == "/unstored":
-        return response(LONG, "Cache-Control: no-store")
-    if path == "/chunked":
-        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
-    if path == "/cookie":
-        return response(asked.fields.get("cookie", "").encode("latin-1"), "Cache-Control: no-store")
-    if path == "/early":
-        asked.writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n")
-        return response(b"late", "Cache-Control: no-store")
-    if path == "/broken":
-        asked.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\nCache-Control: no-store\r\n\r\nshort")
-        asked.writer.close()
-        return b""
-    return response(path.encode() * 40, FRESH, 'ETag: "1"', "Content-Type: text/plain")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    authority.ensure(tmp_path, config(), datetime.now(UTC))
-    yield tmp_path
 
 
 @contextlib.asynccontextmanager

@@ -1,18 +1,12 @@
 """Early hints: kept with what they came before, and told again to who waits for its next version."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from edge_world import ADDRESSES, Asked, Client, World, config, request, response, run, until, world
-from h2_client import SECURE_PORT, H2Client, connect, trusting
-from h3_client import H3Client
-from nearmile.services import authority, state
-from nearmile.services.certificates import Certificates
+from edge_world import Asked, Client, World, request, response, run, until, world
+from secure_world import streams
 
 LINK = "Link: </a.css>; rel=preload; as=style"
 HINTED, BARE = "link", "</a.css>; rel=preload; as=style"
@@ -43,27 +37,6 @@ async def expired(here: World, page: Page, client: Client) -> None:
     here.skew_s += 20.0
     page.hints = False
     page.may_answer.clear()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    authority.ensure(tmp_path, config(), datetime.now(UTC))
-    yield tmp_path
-
-
-@contextlib.asynccontextmanager
-async def streams(here: World, folder: Path) -> AsyncIterator[tuple[H2Client | H3Client, ...]]:
-    """Clients of HTTP/2 and HTTP/3."""
-    certificates = Certificates(folder)
-    certificates.take_config(config())
-    server, trust = here.servers[0], state.authority_files(folder)[0]
-    await server.listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
-    server.listen_udp(ADDRESSES[0], SECURE_PORT, certificates.identity, bytes(32))
-    quick = await H3Client(trust).connected()
-    try:
-        yield await connect(trusting(str(trust), "h2")), quick
-    finally:
-        quick.close()
 
 
 def test_all_who_wait_are_told_again_over_http2_and_http3(folder: Path) -> None:

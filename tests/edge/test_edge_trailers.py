@@ -1,21 +1,15 @@
 """Trailer fields end to end: behind the body, apart from its head, and nothing there that could harm."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from edge_world import ADDRESSES, Asked, World, config, request, run, until, world
-from h2_client import SECURE_PORT, H2Client, connect, trusting
+from edge_world import Asked, World, request, run, until, world
 from h2_origin import H2Origin, Stream
-from h3_client import H3Client
 from nearmile.edge.trailers import passed_on, wants_trailers
 from nearmile.http.limits import FIELDS_MAX, TRAILER_BYTES_MAX
-from nearmile.services import authority, state
-from nearmile.services.certificates import Certificates
+from secure_world import streams
 from tls_origin import OTHER
 
 WANTED, PART = ("TE: trailers", "Connection: te, close"), b"5\r\nhello\r\n"
@@ -46,27 +40,6 @@ class Page:
 
 def lines_of(fields: dict[str, str]) -> tuple[str, ...]:
     return tuple(f"{name}: {value}" for name, value in fields.items())
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    authority.ensure(tmp_path, config(), datetime.now(UTC))
-    yield tmp_path
-
-
-@contextlib.asynccontextmanager
-async def streams(here: World, folder: Path) -> AsyncIterator[tuple[H2Client | H3Client, ...]]:
-    """Clients of HTTP/2 and HTTP/3."""
-    certificates = Certificates(folder)
-    certificates.take_config(config())
-    server, trust = here.servers[0], state.authority_files(folder)[0]
-    await server.listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
-    server.listen_udp(ADDRESSES[0], SECURE_PORT, certificates.identity, bytes(32))
-    quick = await H3Client(trust).connected()
-    try:
-        yield await connect(trusting(str(trust), "h2")), quick
-    finally:
-        quick.close()
 
 
 async def raw(here: World, *lines: str, target: str = "/") -> bytes:

@@ -5,7 +5,6 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from aioquic.h3.connection import H3Connection
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
@@ -14,19 +13,7 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, StopSendingReceived, StreamReset
 
 from edge_world import ADDRESSES, HOST
-
-SECURE_PORT = 8443
-
-
-class Answer(NamedTuple):
-    """What a stream brought."""
-
-    status: int
-    fields: dict[str, str]
-    body: bytes
-    error: int | None
-    interim: tuple[int, ...]
-    trailers: dict[str, str] = {}  # noqa: RUF012
+from h2_client import SECURE_PORT, Answer
 
 
 class H3Client:

@@ -158,7 +158,7 @@ class H2Exchange:
         link = self.link
         if self._error is not None:
             raise self._error
-        link.session.send(self._number, data, end)
+        link.session.send(self._number, (data,) if data else (), end)
         self.deadline_s = self.loop.time() + link.peer.first_byte_timeout_s
         link.flush()
         if not self._closed and link.session.queued_bytes(self._number) > limits.REQUEST_BUFFER_BYTES_MAX:

@@ -57,24 +57,18 @@ class Flood(Exception):
         self.last_words = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00" + error.to_bytes(4, "big")
 
 
-class Session:
-    """Streams are named by their number. Orders for streams that have ended meanwhile are no errors."""
+class Side:
+    """What both sides of a connection do.
 
-    def __init__(self) -> None:
-        self._connection = Connection(Role.SERVER, _CONFIGURATION)
-        self._connection.initiate_connection(_SETTINGS)
-        self._connection.set_local_window_size(H2_CONNECTION_WINDOW_BYTES)
+    Streams are named by their number. Orders for streams that have ended meanwhile are no errors.
+    """
 
-    def feed(self, data: bytes) -> list[object]:
-        """Bytes from the client; returns what they mean. Raises Flood."""
-        try:
-            self._connection.receive_data(data)
-        except ConnectionStateError:
-            return []
-        except NGH2Error as error:
-            flood = "Flood" in str(error) or "Too many" in str(error) or "exceeds" in str(error)
-            raise Flood(str(error), ENHANCE_YOUR_CALM if flood else PROTOCOL_ERROR) from None
-        return self._connection.events()  # type: ignore[return-value]
+    def __init__(
+        self, role: Role, configuration: Configuration, settings: dict[Setting, int], window_bytes: int
+    ) -> None:
+        self._connection = Connection(role, configuration)
+        self._connection.initiate_connection(settings)
+        self._connection.set_local_window_size(window_bytes)
 
     def out(self, size_bytes: int) -> bytes:
         """Bytes to send now, about as many as that; empty when windows or streams have no more."""
@@ -85,6 +79,48 @@ class Session:
 
     def events(self) -> list[object]:
         """What sending has brought about: streams that ended, the connection's end."""
+        return self._connection.events()  # type: ignore[return-value]
+
+    def send(self, stream: int, pieces: Iterable[bytes], end: bool) -> None:
+        """Queues parts of a body; they are kept by reference until the windows let them go."""
+        try:
+            for piece in pieces:
+                self._connection.send_data(stream, piece)
+            if end:
+                self._connection.end_stream(stream)
+        except (ConnectionStateError, StreamProtocolError):
+            return
+
+    def consumed(self, stream: int, size_bytes: int) -> None:
+        """So much of a body has been used: the peer may send as much again."""
+        try:
+            self._connection.acknowledge_received_data(size_bytes, stream)
+        except (ConnectionStateError, StreamProtocolError, ValueError):
+            return
+
+    def reset(self, stream: int, error: int) -> None:
+        """Ends a stream at once, and forgets what of it waits."""
+        try:
+            self._connection.reset_stream(stream, error)
+        except ConnectionStateError:
+            return
+
+
+class Session(Side):
+    """The server's."""
+
+    def __init__(self) -> None:
+        super().__init__(Role.SERVER, _CONFIGURATION, _SETTINGS, H2_CONNECTION_WINDOW_BYTES)
+
+    def feed(self, data: bytes) -> list[object]:
+        """Bytes from the client; returns what they mean. Raises Flood."""
+        try:
+            self._connection.receive_data(data)
+        except ConnectionStateError:
+            return []
+        except NGH2Error as error:
+            flood = "Flood" in str(error) or "Too many" in str(error) or "exceeds" in str(error)
+            raise Flood(str(error), ENHANCE_YOUR_CALM if flood else PROTOCOL_ERROR) from None
         return self._connection.events()  # type: ignore[return-value]
 
     def respond(self, stream: int, headers: Headers, end: bool) -> bool:
@@ -102,16 +138,6 @@ class Session:
         except (ConnectionStateError, StreamProtocolError):
             return
 
-    def send(self, stream: int, pieces: Iterable[bytes], end: bool) -> None:
-        """Queues parts of a body; they are kept by reference until the windows let them go."""
-        try:
-            for piece in pieces:
-                self._connection.send_data(stream, piece)
-            if end:
-                self._connection.end_stream(stream)
-        except (ConnectionStateError, StreamProtocolError):
-            return
-
     def trail(self, stream: int, trailers: Headers) -> None:
         """Ends a body with trailer fields."""
         try:
@@ -122,20 +148,6 @@ class Session:
     def queued_bytes(self, stream: int) -> int:
         """What of a stream's body waits."""
         return self._connection.queued_body_size(stream)
-
-    def consumed(self, stream: int, size_bytes: int) -> None:
-        """So much of a request's body has been used: the client may send as much again."""
-        try:
-            self._connection.acknowledge_received_data(size_bytes, stream)
-        except (ConnectionStateError, StreamProtocolError, ValueError):
-            return
-
-    def reset(self, stream: int, error: int) -> None:
-        """Ends a stream at once, and forgets what of it waits."""
-        try:
-            self._connection.reset_stream(stream, error)
-        except ConnectionStateError:
-            return
 
     def go_away(self, error: int, at_once: bool) -> None:
         """Takes no more streams; ``at_once`` ends those that there are."""

@@ -4,20 +4,20 @@ All that is known of libnghttp2 (by way of ``ngh2``) on this side stands here, a
 checks frames, HPACK, flow control and RFC 9113's rules for responses by itself.
 """
 
-from ngh2 import Configuration, Connection, Role
+from ngh2 import Configuration, Role
 from ngh2.enums import ErrorCode, Setting
 from ngh2.events import (
     ConnectionClosed,
     DataReceived,
-    GoAwayReceived,
     InformationalResponseReceived,
     ResponseReceived,
     StreamClosed,
     TrailersReceived,
 )
-from ngh2.exceptions import ConnectionStateError, NGH2Error, StreamProtocolError
+from ngh2.exceptions import ConnectionStateError, NGH2Error
 
 from nearmile.http.fields import BadMessage, Pairs, parse_fields, parse_pairs
+from nearmile.http.h2 import Side
 from nearmile.http.head import ResponseHead
 from nearmile.http.limits import (
     FIELDS_MAX,
@@ -30,14 +30,14 @@ from nearmile.http.limits import (
     TRAILER_BYTES_MAX,
 )
 
-# Events, told apart by their type; all but the last two have ``stream_id``.
+# Events, told apart by their type; all but the last have ``stream_id``.
 Responded, Informed, BodyCame, TrailersCame = (
     ResponseReceived,
     InformationalResponseReceived,
     DataReceived,
     TrailersReceived,
 )
-StreamEnded, GoingAway, Ended = StreamClosed, GoAwayReceived, ConnectionClosed
+StreamEnded, Ended = StreamClosed, ConnectionClosed
 NO_ERROR, CANCEL, PROTOCOL_ERROR = ErrorCode.NO_ERROR, ErrorCode.CANCEL, ErrorCode.PROTOCOL_ERROR
 REFUSED = ErrorCode.REFUSED_STREAM
 """The peer has not processed the request in any way (RFC 9113 section 8.7); also of streams beyond its GOAWAY."""
@@ -57,13 +57,11 @@ _SETTINGS = {
 }
 
 
-class ClientSession:
-    """Streams are named by their number. Orders for streams that have ended meanwhile are no errors."""
+class ClientSession(Side):
+    """The client's."""
 
     def __init__(self) -> None:
-        self._connection = Connection(Role.CLIENT, _CONFIGURATION)
-        self._connection.initiate_connection(_SETTINGS)
-        self._connection.set_local_window_size(H2_LINK_WINDOW_BYTES)
+        super().__init__(Role.CLIENT, _CONFIGURATION, _SETTINGS, H2_LINK_WINDOW_BYTES)
 
     def feed(self, data: bytes) -> list[object]:
         """Bytes from the server; returns what they mean. Raises BadMessage where the connection is beyond use."""
@@ -71,17 +69,6 @@ class ClientSession:
             self._connection.receive_data(data)
         except NGH2Error as error:
             raise BadMessage(f"HTTP/2 that is none ({error})", 502) from None
-        return self._connection.events()  # type: ignore[return-value]
-
-    def out(self, size_bytes: int) -> bytes:
-        """Bytes to send now, about as many as that; empty when windows or streams have no more."""
-        try:
-            return self._connection.data_to_send(size_bytes)
-        except ConnectionStateError:
-            return b""
-
-    def events(self) -> list[object]:
-        """What sending has brought about."""
         return self._connection.events()  # type: ignore[return-value]
 
     @property
@@ -108,36 +95,12 @@ class ClientSession:
         except NGH2Error:
             return None
 
-    def send(self, stream: int, data: bytes, end: bool) -> None:
-        """Queues a part of a body."""
-        try:
-            if data:
-                self._connection.send_data(stream, data)
-            if end:
-                self._connection.end_stream(stream)
-        except (ConnectionStateError, StreamProtocolError):
-            return
-
     def queued_bytes(self, stream: int) -> int:
         """What of a stream's body waits."""
         try:
             return self._connection.queued_body_size(stream)
         except NGH2Error:
             return 0
-
-    def consumed(self, stream: int, size_bytes: int) -> None:
-        """So much of a response has been used: the server may send as much again."""
-        try:
-            self._connection.acknowledge_received_data(size_bytes, stream)
-        except (ConnectionStateError, StreamProtocolError, ValueError):
-            return
-
-    def reset(self, stream: int, error: int) -> None:
-        """Ends a stream at once."""
-        try:
-            self._connection.reset_stream(stream, error)
-        except ConnectionStateError:
-            return
 
     def go_away(self) -> None:
         """Says goodbye."""
