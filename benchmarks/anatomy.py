@@ -25,7 +25,7 @@ from nearmile.cache.entry import response_head
 from nearmile.cache.policy import decide_store, stored_fields
 from nearmile.cache.store import MemoryStore
 from nearmile.config.network import Edge
-from nearmile.edge.h1server import Connection
+from nearmile.edge.clients.h1server import Connection
 from nearmile.edge.node import Node
 from nearmile.edge.visitors import Visitors
 from nearmile.http.fields import parse_pairs

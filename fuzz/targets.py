@@ -32,7 +32,7 @@ from nearmile.dns.locate import Locator
 from nearmile.dns.responder import Responder
 from nearmile.edge import limits
 from nearmile.edge.messages import forwarded_request, forwarding, request_head
-from nearmile.edge.peer import Question
+from nearmile.edge.origins.peer import Question
 from nearmile.edge.visitors import Hop
 from nearmile.http import h2
 from nearmile.http.body import ChunkedBody, encode_chunk

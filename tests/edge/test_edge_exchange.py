@@ -20,7 +20,7 @@ from edge_world import (
     world,
 )
 from nearmile.edge import limits
-from nearmile.edge.peer import Origin, Peer
+from nearmile.edge.origins.peer import Origin, Peer
 from nearmile.edge.sites import Sites
 from nearmile.reports.hit import Cache
 

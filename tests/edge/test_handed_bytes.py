@@ -18,7 +18,7 @@ import pytest
 from edge_world import ADDRESSES, HOST, PORT, Asked, World, config, response, run, until, world
 from h2_client import SECURE_PORT, trusting
 from nearmile.config.network import Edge
-from nearmile.edge.tlsserver import RECORD_BYTES_MAX, TlsTransport
+from nearmile.edge.clients.tlsserver import RECORD_BYTES_MAX, TlsTransport
 from nearmile.services import authority, state
 from nearmile.services.certificates import Certificates
 

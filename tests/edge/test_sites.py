@@ -7,7 +7,7 @@ from msgspec import structs
 
 from edge_world import HOST, config
 from nearmile.cache.key import object_keys
-from nearmile.edge.peer import Origin, Peer
+from nearmile.edge.origins.peer import Origin, Peer
 from nearmile.edge.sites import sites_of
 
 

@@ -13,10 +13,10 @@ from nearmile.base.geography import Point
 from nearmile.cache.store import MemoryStore
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Edge, Nameserver, Network, Region, Site
-from nearmile.edge.client import Origins
+from nearmile.edge.clients.server import EdgeServer
 from nearmile.edge.node import Node
+from nearmile.edge.origins.client import Origins
 from nearmile.edge.rules.site import NO_FILES, Files
-from nearmile.edge.server import EdgeServer
 from nearmile.edge.visitors import Visitors
 from nearmile.mapping.map import Map, MapRegion, Server
 

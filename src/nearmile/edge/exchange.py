@@ -18,9 +18,8 @@ from nearmile.cache.purge import APPLIED, write_position
 from nearmile.cache.ranges import Uncut, wanted
 from nearmile.cache.reuse import SAFE_METHODS, age_s, not_modified, reusable, usable_on_error, verdict
 from nearmile.cache.reuse import Verdict as Use
-from nearmile.edge import limits, websocket
+from nearmile.edge import limits
 from nearmile.edge.assembly import assembled
-from nearmile.edge.client import Answer
 from nearmile.edge.fetch import Fetch
 from nearmile.edge.fill import Reader, Verdict
 from nearmile.edge.lesson import Lesson
@@ -32,7 +31,9 @@ from nearmile.edge.messages import (
     response_start,
 )
 from nearmile.edge.node import Node, ObjectFill
-from nearmile.edge.peer import Busy, Question, UpstreamError
+from nearmile.edge.origins import websocket
+from nearmile.edge.origins.client import Answer
+from nearmile.edge.origins.peer import Busy, Question, UpstreamError
 from nearmile.edge.reply import Client, Reply
 from nearmile.edge.rules.redirects import To
 from nearmile.edge.rules.site import CHALLENGES, Asked, Refuse

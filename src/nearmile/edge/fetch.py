@@ -16,11 +16,11 @@ from nearmile.cache.parts import joined, strong
 from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import APPLIED, VARY, believed, read_position
 from nearmile.cache.reuse import CONDITIONS, usable_on_error, validators
-from nearmile.edge.client import Answer
 from nearmile.edge.fill import Verdict
 from nearmile.edge.messages import forwarded_request, forwarded_response, response_start
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
-from nearmile.edge.peer import Origin, Question, UpstreamError
+from nearmile.edge.origins.client import Answer
+from nearmile.edge.origins.peer import Origin, Question, UpstreamError
 from nearmile.edge.renewal import Confirmed, renewed
 from nearmile.edge.sites import Site
 from nearmile.edge.slicer import Slicer, begin_slices

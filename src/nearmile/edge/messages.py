@@ -6,7 +6,7 @@ from nearmile.cache.dates import format_date
 from nearmile.cache.entry import status_line
 from nearmile.cache.policy import connection_fields
 from nearmile.cache.purge import APPLIED, UNTOLD
-from nearmile.edge.peer import Question
+from nearmile.edge.origins.peer import Question
 from nearmile.edge.rules.site import COOKIES, Page
 from nearmile.edge.trailers import TE, wants_trailers
 from nearmile.edge.visitors import HOP, SHAPE, Hop

@@ -15,11 +15,11 @@ from nearmile.cache.slices import SLICE_BYTES
 from nearmile.cache.store import MemoryStore
 from nearmile.config.layout import Config, Process
 from nearmile.edge import limits
-from nearmile.edge.client import Origins
 from nearmile.edge.coder import Coder
 from nearmile.edge.fill import Fill
 from nearmile.edge.lately import Lately
-from nearmile.edge.peer import Origin, Peer
+from nearmile.edge.origins.client import Origins
+from nearmile.edge.origins.peer import Origin, Peer
 from nearmile.edge.quota import Quota
 from nearmile.edge.rules.rates import Limiter
 from nearmile.edge.rules.site import Allow, Asked, Files

@@ -14,11 +14,11 @@ from nearmile.cache.parts import Part, part_of, strong
 from nearmile.cache.policy import PARTIAL
 from nearmile.cache.reuse import updated_by_304
 from nearmile.cache.slices import place_key
-from nearmile.edge.client import Answer
 from nearmile.edge.fetch import RANGES, SERVER_ERRORS, Fetch
 from nearmile.edge.fill import Verdict
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
-from nearmile.edge.peer import UpstreamError
+from nearmile.edge.origins.client import Answer
+from nearmile.edge.origins.peer import UpstreamError
 from nearmile.edge.sites import Site
 from nearmile.edge.slicer import put_slice
 from nearmile.edge.visitors import Hop

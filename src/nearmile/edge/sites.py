@@ -17,7 +17,7 @@ from nearmile.config.layout import Config, NamedSite
 from nearmile.config.network import Edge, FieldRules, Key
 from nearmile.config.network import Site as Document
 from nearmile.edge import limits
-from nearmile.edge.peer import Origin, Peer, Probe, Trust
+from nearmile.edge.origins.peer import Origin, Peer, Probe, Trust
 from nearmile.edge.rules.site import NO_FILES, NO_RULES, Files, Rules, rules_of
 from nearmile.http.fields import Pairs
 

@@ -17,7 +17,7 @@ from nearmile.cache.entry import (
 )
 from nearmile.cache.ranges import Cuts, Uncut, cut, in_bytes, wanted
 from nearmile.cache.reuse import age_s, not_modified
-from nearmile.edge.peer import UpstreamError
+from nearmile.edge.origins.peer import UpstreamError
 from nearmile.edge.reply import STATED, Reply
 from nearmile.http.fields import Pairs
 from nearmile.http.head import Request

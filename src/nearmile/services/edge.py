@@ -17,9 +17,9 @@ from nearmile.cache.store import MemoryStore
 from nearmile.cache.tier.store import DiskStore
 from nearmile.cache.trial import adaptive
 from nearmile.config.layout import Config
-from nearmile.edge.client import Origins
+from nearmile.edge.clients.server import EdgeServer
 from nearmile.edge.node import MB, Node
-from nearmile.edge.server import EdgeServer
+from nearmile.edge.origins.client import Origins
 from nearmile.edge.visitors import Visitors
 from nearmile.mapping.places import Places
 from nearmile.reports.disk import Journal

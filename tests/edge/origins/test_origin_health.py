@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearmile.edge.health import ASIDE_S, ASIDE_S_MAX, FAILURES_MAX, Health, State, turns
+from nearmile.edge.origins.health import ASIDE_S, ASIDE_S_MAX, FAILURES_MAX, Health, State, turns
 
 
 def down(now_s: float = 0.0, probed: bool = False) -> Health:

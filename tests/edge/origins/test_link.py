@@ -6,8 +6,8 @@ import time
 
 import uvloop
 
-from nearmile.edge.link import Link
-from nearmile.edge.peer import Peer
+from nearmile.edge.origins.link import Link
+from nearmile.edge.origins.peer import Peer
 
 
 def test_what_came_unasked_is_not_taken_for_the_next_answer() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from edge_world import ADDRESSES, HOST, Asked, World, config, response, run, until, world
 from nearmile.edge import limits
-from nearmile.edge.tlsserver import TlsTransport
+from nearmile.edge.clients.tlsserver import TlsTransport
 from nearmile.services import authority, state
 from nearmile.services.certificates import Certificates
 

@@ -12,7 +12,7 @@ from typing import cast
 from nearmile.edge import limits
 from nearmile.edge.backlog import unread
 from nearmile.edge.messages import request_head
-from nearmile.edge.peer import Died, Peer, Question, UpstreamError
+from nearmile.edge.origins.peer import Died, Peer, Question, UpstreamError
 from nearmile.http.body import LAST_CHUNK, ChunkedBody, Decoder, OpenBody, encode_chunk, response_body
 from nearmile.http.fields import BadMessage, Pairs
 from nearmile.http.head import ResponseHead, parse_response

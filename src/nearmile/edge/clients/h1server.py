@@ -13,12 +13,12 @@ from typing import cast
 
 from nearmile.edge import limits
 from nearmile.edge.backlog import Backlog, free
-from nearmile.edge.door import Door
+from nearmile.edge.clients.door import Door
+from nearmile.edge.clients.h2server import H2Connection
+from nearmile.edge.clients.incoming import Incoming
+from nearmile.edge.clients.pace import Pace
 from nearmile.edge.exchange import Exchange
-from nearmile.edge.h2server import H2Connection
-from nearmile.edge.incoming import Incoming
 from nearmile.edge.messages import page
-from nearmile.edge.pace import Pace
 from nearmile.edge.stored import narrowed
 from nearmile.http.body import OpenBody, request_body
 from nearmile.http.fields import BadMessage, Fields

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import cast
 
 from nearmile.edge import limits
-from nearmile.edge.h2link import H2Exchange, H2Link
-from nearmile.edge.health import Health
-from nearmile.edge.link import Link
-from nearmile.edge.peer import Busy, Peer, Trust, Unsent
+from nearmile.edge.origins.h2link import H2Exchange, H2Link
+from nearmile.edge.origins.health import Health
+from nearmile.edge.origins.link import Link
+from nearmile.edge.origins.peer import Busy, Peer, Trust, Unsent
 
 log = logging.getLogger("nearmile.origins")
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from edge_world import ADDRESSES, HOST, PORT, Asked, Handler, World, config, response, run, until, world
 from h2_client import SECURE_PORT, H2Client, connect, trusting
 from nearmile.edge import limits
+from nearmile.edge.clients.h2server import H2Connection
 from nearmile.edge.fill import Fill
-from nearmile.edge.h2server import H2Connection
-from nearmile.edge.link import Link
+from nearmile.edge.origins.link import Link
 from nearmile.http.h2 import PREFACE
 from nearmile.http.limits import H2_STREAMS_MAX
 from nearmile.reports.hit import Cache

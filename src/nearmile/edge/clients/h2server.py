@@ -10,9 +10,9 @@ from typing import cast
 
 from nearmile.edge import limits
 from nearmile.edge.backlog import Backlog, free
-from nearmile.edge.door import Door
-from nearmile.edge.multiplex import HIT, Codes, Multiplexed, Stream
-from nearmile.edge.pace import Pace
+from nearmile.edge.clients.door import Door
+from nearmile.edge.clients.multiplex import HIT, Codes, Multiplexed, Stream
+from nearmile.edge.clients.pace import Pace
 from nearmile.edge.stored import narrowed
 from nearmile.http import h2
 from nearmile.http.streams import PSEUDO

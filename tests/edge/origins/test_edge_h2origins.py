@@ -11,7 +11,7 @@ import pytest
 
 from edge_world import Asked, Client, Origin, World, request, response, run, until, world
 from h2_origin import H2Origin, Handler, Stream
-from nearmile.edge.h2link import H2Link
+from nearmile.edge.origins.h2link import H2Link
 from nearmile.edge.rules.site import Files
 from tls_origin import OTHER, TLS_PORT, Authority, authority, listening, secure
 

@@ -123,7 +123,7 @@ def test_errors_of_an_origin_are_its_answer_unless_the_site_says_else() -> None:
 
 
 def test_an_origin_that_keeps_failing_is_left_alone_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nearmile.edge.health.ASIDE_S", 0.2)
+    monkeypatch.setattr("nearmile.edge.origins.health.ASIDE_S", 0.2)
 
     async def test() -> None:
         down = True

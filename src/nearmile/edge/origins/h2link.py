@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import cast
 
 from nearmile.edge import limits
-from nearmile.edge.link import Hint
-from nearmile.edge.peer import Died, Peer, Question, Refused, UpstreamError
+from nearmile.edge.origins.link import Hint
+from nearmile.edge.origins.peer import Died, Peer, Question, Refused, UpstreamError
 from nearmile.http import h2client as h2
 from nearmile.http.fields import BadMessage, Pairs
 from nearmile.http.head import ResponseHead

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from nearmile.edge import limits
-from nearmile.edge.door import Door
+from nearmile.edge.clients.door import Door
+from nearmile.edge.clients.incoming import Incoming
+from nearmile.edge.clients.pace import Pace
 from nearmile.edge.exchange import Exchange
-from nearmile.edge.incoming import Incoming
 from nearmile.edge.messages import page
-from nearmile.edge.pace import Pace
 from nearmile.http.fields import BadMessage
 from nearmile.http.head import Request
 from nearmile.http.streams import PSEUDO, Headers, headers_of, request_of

@@ -11,8 +11,8 @@ from typing import Protocol
 from qh3.quic.events import ConnectionIdIssued, ConnectionIdRetired, ConnectionTerminated
 
 from nearmile.edge import limits
-from nearmile.edge.door import Door
-from nearmile.edge.multiplex import HIT, Codes, Multiplexed, Stream
+from nearmile.edge.clients.door import Door
+from nearmile.edge.clients.multiplex import HIT, Codes, Multiplexed, Stream
 from nearmile.edge.stored import narrowed
 from nearmile.http import h3frames, qpack
 from nearmile.http.fields import BadMessage

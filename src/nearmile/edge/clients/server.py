@@ -5,13 +5,13 @@ import ssl
 from collections import Counter
 
 from nearmile.edge import limits
-from nearmile.edge.door import Guest
-from nearmile.edge.h1server import Connection
-from nearmile.edge.h2server import H2Connection
+from nearmile.edge.clients.door import Guest
+from nearmile.edge.clients.h1server import Connection
+from nearmile.edge.clients.h2server import H2Connection
+from nearmile.edge.clients.tlsserver import TlsTransport
+from nearmile.edge.clients.udpserver import UdpServer
 from nearmile.edge.node import Node
 from nearmile.edge.rules.access import client_key, read_address
-from nearmile.edge.tlsserver import TlsTransport
-from nearmile.edge.udpserver import UdpServer
 from nearmile.http.quic import Choose
 
 DRAIN_LOOK_S = 0.02

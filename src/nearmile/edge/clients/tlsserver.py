@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from nearmile.edge import limits
 from nearmile.edge.backlog import Backlog
-from nearmile.edge.door import Door
+from nearmile.edge.clients.door import Door
 
 RECORD_BYTES_MAX = 16_384  # of plaintext, RFC 8446 section 5.1
 Chosen = Callable[[str | None], asyncio.Protocol]

@@ -14,7 +14,7 @@ import pytest
 from edge_world import ADDRESSES, PORT, Asked, Client, request, response, run, until, world
 from nearmile.config.network import Edge
 from nearmile.edge import limits
-from nearmile.edge.pace import Pace
+from nearmile.edge.clients.pace import Pace
 
 FRESH = "Cache-Control: max-age=60"
 MB = 1 << 20

@@ -10,10 +10,10 @@ import ssl
 from collections.abc import AsyncIterator, Iterable
 
 from nearmile.edge import limits
-from nearmile.edge.health import turns
-from nearmile.edge.link import Hint
-from nearmile.edge.peer import Died, Origin, Peer, Question, Refused, Unsent, UpstreamError
-from nearmile.edge.pool import Channel, Pool, new_context
+from nearmile.edge.origins.health import turns
+from nearmile.edge.origins.link import Hint
+from nearmile.edge.origins.peer import Died, Origin, Peer, Question, Refused, Unsent, UpstreamError
+from nearmile.edge.origins.pool import Channel, Pool, new_context
 from nearmile.http.fields import Pairs
 from nearmile.http.head import ResponseHead
 

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 
 from nearmile.edge import limits
-from nearmile.edge.door import Door
-from nearmile.edge.h3server import H3Connection
+from nearmile.edge.clients.door import Door
+from nearmile.edge.clients.h3server import H3Connection
 from nearmile.http.h3 import Session
 from nearmile.http.qpack import Sections
 from nearmile.http.quic import CID_BYTES, Address, Choose, Lobby, Newcomer, Transport
