@@ -21,7 +21,6 @@ _QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff
 _EXTENSION = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (TOKEN.pattern, TOKEN.pattern, _QUOTED)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]+)(?:%b)*+" % _EXTENSION)
 LAST_CHUNK = b"0\r\n\r\n"
-Step = Callable[[bytes, int, list[bytes]], int | None]
 
 
 class Decoder(Protocol):
@@ -83,7 +82,8 @@ class ChunkedBody:
         self.done = False
         self.trailers: Pairs = ()
         self._held = b""
-        self._step: Step = self._size_line
+        # Of the class: what points at itself is not freed when it is dropped.
+        self._step: Callable[[ChunkedBody, bytes, int, list[bytes]], int | None] = ChunkedBody._size_line
         self._left = 0
         self._waste_bytes = 0
         self._trailer_bytes = 0
@@ -95,7 +95,7 @@ class ChunkedBody:
         position: int | None = 0
         while position is not None and not self.done:
             start = position
-            position = self._step(data, start, pieces)
+            position = self._step(self, data, start, pieces)
         self._held = b"" if self.done else data[start:]
         # Joined, since a body of tiny chunks would otherwise weigh many times its bytes while it waits.
         return [b"".join(pieces)] if len(pieces) > 1 else pieces, data[position:] if self.done else b""
@@ -117,7 +117,7 @@ class ChunkedBody:
         self._waste_bytes = max(0, self._waste_bytes + len(line) - CHUNK_FREE_BYTES - self._left)
         if self._waste_bytes > CHUNK_WASTE_BYTES_MAX:
             raise BadMessage("a chunked body with more around it than in it")
-        self._step = self._data if self._left else self._trailer
+        self._step = ChunkedBody._data if self._left else ChunkedBody._trailer
         return after
 
     def _data(self, data: bytes, at: int, pieces: list[bytes]) -> int | None:
@@ -127,7 +127,7 @@ class ChunkedBody:
         pieces.append(piece)
         self._left -= len(piece)
         if self._left == 0:
-            self._step = self._data_end
+            self._step = ChunkedBody._data_end
         return at + len(piece)
 
     def _data_end(self, data: bytes, at: int, _pieces: list[bytes]) -> int | None:
@@ -136,7 +136,7 @@ class ChunkedBody:
             raise BadMessage("a chunk does not end where it says")
         if len(end) < 2:
             return None
-        self._step = self._size_line
+        self._step = ChunkedBody._size_line
         return at + 2
 
     def _trailer(self, data: bytes, at: int, _pieces: list[bytes]) -> int | None:

@@ -181,6 +181,12 @@ class Transport(QuicConnection):
                     raise
         return out
 
+    def forget(self) -> None:
+        """The connection is over: takes apart what points at itself in qh3, so that it is freed when dropped."""
+        if self._tls is not None:
+            vars(self._tls.tls).clear()
+            vars(self._tls).clear()
+
     def let_go(self) -> None:
         """Reads streams again."""
         self.held = False

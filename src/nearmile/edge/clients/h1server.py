@@ -193,7 +193,7 @@ class Connection(asyncio.Protocol):
         loop = self.door.loop
         self._held = data[end:]
         if request.fields.chunked or request.fields.length:
-            self._body = Incoming(request_body(request), loop.create_future, self._mind_reading)
+            self._body = Incoming(request_body(request), loop.create_future)
             self._held = self._body.take(self._held)
         self._pace = Pace()
         self._mind_reading()
@@ -295,15 +295,15 @@ class Connection(asyncio.Protocol):
     def body(self) -> AsyncIterator[list[bytes]]:
         """See Client."""
         assert self._body is not None
-        return self._body.read()
+        return self._body.read(self._mind_reading)
 
     def switch(self) -> AsyncIterator[list[bytes]]:
         """See Client."""
         self._switched = True
-        self._body = Incoming(OpenBody(), self.door.loop.create_future, self._mind_reading, inf)
+        self._body = Incoming(OpenBody(), self.door.loop.create_future, inf)
         self._held = self._body.take(self._held) if self._held else b""
         self._mind_reading()
-        return self._body.read()
+        return self._body.read(self._mind_reading)
 
     @property
     def body_read(self) -> bool:

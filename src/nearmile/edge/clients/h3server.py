@@ -276,3 +276,4 @@ class H3Connection(Multiplexed):
         for stream in tuple(self.streams.values()):
             self._forget(stream)
         self.post.leave(self)
+        self.session.transport.forget()

@@ -10,18 +10,16 @@ from nearmile.http.fields import BadMessage
 
 
 class Incoming:
-    """``on_room`` is called when the connection may read again; more than ``bytes_max`` is too much."""
+    """More than ``bytes_max`` is too much."""
 
     def __init__(
         self,
         decoder: Decoder,
         new_future: Callable[[], Future],
-        on_room: Callable[[], None],
         bytes_max: float = REQUEST_BODY_BYTES_MAX,
     ) -> None:
         self._decoder, self._bytes_max = decoder, bytes_max
         self._news = Signal(new_future)
-        self._on_room = on_room
         self._pieces: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._total_bytes = 0
@@ -60,14 +58,14 @@ class Incoming:
         moved_bytes, self._noted_bytes = self._total_bytes - self._noted_bytes, self._total_bytes
         return moved_bytes
 
-    async def read(self) -> AsyncIterator[list[bytes]]:
-        """The body as it comes; raises BadMessage."""
+    async def read(self, on_room: Callable[[], None]) -> AsyncIterator[list[bytes]]:
+        """The body as it comes; ``on_room`` is called when the connection may read again. Raises BadMessage."""
         while True:
             if self._pieces:
                 pieces = list(self._pieces)
                 self._pieces.clear()
                 self._waiting_bytes = 0
-                self._on_room()
+                on_room()
                 yield pieces
             elif self._fault is not None:
                 raise self._fault

@@ -113,11 +113,11 @@ class Stream:
         """So is the response's end."""
         self._pace = Pace()
         self._decoder = StreamBody(ended)
-        self._body = Incoming(self._decoder, connection.loop.create_future, self._body_read)
+        self._body = Incoming(self._decoder, connection.loop.create_future)
 
     def switch(self) -> AsyncIterator[list[bytes]]:
         """See Client. A stream has no connection of its own to switch: heads that ask for it are refused."""
-        return self._body.read()
+        return self._body.read(self._body_read)
 
     async def write(self, pieces: Sequence[bytes]) -> None:
         """See Client. What comes first is a head; it waits for the body's beginning or end."""
@@ -145,7 +145,7 @@ class Stream:
 
     def body(self) -> AsyncIterator[list[bytes]]:
         """See Client."""
-        return self._body.read()
+        return self._body.read(self._body_read)
 
     @property
     def body_read(self) -> bool:

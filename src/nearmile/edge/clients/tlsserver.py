@@ -35,7 +35,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._protocol: asyncio.Protocol | None = None
         """None until hands are shaken."""
         self._closing = False
-        self._finish: Callable[[], None] | None = None
+        self._finish: Callable[[TlsTransport], None] | None = None
         """How to end once all that waits is on its way; decided, nothing more is read."""
         self._finished = False
         self._ended = False
@@ -185,7 +185,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def _give_up(self) -> None:
         """TLS cannot go on, and says why in an alert."""
         self._closing = True
-        self._finish = self._transport.close
+        self._finish = TlsTransport._part
         self._flush()
         self._transport.close()
 
@@ -238,7 +238,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             with contextlib.suppress(ssl.SSLError):
                 self._tls.unwrap()
             self._flush()
-            self._finish()
+            self._finish(self)
 
     def _flush(self) -> None:
         """What TLS has to say by itself."""
@@ -248,14 +248,17 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def write_eof(self) -> None:
         """Of asyncio."""
         if self._finish is None:
-            self._finish = self._transport.write_eof
+            self._finish = TlsTransport._end_ours
             self._encrypt()
+
+    def _end_ours(self) -> None:
+        self._transport.write_eof()
 
     def close(self) -> None:
         """Of asyncio."""
         if not self._closing:
             self._closing, self._finished = True, False
-            self._finish = self._part
+            self._finish = TlsTransport._part
             self._encrypt()
 
     def _part(self) -> None:

@@ -113,7 +113,10 @@ class Origins:
                 answer.close()
         if failing is not None:
             return failing
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # whose frames are this one's, too: neither would be freed
 
     async def _ask(self, pool: Pool, question: Question, body: AsyncIterator[bytes] | None, hint: Hint) -> Answer:
         """Asks one peer.

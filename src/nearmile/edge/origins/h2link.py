@@ -157,7 +157,7 @@ class H2Exchange:
         """Sends a part of the request's body, or its ``end``, and waits for room; raises UpstreamError."""
         link = self.link
         if self._error is not None:
-            raise self._error
+            raise self._error.anew()
         link.session.send(self._number, (data,) if data else (), end)
         self.deadline_s = self.loop.time() + link.peer.first_byte_timeout_s
         link.flush()
@@ -269,7 +269,7 @@ class H2Exchange:
 
     async def _news(self) -> None:
         if self._error is not None:
-            raise self._error
+            raise self._error.anew()
         self._reader = self.loop.create_future()
         await self._reader
 

@@ -84,7 +84,7 @@ class Link(asyncio.Protocol):
     async def send(self, data: bytes, end: bool = False) -> None:
         """Sends a part of the request's body, or its ``end``, and waits for room; raises UpstreamError."""
         if self.error is not None:
-            raise self.error
+            raise self.error.anew()
         if self._chunked:
             data = LAST_CHUNK if end else encode_chunk(data)
         self._transport.write(data)
@@ -226,7 +226,7 @@ class Link(asyncio.Protocol):
 
     async def _news(self) -> None:
         if self.error is not None:
-            raise self.error
+            raise self.error.anew()
         self._reader = self.loop.create_future()
         await self._reader
 

@@ -1,6 +1,7 @@
 """Whom an edge server asks for what it does not have, what it asks, and how that can fail."""
 
-from typing import Literal
+from copy import copy
+from typing import Literal, Self
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -101,6 +102,10 @@ class UpstreamError(Exception):
     def __init__(self, reason: str, status: int = 502, detail: str = "", fields: Pairs = ()) -> None:
         super().__init__(reason)
         self.status, self.detail, self.fields = status, detail, fields
+
+    def anew(self) -> Self:
+        """The same, not raised yet: who keeps what he raised keeps the frames that keep himself."""
+        return copy(self)
 
 
 class Unsent(UpstreamError):
