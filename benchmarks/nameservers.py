@@ -47,7 +47,7 @@ from nearmile.base.geography import Point
 from nearmile.config.layout import Config, edge_hostname, lay_out
 from nearmile.config.names import Dns
 from nearmile.config.network import Nameserver, Network, Region, Site
-from nearmile.mapping.map import Map, MapRegion
+from nearmile.mapping.map import Map, MapRegion, Units
 from nearmile.mapping.map import Server as MapServer
 
 ZONE, PORT = "bench.example", 5310
@@ -168,7 +168,7 @@ def make_map(config: Config, points: dict[str, Point]) -> Map:
         for code in COUNTRIES
     )
     units: dict[str, tuple[int, ...]] = {"JP": (0, 1), "DE": (1, 0)}
-    return Map(version=1, term=1, made_at_s=0.0, regions=regions, units=units, fallback=(1, 0))
+    return Map(version=1, term=1, made_at_s=0.0, regions=regions, units=Units.of(units), fallback=(1, 0))
 
 
 def gdnsd_command(folder: Path, address: str, database: Path) -> list[str]:

@@ -8,7 +8,7 @@ from nearmile.base.geography import NOWHERE, Place, Point
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.dns.locate import Locator
-from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.map import Map, MapRegion, Server, Units
 
 FRANKFURT, TOKYO, ASHBURN = Point(50.1, 8.7), Point(35.7, 139.7), Point(39.0, -77.5)
 POINTS = {"Frankfurt": FRANKFURT, "Tokyo": TOKYO, "Ashburn": ASHBURN}
@@ -56,7 +56,7 @@ def current_map(config: Config) -> Map:
         for name, region in config.network.regions.items()
     )
     units: dict[str, tuple[int, ...]] = {"JP": (1, 0), "DE": (0, 1), "US": (0, 1)}
-    return Map(version=1, term=1, made_at_s=0.0, regions=regions, units=units, fallback=(0, 1))
+    return Map(version=1, term=1, made_at_s=0.0, regions=regions, units=Units.of(units), fallback=(0, 1))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nearmile.config.layout import Config
 from nearmile.dns.answer import LowWorld, TopWorld, World, answer
 from nearmile.dns.locate import Locator
-from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.map import Map, MapRegion, Server, Units
 
 NOWHERE, GERMANY, VIRGINIA, TRUSTED = "192.168.0.1", "192.0.2.53", "198.51.100.53", "198.51.100.9"
 JAPAN, JAPAN_V6 = "203.0.113.77/24", "2001:db8::/56"
@@ -179,7 +179,7 @@ def test_servers_with_ipv6_are_named_by_aaaa(config: Config, current_map: Map, l
     servers = (Server("one", "2001:db8::1", 80), Server("two", "2001:db8::2", 80))
     regions = (MapRegion("fra", fra.point, servers),)
     world = LowWorld(
-        config, msgspec.structs.replace(current_map, regions=regions, units={}, fallback=(0,)), locator
+        config, msgspec.structs.replace(current_map, regions=regions, units=Units(), fallback=(0,)), locator
     )
     assert len(ask(world, "a7.g.cdn.test", "AAAA").answer[0]) == 2
     assert section(ask(world, "a7.g.cdn.test", "A").authority) == [LOW_SOA]

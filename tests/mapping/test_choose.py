@@ -11,7 +11,7 @@ from msgspec import structs
 
 from nearmile.base.geography import Point
 from nearmile.mapping.choose import Choice, choose, owner, split
-from nearmile.mapping.map import PARTS, Map, MapRegion, Server, View
+from nearmile.mapping.map import PARTS, Map, MapRegion, Server, Units, View
 
 
 def servers_of(region: str, count: int) -> tuple[Server, ...]:
@@ -22,7 +22,7 @@ def map_of(
     counts: tuple[int, ...], units: dict[str, tuple[int, ...]] | None = None, fallback: tuple[int, ...] = ()
 ) -> Map:
     regions = tuple(MapRegion(f"r{i}", Point(0, i), servers_of(f"r{i}", n)) for i, n in enumerate(counts))
-    return Map(version=1, term=1, made_at_s=0, regions=regions, units=units or {}, fallback=fallback)
+    return Map(version=1, term=1, made_at_s=0, regions=regions, units=Units.of(units or {}), fallback=fallback)
 
 
 UNITS: dict[str, tuple[int, ...]] = {"US": (1, 0), "US/Illinois": (0, 1), "JP": (2, 1)}
@@ -74,7 +74,7 @@ def test_a_server_that_goes_moves_only_its_own(names: set[str], serial: int, dat
 
     def ranked(among: tuple[Server, ...]) -> Choice:
         region = MapRegion("r", Point(0, 0), among)
-        whole = Map(version=1, term=1, made_at_s=0, regions=(region,), units={}, fallback=(0,))
+        whole = Map(version=1, term=1, made_at_s=0, regions=(region,), units=Units(), fallback=(0,))
         return choose(whole, "", serial, len(among))
 
     assert [server for server in ranked(servers).servers if server != gone] == list(ranked(rest).servers)
@@ -133,7 +133,7 @@ def test_a_split_unit_is_shared_out_and_a_dead_share_goes_on() -> None:
 
 
 def test_a_pinned_site_is_served_by_its_regions_while_any_lives() -> None:
-    view = View({"US": (2,)}, (2,))
+    view = View(Units.of({"US": (2,)}), (2,))
     for counts, region in (((2, 2, 2), "r2"), ((2, 2, 0), "r1")):
         pinned = structs.replace(map_of(counts, UNITS, fallback=(1,)), pins={7: 0}, views=(view,))
         assert choose(pinned, "US/Illinois", 7, 1).region == region

@@ -4,7 +4,7 @@ import pytest
 
 from nearmile.base.geography import Point
 from nearmile.mapping.explain import difference, explain
-from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.map import Map, MapRegion, Server, Units
 
 
 def map_of(version: int, units: dict[str, tuple[int, ...]], **servers: int) -> Map:
@@ -17,7 +17,7 @@ def map_of(version: int, units: dict[str, tuple[int, ...]], **servers: int) -> M
         term=1,
         made_at_s=version,
         regions=regions,
-        units=units,
+        units=Units.of(units),
         fallback=tuple(range(len(servers))),
     )
 

@@ -26,9 +26,9 @@ def test_every_unit_has_a_live_region_first(counts: list[int]) -> None:
     regions = regions_of(counts)
     distances = Distances(AREAS, [region.point for region in regions])
     made = make_map(distances, regions, [0.0] * len(regions)).map
-    assert set(made.units) == {area.country for area in AREAS}
+    assert set(made.units.names) == {area.country for area in AREAS}
     living = sum(map(bool, counts))
-    for ranked in [*made.units.values(), made.fallback]:
+    for ranked in [*(regions for _, regions in made.units.items()), made.fallback]:
         assert len(ranked) == len(set(ranked)) == min(RANKED_MAX, len(counts))
         alive = [bool(regions[index].servers) for index in ranked]
         assert alive == sorted(alive, reverse=True)
@@ -75,10 +75,12 @@ def test_who_finds_no_room_is_served_by_the_next_and_one_unit_is_split() -> None
     assert 0 < len(moved) < len(full)
     (split,) = [unit for unit, parts in made.map.shares.items() if len(parts) > 1 and min(parts) > 1]
     assert sum(made.map.shares[split]) == PARTS
-    assert all(made.map.units[unit][0] == nearest.units[unit][0] for unit in nearest.units if unit not in moved)
+    assert all(
+        made.map.units[unit][0] == nearest.units[unit][0] for unit in nearest.units.names if unit not in moved
+    )
     assert make_map(distances, regions, [0.0] * 3, terms=terms).map.units == nearest.units  # nobody asks
     dear = make_map(distances, regions, [0.0] * 3, terms=[Terms(cost_ms=900), Terms(), Terms()]).map
-    assert all(ranked[0] != 0 for ranked in dear.units.values())
+    assert all(ranked[0] != 0 for _, ranked in dear.units.items())
 
 
 def test_a_contract_bounds_its_regions_together() -> None:

@@ -27,7 +27,7 @@ from nearmile.mapping.controller import (
 )
 from nearmile.mapping.demand import DemandArrived
 from nearmile.mapping.make import Terms
-from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.map import Map, MapRegion, Server, Units
 
 AREAS = (Area("FR", "", Point(47, 2), 60), Area("JP", "", Point(36, 138), 120))
 PARIS = MapRegion("paris", Point(49, 2), (Server("paris-1", "10.0.1.1", 80), Server("paris-2", "10.0.1.2", 80)))
@@ -115,7 +115,7 @@ def living(map_: Map) -> str:
 
 
 def a_map(version: int, term: int) -> Map:
-    return Map(version=version, term=term, made_at_s=0, regions=(PARIS, TOKYO), units={}, fallback=(0, 1))
+    return Map(version=version, term=term, made_at_s=0, regions=(PARIS, TOKYO), units=Units(), fallback=(0, 1))
 
 
 ALL = "paris-1 paris-2 tokyo-1 tokyo-2"
@@ -126,7 +126,7 @@ def test_the_first_map_waits_until_everybody_had_time_to_be_heard() -> None:
     script.silent = {"tokyo-2"}
     assert script.passes(1.2) == []
     assert script.passes(0.2) == ["paris-1 paris-2 tokyo-1"]
-    assert script.maps[0].units == {"FR": (0, 1), "JP": (1, 0)}
+    assert script.maps[0].units == Units.of({"FR": (0, 1), "JP": (1, 0)})
     assert (script.maps[0].version, script.maps[0].term) == (1, 1)
     script.silent.clear()
     assert script.passes(0.5) == [ALL]

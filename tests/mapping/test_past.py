@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearmile.mapping.map import Map
+from nearmile.mapping.map import Map, Units
 from nearmile.mapping.past import PARTS, Past
 
 
 def map_of(version: int) -> Map:
-    return Map(version=version, term=1, made_at_s=0, regions=(), units={}, fallback=())
+    return Map(version=version, term=1, made_at_s=0, regions=(), units=Units(), fallback=())
 
 
 def test_the_first_map_serves_until_another_is_old_enough() -> None:

@@ -4,7 +4,7 @@ from msgspec import structs
 
 from nearmile.base.geography import Point
 from nearmile.fleet.health import HELD_BACK_S
-from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.map import Map, MapRegion, Server, Units
 from nearmile.mapping.safety import STEP_S, Guard, late, loss, without
 
 
@@ -19,7 +19,7 @@ def map_of(*counts: int, units: dict[str, tuple[int, ...]] | None = None, versio
         term=1,
         made_at_s=0,
         regions=regions,
-        units=ranked if units is None else units,
+        units=Units.of(ranked if units is None else units),
         fallback=(),
     )
 
@@ -41,9 +41,9 @@ def test_what_counts_as_a_loss() -> None:
     assert loss(WHOLE, map_of(4, 0, 0, 0)) == "4 of 16 servers would be left"
     assert loss(WHOLE, map_of(1, 1, 4, 1)) == "7 of 16 servers would be left"
     assert loss(map_of(1, 1, 1, 20), map_of(0, 0, 0, 20)) == "1 of 4 regions would be left"
-    everybody = structs.replace(WHOLE, units=dict.fromkeys(WHOLE.units, (2, 0)))
+    everybody = structs.replace(WHOLE, units=Units.of(dict.fromkeys(WHOLE.units.names, (2, 0))))
     assert loss(WHOLE, everybody) == "1 of 4 regions in the answers would be left"
-    assert loss(WHOLE, structs.replace(WHOLE, units={"U1": (1, 0)})) != ""
+    assert loss(WHOLE, structs.replace(WHOLE, units=Units.of({"U1": (1, 0)}))) != ""
     assert loss(map_of(1), map_of(9, 9)) == ""
 
 
@@ -91,7 +91,7 @@ def test_whoever_lives_is_better_than_nobody() -> None:
 
 
 def test_a_late_map_lacks_who_has_left_unless_most_have() -> None:
-    newest = structs.replace(map_of(4, 4, 2, 0), units={"U0": (1,)})
+    newest = structs.replace(map_of(4, 4, 2, 0), units=Units.of({"U0": (1,)}))
     answered = late(WHOLE, newest)
     assert names(answered) == names(newest) and answered.units == WHOLE.units
     assert late(WHOLE, map_of(1, 0, 0, 0)) == WHOLE

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from nearmile.base.geography import Point
 from nearmile.mapping.choose import choose, preference, turns
-from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.map import Map, MapRegion, Server, Units
 from nearmile.mapping.spread import LOAD_MAX, Parts, Spread, place
 
 RATES = st.dictionaries(st.integers(1, 10_000), st.floats(0.1, 1e5), min_size=1, max_size=12)
@@ -111,7 +111,7 @@ def test_a_thousandfold_crowd_is_spread_within_two_seconds() -> None:
             counted = {name: Counter() for name in names}
         if step % 10 == 5:
             region = MapRegion("fra", Point(0, 0), servers, spread.place(region, now_s))
-        map_ = Map(version=1, term=1, made_at_s=0, regions=(region,), units={}, fallback=(0,))
+        map_ = Map(version=1, term=1, made_at_s=0, regions=(region,), units=Units(), fallback=(0,))
         asked = [chance.choice(serials) for _ in range(10 * calm)] + [7] * (
             50 * calm if now_s >= crowd_at_s else 0
         )
@@ -132,7 +132,7 @@ def test_turns_go_through_the_parts_and_name_who_lives() -> None:
         term=1,
         made_at_s=0,
         regions=(MapRegion("fra", Point(0, 0), servers, hot),),
-        units={},
+        units=Units(),
         fallback=(0,),
     )
     assert turns(map_, "", 7) == 3 and turns(map_, "", 8) == 1

@@ -19,7 +19,7 @@ from nearmile.config.layout import Config, lay_out
 from nearmile.config.names import Dns
 from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.mapping.controller import regions_of
-from nearmile.mapping.map import Map
+from nearmile.mapping.map import Map, Units
 from nearmile.services import nameserver, state
 from nearmile.services.nameserver import Nameserver as Role
 from nearmile.services.resolver import Resolver
@@ -56,7 +56,7 @@ def good(config: Config, version: int = 1) -> Map:
         term=1,
         made_at_s=0,
         regions=regions_of(config),
-        units={"DE": (0, 1)},
+        units=Units.of({"DE": (0, 1)}),
         fallback=(0, 1, 2, 3),
     )
 
@@ -73,7 +73,7 @@ def poisoned(map_: Map, chance: Random) -> bytes:
             structs.replace(map_, regions=()),
             structs.replace(map_, regions=nobody),
             structs.replace(map_, regions=nowhere),
-            structs.replace(map_, units={}, fallback=(99, -7)),
+            structs.replace(map_, units=Units(), fallback=(99, -7)),
             structs.replace(map_, regions=nobody[1:] + map_.regions[:1], fallback=(2**40,)),
         )
     )

@@ -23,7 +23,7 @@ from nearmile.config.layout import Config, Process, lay_out
 from nearmile.config.names import Dns
 from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.dns.responder import Responder
-from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.map import Map, MapRegion, Server, Units
 from nearmile.services import nameserver, state
 from nearmile.services.resolver import Resolver
 from nearmile.services.runtime import Runtime
@@ -77,7 +77,7 @@ def make_map(config: Config, version: int = 1, without: str = "") -> Map:
         for name, point in (("fra", FRANKFURT), ("tyo", TOKYO))
     )
     units: dict[str, tuple[int, ...]] = {"JP": (1, 0), "DE": (0, 1)}
-    return Map(version=version, term=1, made_at_s=0.0, regions=regions, units=units, fallback=(0, 1))
+    return Map(version=version, term=1, made_at_s=0.0, regions=regions, units=Units.of(units), fallback=(0, 1))
 
 
 @asynccontextmanager

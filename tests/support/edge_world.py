@@ -18,7 +18,7 @@ from nearmile.edge.node import Node
 from nearmile.edge.origins.client import Origins
 from nearmile.edge.rules.site import NO_FILES, Files
 from nearmile.edge.visitors import Visitors
-from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.map import Map, MapRegion, Server, Units
 
 HOST = "www.test.example"
 ADDRESSES = ("127.31.40.1", "127.31.40.2")
@@ -184,7 +184,7 @@ class World:
             MapRegion(name, POINT, tuple(one for one in alive if one.name.startswith(f"{name}-")))
             for name in regions
         )
-        map_ = Map(version=1, term=1, made_at_s=0, regions=made, units={}, fallback=(0,))
+        map_ = Map(version=1, term=1, made_at_s=0, regions=made, units=Units(), fallback=(0,))
         for server in self.servers:
             server.node.take_map(map_)
 

@@ -152,11 +152,14 @@ def _worth(candidates: Candidates, capacities: Capacities) -> Scores:
     The regions of a contract must not take users from each other who fit in together.
     """
     scores = candidates.scores
+    beyond = scores[:, -1:] + (scores[:, -1:] - scores[:, :1])  # beyond the list it is further still
+    if not np.isfinite(capacities.contracts).any():
+        return np.diff(scores, axis=1, append=beyond)
     bound = np.isfinite(capacities.contracts)[capacities.contract_of]
     alone = len(capacities.contracts) + np.arange(len(bound))
     party = np.where(bound, capacities.contract_of, alone)[candidates.regions]
     worth = np.empty_like(scores)
-    elsewhere = scores[:, -1] + (scores[:, -1] - scores[:, 0])  # beyond the list it is further still
+    elsewhere = beyond[:, 0]
     for place in range(scores.shape[1] - 1, -1, -1):
         if place + 1 < scores.shape[1]:
             elsewhere = np.where(party[:, place + 1] == party[:, place], elsewhere, scores[:, place + 1])

@@ -84,8 +84,9 @@ def ranked(map_: Map, unit: str, serial: int | None = None) -> tuple[str, tuple[
     """The unit of the map that the client's is answered as (empty: anybody), and its regions, best first."""
     view = map_ if serial not in map_.pins else map_.views[map_.pins[serial]]
     for name in (unit, unit.partition("/")[0]):
-        if name in view.units:
-            return name, view.units[name]
+        known = view.units.get(name)
+        if known is not None:
+            return name, known
     return "", view.fallback
 
 

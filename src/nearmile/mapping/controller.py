@@ -10,7 +10,7 @@ Pure: ``handle(event, now_s)`` and ``wake(now_s)`` return commands; the shell an
 from collections.abc import Sequence
 from math import inf
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from nearmile.base.gazetteer import Area
 from nearmile.config.layout import Config, Process
@@ -19,11 +19,11 @@ from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitRep
 from nearmile.fleet.lease import Chance, Election, LeaseAnswer, LeaseForgotten, LeaseSeen, Outcome, PutLease
 from nearmile.mapping.allocate import Allocation
 from nearmile.mapping.demand import Demand, DemandArrived
-from nearmile.mapping.make import Terms, make_map, same_answers, steady
+from nearmile.mapping.make import Terms, left, make_map, same_answers, steady
 from nearmile.mapping.map import Map, MapRegion, Server
 from nearmile.mapping.safety import Guard
 from nearmile.mapping.score import Distances
-from nearmile.mapping.spread import Parts, Spread
+from nearmile.mapping.spread import Spread
 
 # Deaths that arrive within this time make one map.
 COALESCE_S = 0.005
@@ -94,11 +94,11 @@ class Controller:
         self._election = Election(me, chance)
         self._areas = areas
         self._regions: tuple[MapRegion, ...] = ()
-        self._distances = Distances((), ())
+        self._distances = Distances(areas, ())
         self._loads: dict[str, float] = {}
         self._spread = Spread()
         self._crowds_at_s = -inf
-        self._demand = Demand()
+        self._demand = Demand(self._distances.units)
         self._terms: tuple[Terms, ...] = ()
         self._pins: dict[int, tuple[int, ...]] = {}
         self._allocation: Allocation | None = None
@@ -202,27 +202,25 @@ class Controller:
             if any(self._spread.urgent(region) for region in self._kept.regions):
                 self._look_at_s = min(self._look_at_s, now_s)
 
-    def _hot(self, name: str) -> dict[int, Parts]:
-        kept = self._kept.regions if self._kept is not None else ()
-        return next((region.hot for region in kept if region.name == name), {})
-
     def _make(self, term: int, now_s: float) -> Map:
-        regions, loads = [], []
+        regions, loads, now_terms = [], [], []
+        hot_before = {region.name: region.hot for region in self._kept.regions} if self._kept is not None else {}
         for region, terms in zip(self._regions, self._terms, strict=True):
             servers = () if terms.drain else region.servers
             live = tuple(server for server in servers if self.health.in_map(server.name))
             measured = sum(self.health.load(server.name) for server in live) / len(live) if live else 0.0
             load = steady(self._loads.get(region.name, 0.0), measured)
             self._loads[region.name] = load
-            hot = self._spread.place(structs.replace(region, servers=live, hot=self._hot(region.name)), now_s)
-            regions.append(structs.replace(region, servers=live, hot=hot))
+            placed = MapRegion(region.name, region.point, live, hot_before.get(region.name, {}))
+            regions.append(MapRegion(region.name, region.point, live, self._spread.place(placed, now_s)))
             loads.append(load)
+            now_terms.append(left(terms, len(live), len(region.servers)))
         made = make_map(
             self._distances,
             tuple(regions),
             loads,
-            terms=self._terms,
-            demand_rps=self._demand.rates(self._distances.units, now_s),
+            terms=now_terms,
+            demand_rps=self._demand.rates(now_s),
             pins=self._pins,
             former=self._allocation,
             version=self._latest_version + 1,

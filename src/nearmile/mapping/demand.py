@@ -2,12 +2,17 @@
 
 An edge tells with each segment of hits that it ships, about once a second, where they came from. Every report adds
 to a sum that decays, so reports need no order, a lost one is a small error, and who falls silent is forgotten.
+
+Sums are kept as of a common moment (forward decay: Cormode, Shkapenyuk, Srivastava and Xu 2009), so a report costs
+what it tells of, and all rates are one operation on one array.
 """
 
-from collections.abc import Iterable, Mapping
-from math import exp
+from collections.abc import Mapping, Sequence
+from math import exp, inf
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 SUBJECT = "demand"  # on the bus: demand.<edge's name>
 # Longer than the swings of single clients, shorter than a rush hour.
@@ -16,8 +21,8 @@ MEMORY_S = 60.0
 TOLD_MAX = 512
 # Hits that waited on an edge's disk for the bus are no demand of now.
 RECENT_S = 10.0
-# Units that nobody knows must not fill the memory.
-UNITS_MAX = 100_000
+# The common moment is moved after so long, before the weights of later reports grow out of hand (e^10).
+MOVED_S = 10 * MEMORY_S
 
 
 class DemandArrived(Struct, frozen=True):
@@ -27,28 +32,28 @@ class DemandArrived(Struct, frozen=True):
 
 
 class Demand:
-    """Requests/s by unit."""
+    """Requests/s of those units; what is told of others is not kept."""
 
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, float]] = {}
-        self._since_s: float | None = None
+    def __init__(self, units: Sequence[str]) -> None:
+        self._rows = {name: row for row, name in enumerate(units)}
+        self._sums = np.zeros(len(units))
+        self._since_s = inf
+        self._moment_s = 0.0
 
     def add(self, hits: Mapping[str, int], now_s: float) -> None:
         """Takes a report."""
-        if self._since_s is None:
-            self._since_s = now_s
-        for unit, count in hits.items():
-            if unit in self._sums or len(self._sums) < UNITS_MAX:
-                self._sums[unit] = (self._sum(unit, now_s) + max(count, 0), now_s)
+        self._since_s = min(self._since_s, now_s)
+        if abs(now_s - self._moment_s) > MOVED_S:
+            self._sums *= exp(min(self._moment_s - now_s, 0.0) / MEMORY_S)
+            self._moment_s = now_s
+        known = [(self._rows[unit], max(count, 0)) for unit, count in hits.items() if unit in self._rows]
+        if known:
+            rows, counts = zip(*known, strict=True)
+            self._sums[list(rows)] += np.array(counts) * exp((now_s - self._moment_s) / MEMORY_S)
 
-    def rates(self, units: Iterable[str], now_s: float) -> list[float]:
+    def rates(self, now_s: float) -> NDArray[np.float64]:
         """Requests/s of each of the units, by what was told in about the last MEMORY_S."""
-        if self._since_s is None:
-            return [0.0 for _ in units]
         # A sum that has not been there for long has not seen MEMORY_S seconds of hits.
-        seen_s = MEMORY_S * max(1 - exp(-(now_s - self._since_s) / MEMORY_S), 1 / MEMORY_S)
-        return [self._sum(unit, now_s) / seen_s for unit in units]
-
-    def _sum(self, unit: str, now_s: float) -> float:
-        value, at_s = self._sums.get(unit, (0.0, now_s))
-        return value * exp(-max(now_s - at_s, 0.0) / MEMORY_S)
+        seen_s = MEMORY_S * max(1 - exp(-max(now_s - self._since_s, 0.0) / MEMORY_S), 1 / MEMORY_S)
+        found: NDArray[np.float64] = self._sums * (exp(min(self._moment_s - now_s, MOVED_S) / MEMORY_S) / seen_s)
+        return found

@@ -97,7 +97,7 @@ def difference(before: Map, after: Map) -> Difference:
     had, has = ({server.name for region in map_.regions for server in region.servers} for map_ in (before, after))
     moves: dict[tuple[str, str], int] = {}
     reranked = 0
-    units = sorted(before.units.keys() | after.units.keys())
+    units = sorted({*before.units.names, *after.units.names})
     for unit in units:
         old, new = _order(before, unit), _order(after, unit)
         if old[:1] != new[:1]:
@@ -119,5 +119,5 @@ def difference(before: Map, after: Map) -> Difference:
 
 def _order(map_: Map, unit: str) -> list[str]:
     """The names of the regions with live servers that serve the unit, best first."""
-    regions = (map_.regions[index] for index in map_.units.get(unit, ()))
+    regions = (map_.regions[index] for index in map_.units.get(unit) or ())
     return [region.name for region in regions if region.servers]

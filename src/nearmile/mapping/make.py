@@ -7,14 +7,13 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from nearmile.mapping.allocate import Allocation, Capacities, allocate, rank
-from nearmile.mapping.map import PARTS, Map, MapRegion, View
-from nearmile.mapping.score import DEAD_MS, RANKED_MAX, Distances, penalty_ms
+from nearmile.mapping.allocate import Allocation, Capacities, Floats, Indexes, allocate
+from nearmile.mapping.allocate import loads as loads_of
+from nearmile.mapping.map import PARTS, Map, MapRegion, Units, View
+from nearmile.mapping.score import RANKED_MAX, Distances, penalty_ms
 
 # A load counts anew when it differs by so much from the one last reckoned with: small changes move nobody.
 LOAD_STEP = 0.15
-# For a pinned site, regions of others are further than dead ones of its own.
-OUTSIDE_MS = 2 * DEAD_MS
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -25,6 +24,13 @@ class Terms(Struct, frozen=True, kw_only=True):
     contract_rps: float = inf
     cost_ms: float = 0.0
     drain: bool = False
+
+
+def left(terms: Terms, live: int, all_: int) -> Terms:
+    """The terms of a region of whose servers so many live: they carry their share of it."""
+    if live == all_ or terms.capacity_rps == inf:
+        return terms
+    return structs.replace(terms, capacity_rps=terms.capacity_rps * live / max(all_, 1))
 
 
 class Made(Struct, frozen=True):
@@ -40,7 +46,7 @@ def make_map(
     loads: Sequence[float],
     *,
     terms: Sequence[Terms] = (),
-    demand_rps: Sequence[float] = (),
+    demand_rps: Sequence[float] | Floats = (),
     pins: dict[int, tuple[int, ...]] | None = None,
     former: Allocation | None = None,
     version: int = 0,
@@ -53,25 +59,30 @@ def make_map(
     of pinned sites by serial.
     """
     terms = terms or [Terms() for _ in regions]
-    penalties_ms = [
-        penalty_ms(bool(region.servers), load) + term.cost_ms
-        for region, load, term in zip(regions, loads, terms, strict=True)
-    ]
-    units, allocation = distances.ranked(penalties_ms), None
-    shares: dict[str, tuple[int, ...]] = {}
-    if any(min(term.capacity_rps, term.contract_rps) < inf for term in terms) and sum(demand_rps) > 0:
-        scores = (distances.rtt_ms + np.asarray(penalties_ms)).astype(np.float32)
-        capacities = _capacities(regions, terms)
-        allocation = allocate(np.asarray(demand_rps), rank(scores), capacities, former)
-        units, shares = _applied(distances.units, allocation)
+    demand = np.asarray(demand_rps, dtype=np.float64) if len(demand_rps) else np.zeros(len(distances.units))
+    penalties_ms = np.array(
+        [
+            penalty_ms(bool(region.servers), load) + term.cost_ms
+            for region, load, term in zip(regions, loads, terms, strict=True)
+        ]
+    )
+    capacities = _capacities(regions, terms)
+    room = capacities.regions - (loads_of(former, len(regions)) if former is not None else 0.0)
+    alive = np.array([bool(region.servers) for region in regions])
+    candidates = distances.candidates(penalties_ms, alive, np.maximum(room, 0.0), demand)
+    allocation, shares = None, dict[str, tuple[int, ...]]()
+    ranked = candidates.regions[:, :RANKED_MAX]
+    if any(min(term.capacity_rps, term.contract_rps) < inf for term in terms) and demand.any():
+        allocation = allocate(demand, candidates, capacities, former)
+        ranked, shares = _applied(distances.units, allocation)
     sets = list(dict.fromkeys((pins or {}).values()))
     map_ = Map(
         version=version,
         term=term,
         made_at_s=made_at_s,
         regions=regions,
-        units=units,
-        fallback=distances.ranked_for_anybody(penalties_ms),
+        units=_packed(distances.units, ranked),
+        fallback=distances.for_anybody(penalties_ms),
         shares=shares,
         pins={serial: sets.index(own) for serial, own in (pins or {}).items()},
         views=tuple(_view(distances, penalties_ms, own) for own in sets),
@@ -91,20 +102,24 @@ def _capacities(regions: Sequence[MapRegion], terms: Sequence[Terms]) -> Capacit
     )
 
 
-def _applied(
-    units: Sequence[str], allocation: Allocation
-) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+def _packed(names: tuple[str, ...], ranked: Indexes) -> Units:
+    return Units(names, ranked.shape[1], ranked.astype("<u2").tobytes())
+
+
+def _applied(units: Sequence[str], allocation: Allocation) -> tuple[Indexes, dict[str, tuple[int, ...]]]:
     """Per unit the regions, those first that serve most of it, and for split units the parts of these."""
     placed, regions = allocation.placed, allocation.candidates.regions
-    order = np.argsort(-placed, axis=1, kind="stable")
-    ranked = np.take_along_axis(regions, order, axis=1)[:, :RANKED_MAX].tolist()
-    by_unit = dict(zip(units, map(tuple, ranked), strict=True))
+    ranked = regions[:, :RANKED_MAX].copy()
+    elsewhere = np.flatnonzero(placed[:, 0] < placed.sum(axis=1))  # the others have their first choice
+    order = np.argsort(-placed[elsewhere], axis=1, kind="stable")[:, :RANKED_MAX]
+    ranked[elsewhere] = np.take_along_axis(regions[elsewhere], order, axis=1)
+    amounts = np.take_along_axis(placed[elsewhere], order, axis=1)
     shares = {}
-    for row in np.flatnonzero((placed > 0).sum(axis=1) > 1).tolist():
-        parts = _parts(np.take_along_axis(placed[row], order[row], axis=0)[:RANKED_MAX])
+    for at in np.flatnonzero((amounts > 0).sum(axis=1) > 1).tolist():
+        parts = _parts(amounts[at])
         if len(parts) > 1:
-            shares[units[row]] = parts
-    return by_unit, shares
+            shares[units[int(elsewhere[at])]] = parts
+    return ranked, shares
 
 
 def _parts(amounts: NDArray[np.float32]) -> tuple[int, ...]:
@@ -116,13 +131,10 @@ def _parts(amounts: NDArray[np.float32]) -> tuple[int, ...]:
     return tuple(parts)
 
 
-def _view(distances: Distances, penalties_ms: Sequence[float], regions: Sequence[int]) -> View:
+def _view(distances: Distances, penalties_ms: Floats, regions: Sequence[int]) -> View:
     """Only these regions in order, for each unit."""
-    only = set(regions)
-    outside_ms = [ms if index in only else ms + OUTSIDE_MS for index, ms in enumerate(penalties_ms)]
-    count = len(only)
-    units = {unit: ranked[:count] for unit, ranked in distances.ranked(outside_ms).items()}
-    return View(units, distances.ranked_for_anybody(outside_ms)[:count])
+    units = _packed(distances.units, distances.among(regions, penalties_ms))
+    return View(units, distances.for_anybody(penalties_ms, regions))
 
 
 def steady(reckoned: float, measured: float) -> float:

@@ -1,11 +1,17 @@
 """The map: which regions serve which mapping unit, and which servers live there. Made by the controller."""
 
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from struct import pack, unpack_from
+
 from msgspec import Struct
 
 from nearmile.base.geography import Place, Point
 
 # Into so many parts the clients of a unit are split where one region cannot carry them all.
 PARTS = 16
+# In the packed lists of ``Units``: no further region.
+NO_REGION = 0xFFFF
 
 
 class Server(Struct, frozen=True):
@@ -28,10 +34,63 @@ class MapRegion(Struct, frozen=True):
     hot: dict[int, dict[str, int]] = {}
 
 
+class Units(Struct, frozen=True):
+    """For each mapping unit the indexes of its regions, best first.
+
+    A million units must not be a million objects: ``ranked`` has ``width`` numbers of 16 bits, little-endian, for
+    each of ``names``, which are sorted. ``NO_REGION`` fills lists up. ValueError where the lengths do not fit.
+    """
+
+    names: tuple[str, ...] = ()
+    width: int = 0
+    ranked: bytes = b""
+
+    def __post_init__(self) -> None:
+        if self.width < 0 or len(self.ranked) != 2 * self.width * len(self.names):
+            raise ValueError(f"{len(self.ranked)} bytes are not {self.width} regions for each of the units")
+
+    @classmethod
+    def of(cls, lists: Mapping[str, Sequence[int]]) -> "Units":
+        """Packed from lists by name."""
+        width, names = max(map(len, lists.values()), default=0), sorted(lists)
+        filled = ([*lists[name], *[NO_REGION] * (width - len(lists[name]))] for name in names)
+        return cls(tuple(names), width, b"".join(pack(f"<{width}H", *each) for each in filled))
+
+    def get(self, name: str) -> tuple[int, ...] | None:
+        """The unit's regions; None where it is not known."""
+        row = bisect_left(self.names, name)
+        return self._row(row) if row < len(self.names) and self.names[row] == name else None
+
+    def __getitem__(self, name: str) -> tuple[int, ...]:
+        found = self.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def items(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """All names with their regions."""
+        return ((name, self._row(row)) for row, name in enumerate(self.names))
+
+    def firsts(self) -> set[int]:
+        """The regions that are the best for somebody."""
+        found = {self.ranked[at : at + 2] for at in range(0, len(self.ranked), 2 * self.width or 1)}
+        return {int.from_bytes(each, "little") for each in found} - {NO_REGION}
+
+    def _row(self, row: int) -> tuple[int, ...]:
+        found = unpack_from(f"<{self.width}H", self.ranked, 2 * self.width * row)
+        return found if NO_REGION not in found else found[: found.index(NO_REGION)]
+
+
 class View(Struct, frozen=True):
     """As the map's own ``units`` and ``fallback``, for sites that only some regions serve."""
 
-    units: dict[str, tuple[int, ...]]
+    units: Units
     fallback: tuple[int, ...]
 
 
@@ -48,7 +107,7 @@ class Map(Struct, frozen=True, kw_only=True):
     term: int
     made_at_s: float
     regions: tuple[MapRegion, ...]
-    units: dict[str, tuple[int, ...]]
+    units: Units
     fallback: tuple[int, ...]
     shares: dict[str, tuple[int, ...]] = {}
     pins: dict[int, int] = {}

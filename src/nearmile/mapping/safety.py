@@ -91,8 +91,7 @@ def _regions(map_: Map) -> int:
 
 def _first_choices(map_: Map) -> int:
     """How many regions are the best for somebody: that which is there must also be used."""
-    firsts = {ranked[:1] for ranked in map_.units.values()}
-    return sum(bool(map_.regions[index].servers) for (index,) in firsts - {()})
+    return sum(bool(map_.regions[index].servers) for index in map_.units.firsts())
 
 
 def _units(map_: Map) -> int:

@@ -1,22 +1,37 @@
 """How well each region serves each mapping unit: the round trip to expect, and a penalty for load.
 
-A score is milliseconds; less is better. Distances are computed once per set of regions; what changes from map to
-map, load and life of the regions, is one number per region.
+A score is milliseconds; less is better. Each place where units are has a list of candidates: its nearest regions,
+and some further ones for the day when all near ones are full. It is computed once per set of regions; what changes
+from map to map, load and life of the regions, is one number per region. Where hardly any candidate lives (a
+continent is cut off), the place gets another list, of regions that live and have room for those who lost theirs.
 """
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nearmile.base.gazetteer import Area
 from nearmile.base.geography import EARTH_RADIUS_KM, RTT_ACCESS_MS, RTT_MS_PER_KM, Place, Point
+from nearmile.mapping.allocate import CANDIDATES_MAX, Candidates
 from nearmile.mapping.map import unit_of
 
 Matrix = NDArray[np.float64]
+Indexes = NDArray[np.intp]
 
 # Answers use the best one or two; the rest are there for the day the nearest fail. 3,500 units stay below 150 KB.
 RANKED_MAX = 8
+# Candidates of all units together: below 100 MB in each of the allocation's arrays. A million units have 16 each.
+CELLS_MAX, CANDIDATES_MIN = 16_000_000, 12
+# Of the candidates a quarter is from further away, drawn from the next ones up to this rank.
+FAR_SHARE, FAR_RANK_MAX = 4, 256
+# A list of which fewer than this share lives is replaced.
+LIVING_SHARE = 1 / 2
+# The substitutes have room for so many times the demand that looks for them: places choose on their own.
+ROOM = 2.0
+# Places whose distances to all regions are computed at once, so that 5,000 regions need 40 MB an array.
+CHUNK = 1000
 # A region may work up to this load before it costs anything: below, queueing is small (M/M/1 doubles at 0.5).
 LOAD_FREE = 0.8
 # A region at full load is as if 50 ms (3,300 km) further away: neighbours take over, other continents do not.
@@ -24,26 +39,84 @@ LOAD_MS = 250.0
 LOAD_PENALTY_MAX_MS = 50.0
 # Further than any distance on Earth: regions without live servers rank last.
 DEAD_MS = 10_000.0
+# Turns numbers of places into fractions spread evenly (the golden ratio): neighbours draw differently.
+GOLDEN = 0.6180339887498949
 
 
 class Distances:
-    """Round trips in ms between all areas (rows) and regions (columns)."""
+    """Round trips in ms from all areas to their candidates among the regions."""
 
     def __init__(self, areas: Sequence[Area], regions: Sequence[Point]) -> None:
-        self.units = tuple(unit_of(Place(country=area.country, state=area.state)) for area in areas)
-        self.rtt_ms = _rtt_ms(_radians(area.point for area in areas), _radians(regions))
-        self._population = np.array([area.population for area in areas], dtype=np.float64)
+        named = sorted(
+            ((unit_of(Place(country=area.country, state=area.state)), area) for area in areas), key=itemgetter(0)
+        )
+        self.units = tuple(name for name, _ in named)
+        """Sorted. Rows are units in this order."""
+        points = _radians(area.point for _, area in named)
+        self._places, place_of = np.unique(points, axis=0, return_inverse=True)
+        self._place_of: Indexes = place_of.reshape(-1)
+        self._regions = _radians(regions)
+        people = np.bincount(self._place_of, [area.population for _, area in named], minlength=len(self._places))
+        width = min(len(regions), CANDIDATES_MAX, max(CELLS_MAX // max(len(named), 1), CANDIDATES_MIN))
+        self._nearest = np.empty((len(self._places), width), dtype=np.intp)
+        self._mean_ms = np.zeros(len(regions))
+        for rows in _chunks(len(self._places)):
+            rtt_ms = _rtt_ms(self._places[rows], self._regions)
+            self._nearest[rows] = _near(rtt_ms, width, rows.start)
+            self._mean_ms += people[rows] @ rtt_ms
+        self._mean_ms /= max(float(people.sum()), 1.0)
+        self._lists, self._substituted = self._nearest.copy(), np.zeros(len(self._places), dtype=np.bool_)
+        self._rtt_ms = self._measure(np.arange(len(self._places)))
 
-    def ranked(self, penalties_ms: Sequence[float]) -> dict[str, tuple[int, ...]]:
-        """Per unit the indexes of the best regions, best first, given each region's penalty."""
-        scores = self.rtt_ms + np.asarray(penalties_ms)
-        return dict(zip(self.units, map(tuple, _best(scores).tolist()), strict=True))
+    def candidates(
+        self, penalties_ms: Matrix, alive: NDArray[np.bool_], room: Matrix, demand: Matrix
+    ) -> Candidates:
+        """Each unit's candidates in order, given each region's penalty; ``room`` is for demand like that of units.
 
-    def ranked_for_anybody(self, penalties_ms: Sequence[float]) -> tuple[int, ...]:
-        """The same for a client of whom nothing is known: by the mean over people."""
-        people = max(float(self._population.sum()), 1.0)
-        scores = self._population @ self.rtt_ms / people + np.asarray(penalties_ms)
-        return tuple(_best(scores[np.newaxis])[0].tolist())
+        Depends on the calls before: a place keeps the substitutes that it has until its own regions are back.
+        """
+        self._substitute(alive, room, demand)
+        scores = self._rtt_ms + penalties_ms[self._lists]
+        order = np.argsort(scores, axis=1, kind="stable")
+        regions = np.take_along_axis(self._lists, order, axis=1).astype(np.int32)
+        sorted_ms = np.take_along_axis(scores, order, axis=1).astype(np.float32)
+        return Candidates(regions[self._place_of], sorted_ms[self._place_of])
+
+    def among(self, regions: Sequence[int], penalties_ms: Matrix) -> NDArray[np.int32]:
+        """Each unit's best of these regions alone, in order."""
+        own = np.array(sorted(set(regions)), dtype=np.int32)
+        ranked = own[_best(_rtt_ms(self._places, self._regions[own]) + penalties_ms[own])]
+        return ranked[self._place_of]
+
+    def for_anybody(self, penalties_ms: Matrix, regions: Sequence[int] | None = None) -> tuple[int, ...]:
+        """The best of all regions, or of these, for a client of whom nothing is known: by the mean over people."""
+        own = np.arange(len(self._mean_ms)) if regions is None else np.array(sorted(set(regions)))
+        best = _best((self._mean_ms + penalties_ms)[np.newaxis, own])[0]
+        return tuple(own[best].tolist())
+
+    def _substitute(self, alive: NDArray[np.bool_], room: Matrix, demand: Matrix) -> None:
+        """Brings the lists up to date with who lives."""
+        width = self._nearest.shape[1]
+        if width >= len(alive):
+            return  # everybody has all regions
+        needed = width * LIVING_SHARE
+        back = np.flatnonzero(self._substituted & (alive[self._nearest].sum(axis=1) >= needed))
+        self._lists[back], self._substituted[back] = self._nearest[back], False
+        thin = np.flatnonzero(alive[self._lists].sum(axis=1) < needed)
+        wanted = ROOM * float(np.bincount(self._place_of, demand, minlength=len(self._places))[thin].sum())
+        for rows in (thin[chunk] for chunk in _chunks(len(thin))):
+            rtt_ms = _rtt_ms(self._places[rows], self._regions)
+            rtt_ms[:, ~alive] += DEAD_MS
+            self._lists[rows] = _roomy(rtt_ms, np.where(alive, room, 0.0), wanted, width, rows)
+        self._substituted[thin] = True
+        changed = np.concatenate((back, thin))
+        self._rtt_ms[changed] = self._measure(changed)
+
+    def _measure(self, rows: Indexes) -> Matrix:
+        """Round trips to the regions of the lists of those places."""
+        chosen = self._regions[self._lists[rows]]
+        found: Matrix = _between(self._places[rows][:, np.newaxis], chosen)
+        return found
 
 
 def penalty_ms(alive: bool, load: float) -> float:
@@ -51,14 +124,56 @@ def penalty_ms(alive: bool, load: float) -> float:
     return min(max(load - LOAD_FREE, 0.0) * LOAD_MS, LOAD_PENALTY_MAX_MS) + (0.0 if alive else DEAD_MS)
 
 
-def _best(scores: Matrix) -> NDArray[np.intp]:
+def _near(rtt_ms: Matrix, width: int, first: int) -> Indexes:
+    """Per row its nearest columns, and some further ones; all, where they are no more than ``width``."""
+    count = rtt_ms.shape[1]
+    if width >= count:
+        return np.broadcast_to(np.arange(count), rtt_ms.shape)
+    furthest = min(FAR_RANK_MAX, count)
+    near = np.sort(np.argpartition(rtt_ms, furthest - 1, axis=1)[:, :furthest], axis=1)
+    order = np.argsort(np.take_along_axis(rtt_ms, near, axis=1), axis=1, kind="stable")
+    far = min(width // FAR_SHARE, furthest - width)
+    edges = np.geomspace(width - far, furthest, far + 1)
+    drawn = edges[:-1] + np.diff(edges) * ((first + np.arange(len(rtt_ms))) * GOLDEN % 1)[:, np.newaxis]
+    ranks = np.concatenate((np.broadcast_to(np.arange(width - far), (len(drawn), width - far)), drawn), axis=1)
+    return np.take_along_axis(near, np.take_along_axis(order, _apart(ranks, furthest), axis=1), axis=1)
+
+
+def _roomy(rtt_ms: Matrix, room: Matrix, wanted: float, width: int, rows: Indexes) -> Indexes:
+    """Per row columns drawn from the nearest that have as much room as is wanted, each by the room it has."""
+    order = np.argsort(rtt_ms, axis=1, kind="stable")
+    sums = np.cumsum(np.minimum(room, max(wanted, 1.0))[order], axis=1)
+    reach = np.minimum(sums[:, -1], wanted)[:, np.newaxis]
+    marks = (np.arange(width) + (rows * GOLDEN % 1)[:, np.newaxis]) / width * reach
+    drawn = [np.searchsorted(own, wished) for own, wished in zip(sums, marks, strict=True)]
+    return np.take_along_axis(order, _apart(np.array(drawn, dtype=np.float64), room.size), axis=1)
+
+
+def _apart(ranks: Matrix, count: int) -> Indexes:
+    """Whole numbers below ``count``, growing along each row."""
+    steps = np.arange(ranks.shape[1])
+    rising = np.maximum.accumulate(ranks.astype(np.intp) - steps, axis=1) + steps
+    found: Indexes = np.minimum(rising, count - ranks.shape[1] + steps)
+    return found
+
+
+def _best(scores: Matrix) -> Indexes:
     """Per row the columns of the lowest scores, in order; ties go to the lower index, on every machine."""
     return np.argsort(scores, axis=1, kind="stable")[:, :RANKED_MAX]
 
 
+def _chunks(count: int) -> Iterable[slice]:
+    return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
+
+
 def _rtt_ms(rows: Matrix, columns: Matrix) -> Matrix:
-    """``base.geography``'s haversine and round trip, for all pairs at once."""
-    lat_a, lon_a, lat_b, lon_b = rows[:, :1], rows[:, 1:], columns[:, 0], columns[:, 1]
+    """For all pairs."""
+    return _between(rows[:, np.newaxis], columns)
+
+
+def _between(a: Matrix, b: Matrix) -> Matrix:
+    """``base.geography``'s haversine and round trip, for points in radians along the last axis."""
+    lat_a, lon_a, lat_b, lon_b = a[..., 0], a[..., 1], b[..., 0], b[..., 1]
     h = np.sin((lat_b - lat_a) / 2) ** 2 + np.cos(lat_a) * np.cos(lat_b) * np.sin((lon_b - lon_a) / 2) ** 2
     km = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(1.0, h)))
     rtt: Matrix = RTT_ACCESS_MS + km * RTT_MS_PER_KM

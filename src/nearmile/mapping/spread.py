@@ -164,6 +164,8 @@ class Spread:
     def place(self, region: MapRegion, now_s: float) -> dict[int, Parts]:
         """Of a region with its live servers, and with the former placement."""
         rates, base = self._measured(region)
+        if not rates and not region.hot:
+            return {}
         left = 0.5 ** (max(now_s - self._at_s.get(region.name, now_s), 0.0) / HALF_LIFE_S)
         for serial in region.hot:
             rates[serial] = max(rates.get(serial, 0.0), self._rates.get(region.name, {}).get(serial, 0.0) * left)
@@ -175,6 +177,8 @@ class Spread:
         """Whether a serial is hotter than the placement that is in the region can bear."""
         rates, base = self._measured(region)
         rates = {serial: rate for serial, rate in rates.items() if rate >= HOT_MIN_PER_S}
+        if not rates:
+            return False
         placed = place([server.name for server in region.servers], rates, base, region.hot, self._least)
         return any(sum(placed[serial].values()) > sum(region.hot.get(serial, {}).values()) for serial in placed)
 
