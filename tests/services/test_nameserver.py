@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -194,6 +195,45 @@ def test_a_configuration_that_does_not_work_is_not_used(config: Config, tmp_path
                 )
                 serial = 1 if version == 2 else 3
                 assert f"hostmaster.cdn.test. {serial} " in found.answer[0].to_text()
+
+    run(scenario())
+
+
+def test_changed_keys_and_a_new_day_are_taken_up(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nameserver, "LOOK_S", 0.02)
+    ahead_s = 0.0
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + ahead_s)
+
+    async def scenario() -> None:
+        nonlocal ahead_s
+        query = dns.message.make_query("cdn.test", "DNSKEY", want_dnssec=True)
+        async with running(tmp_path, "top-1") as (top,):
+
+            async def look() -> tuple[int, set[int]]:
+                """How many keys there are, and when their signatures end."""
+                found = await dns.asyncquery.tcp(query, top.me.address, port=PORT, timeout=DEADLINE_S)
+                keys, signatures = found.answer
+                assert len(keys) == len(signatures)
+                return len(keys), {signature.expiration for signature in signatures}
+
+            async def until_keys(wanted: int, than: set[int]) -> set[int]:
+                async with asyncio.timeout(DEADLINE_S):
+                    while (found := await look())[0] != wanted or found[1] == than:
+                        await asyncio.sleep(0.01)
+                return found[1]
+
+            first = await until_keys(1, set())
+            path = state.dnssec_file(tmp_path)
+            secret = path.read_bytes()
+            path.write_bytes(secret + bytes(32))
+            assert await until_keys(2, set()) == first
+            path.write_bytes(b"damaged")
+            ahead_s = 86_400.0
+            path.write_bytes(secret)
+            assert {one - 86_400 for one in await until_keys(1, first)} == first
 
     run(scenario())
 

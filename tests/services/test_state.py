@@ -24,3 +24,15 @@ def test_a_damaged_configuration_says_where_and_what_to_do(tmp_path: Path) -> No
     (tmp_path / "config.json").write_text("{]")
     with pytest.raises(NearmileError, match=r"config\.json"):
         state.read_config(tmp_path)
+
+
+def test_what_keys_are_made_of_stays_and_is_its_owners(tmp_path: Path) -> None:
+    first = state.dnssec_secrets(tmp_path)
+    path = state.dnssec_file(tmp_path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert state.dnssec_secrets(tmp_path) == first == (path.read_bytes(),)
+    path.write_bytes(path.read_bytes() + bytes(32))
+    assert state.dnssec_secrets(tmp_path) == (*first, bytes(32))
+    path.write_bytes(b"short")
+    with pytest.raises(NearmileError, match=r"dnssec is damaged \(5 bytes\)"):
+        state.dnssec_secrets(tmp_path)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nearmile.base.errors import NearmileError
-from nearmile.cli import fetch, maps, purge, report, run, sign, status
+from nearmile.cli import fetch, maps, names, purge, report, run, sign, status
 from nearmile.services.state import default_root
 
 EXIT_CODES = """exit codes:
@@ -99,6 +99,9 @@ def parser() -> argparse.ArgumentParser:
     group = grammar.group("map", "Explain the map: why a user is sent where, and what changed.")
     maps.explain_arguments(group.question("explain", maps.explain, "Show who serves a user, and why."))
     maps.diff_arguments(group.question("diff", maps.diff, "Show what changed from one map to another."))
+    group = grammar.group("dns", "DNSSEC: what parents of zones have to publish, and changing keys.")
+    names.ds_arguments(group.question("ds", names.ds, names.DS_TEXT))
+    names.roll_arguments(group.on_state("roll", names.roll, names.ROLL_TEXT))
     grammar.command("geography", run.geography, "Install the full address-to-place database (64 MB, by npm).")
     return grammar.parser
 

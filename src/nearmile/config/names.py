@@ -31,6 +31,14 @@ class Dns(Document, frozen=True, kw_only=True):
         int, Meta(ge=1, le=86400, description="TTL of delegations to low-level name servers, and of their glue.")
     ] = 1800
     low_ttl_s: Annotated[int, Meta(ge=1, le=3600, description="TTL of edge server addresses.")] = 20
+    dnssec: Annotated[
+        bool,
+        Meta(
+            description="Whether all zones are signed. Resolvers check that once the zone's parent has the DS "
+            "records that `nearmile dns ds` prints; take them out of the parent, and wait a day, before you "
+            "turn this off."
+        ),
+    ] = True
     answers: Annotated[int, Meta(ge=1, le=8, description="How many servers an answer names.")] = 2
     rate_per_s: Annotated[
         int,

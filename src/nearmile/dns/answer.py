@@ -15,6 +15,7 @@ from nearmile.dns.locate import Locator
 from nearmile.dns.memo import Memo
 from nearmile.dns.records import Record, address_record, is_under, to_wire
 from nearmile.dns.reply import Reply, body_of
+from nearmile.dns.signer import Signer
 from nearmile.dns.wire import Body, Query
 from nearmile.dns.zone import NOT_OURS, Zones, direct_hosts, low_apex, low_servers, low_zone, top_zones
 from nearmile.mapping.map import Map
@@ -33,6 +34,7 @@ REFUSALS = {
     wire.MAILA: Body(wire.NOTIMP, reason=wire.NOT_SUPPORTED),
     wire.MAILB: Body(wire.NOTIMP, reason=wire.NOT_SUPPORTED),
     wire.OPT: Body(wire.FORMERR),
+    wire.NXNAME: Body(wire.FORMERR, reason=wire.NOT_A_TYPE),  # RFC 9824, section 3.5
     0: Body(wire.FORMERR),
 }
 
@@ -57,8 +59,10 @@ class LowWorld:
     """All that a low-level server knows: the configuration and one map. It stays as it is; only prepared bytes are
     remembered."""
 
-    def __init__(self, config: Config, current: Map | None, locator: Locator) -> None:
-        zone = low_zone(config)
+    def __init__(
+        self, config: Config, current: Map | None, locator: Locator, signer: Signer | None = None
+    ) -> None:
+        zone = low_zone(config, signer)
         hosts = {to_wire(edge_hostname(site.serial, config.network.zone)): site for site in config.sites}
         self.zones, self.prepared = Zones((zone,)), Prepared(PREPARED_MAX)
         self.edges = Edges(config, current, locator, {name: (zone, site) for name, site in hosts.items()})
@@ -67,38 +71,40 @@ class LowWorld:
         """What the question is answered."""
         if query.qtype in LOW_TYPES and query.name in self.edges.hosts:
             return Answer(*self.edges.answer(query, resolver))
-        return Answer(self.zones.answer(query.name, query.qtype))
+        return Answer(self.zones.answer(query.name, query.qtype, query.proof))
 
     def missing(self, query: Query) -> bytes:
         """The zone in which there is no such name; empty where there is, or no such zone here."""
-        return b"" if query.name in self.edges.hosts else self.zones.missing(query.name)
+        return b"" if query.name in self.edges.hosts else self.zones.missing(query.name, query.proof)
 
 
 class TopWorld:
     """All that a top-level server knows; the map is for the names that it answers directly."""
 
-    def __init__(self, config: Config, current: Map | None, locator: Locator) -> None:
-        self.zones, self.prepared = top_zones(config), Prepared(PREPARED_MAX)
+    def __init__(
+        self, config: Config, current: Map | None, locator: Locator, signer: Signer | None = None
+    ) -> None:
+        self.zones, self.prepared = top_zones(config, signer), Prepared(PREPARED_MAX)
         self.edges = Edges(config, current, locator, direct_hosts(config, self.zones))
         self._delegated = low_apex(config)
         self._ttl_s = config.network.dns.top_ttl_s
         self._servers = low_servers(config)
         self._locator = locator
-        self._referrals: Memo[tuple[int, Point | None], Body] = Memo(REFERRALS_MAX)
+        self._referrals: Memo[tuple[int, Point | None, bool], Body] = Memo(REFERRALS_MAX)
 
     def reply(self, query: Query, resolver: str) -> Answer:
         """As above; a referral has prefix length 0, as it is not tailored to the client."""
         name = query.name
-        # The parent answers for the delegation's DS (RFC 4035, section 3.1.4.1): there is none.
+        # The parent answers for the delegation's DS (RFC 4035, section 3.1.4.1).
         if is_under(name, self._delegated) and not (query.qtype == wire.DS and name == self._delegated):
-            return Answer(self._referral(name, self._near(query, resolver)), by_resolver=True)
+            return Answer(self._referral(name, self._near(query, resolver), bool(query.proof)), by_resolver=True)
         if query.qtype in DIRECT_TYPES and name in self.edges.hosts:
             return Answer(*self.edges.answer(query, resolver))
-        return Answer(self.zones.answer(name, query.qtype))
+        return Answer(self.zones.answer(name, query.qtype, query.proof))
 
     def missing(self, query: Query) -> bytes:
         """As above; what is delegated is not ours to know."""
-        return b"" if is_under(query.name, self._delegated) else self.zones.missing(query.name)
+        return b"" if is_under(query.name, self._delegated) else self.zones.missing(query.name, query.proof)
 
     def _near(self, query: Query, resolver: str) -> Point | None:
         spot = self._locator.resolver(resolver)
@@ -106,15 +112,15 @@ class TopWorld:
             return self._locator.subnet(query.edns.subnet).point or spot.point
         return spot.point
 
-    def _referral(self, name: bytes, point: Point | None) -> Body:
-        key = (len(name), point)
+    def _referral(self, name: bytes, point: Point | None, signed: bool) -> Body:
+        key = (len(name), point, signed)
         body = self._referrals.get(key)
         if body is None:
-            body = body_of(name, self._refer(point))
+            body = body_of(name, self._refer(point, signed))
             self._referrals.put(key, body)
         return body
 
-    def _refer(self, point: Point | None) -> Reply:
+    def _refer(self, point: Point | None, signed: bool) -> Reply:
         servers = list(self._servers)
         if point is not None:
             servers.sort(key=lambda server: distance_km(point, server[0].point) if server[0].point else inf)
@@ -124,7 +130,9 @@ class TopWorld:
         servers = prompt[: REFERRAL_SERVERS_MAX - len(late)] + late
         names = tuple(Record(self._delegated, wire.NS, self._ttl_s, (server,)) for _, server in servers)
         glue = tuple(address_record(server, process.address, self._ttl_s) for process, server in servers)
-        return Reply(0, authority=names, additional=glue)
+        above = self.zones.find(self._delegated)
+        proof = above.delegation(self._delegated) if signed and above else ()
+        return Reply(0, authority=names + proof, additional=glue)
 
 
 World = TopWorld | LowWorld

@@ -14,8 +14,7 @@ from nearmile.dns import wire
 from nearmile.dns.locate import SCOPE_MAX, Locator
 from nearmile.dns.memo import Memo
 from nearmile.dns.records import Record, address_record, service_record
-from nearmile.dns.reply import Reply, body_of
-from nearmile.dns.wire import AA, Body, Query
+from nearmile.dns.wire import Body, Query
 from nearmile.dns.zone import Zone, wants_https
 from nearmile.mapping.choose import Choice, choose, split, turns
 from nearmile.mapping.map import Map
@@ -42,8 +41,10 @@ class Edges:
         self._known = current is not None
         self._map = current
         self._map4, self._map6 = (_of_family(current, colon) for colon in (False, True))
+        for name, (zone, site) in hosts.items():
+            zone.varying[name] = self._types(site)
         self._turns = {serial: 0 for region in current.regions for serial in region.hot} if current else {}
-        self._bodies: Memo[tuple[str, int, bytes, int, int], Body] = Memo(BODIES_MAX)
+        self._bodies: Memo[tuple[str, int, bytes, int, int, int], Body] = Memo(BODIES_MAX)
 
     def answer(self, query: Query, resolver: str) -> tuple[Body, int, bool]:
         """The body of A, AAAA, HTTPS or ANY (RFC 8482: A is enough), the prefix length it holds for, and whether
@@ -53,7 +54,7 @@ class Edges:
         if (qtype == wire.AAAA and self._known and self._map6 is None) or (
             qtype == wire.HTTPS and not wants_https(site)
         ):
-            return zone.negative(query.name, wire.NOERROR), 0, False  # whoever asks
+            return zone.negative(query.name, wire.NOERROR, query.proof, qtype), 0, False  # whoever asks
         spot, scope, by_resolver = self._locator.resolver(resolver), 0, True
         subnet = query.edns.subnet if query.edns is not None else None
         if subnet is not None and subnet.source:
@@ -64,7 +65,7 @@ class Edges:
                 spot, by_resolver = client, False
         # Clients of a unit that is split between regions are told apart.
         part = spot.part if self._map is not None and split(self._map, spot.unit) else 0
-        key = (spot.unit, part, query.name, qtype, self._turn(spot.unit, part, site.serial))
+        key = (spot.unit, part, query.name, qtype, self._turn(spot.unit, part, site.serial), query.proof)
         body = self._bodies.get(key)
         if body is None:
             body = self._choose(zone, site, *key)
@@ -79,8 +80,21 @@ class Edges:
         self._turns[serial] = turn + 1
         return turn % turns(map_, unit, serial, part)
 
+    def _types(self, site: NamedSite) -> frozenset[int]:
+        """What somebody gets an answer to."""
+        wanted = {wire.A: self._map4 is not None, wire.AAAA: self._map6 is not None, wire.HTTPS: wants_https(site)}
+        return frozenset(rtype for rtype, is_there in wanted.items() if is_there)
+
     def _choose(
-        self, zone: Zone, site: NamedSite, unit: str, part: int, name: bytes, qtype: int, turn: int
+        self,
+        zone: Zone,
+        site: NamedSite,
+        unit: str,
+        part: int,
+        name: bytes,
+        qtype: int,
+        turn: int,
+        proof: int,
     ) -> Body:
         four, six = (self._servers(map_, unit, site.serial, turn, part) for map_ in (self._map4, self._map6))
         # Who has both kinds of address would prefer the far servers to the near ones, if those alone had IPv6.
@@ -90,10 +104,10 @@ class Edges:
         if not four.servers and not six.servers:
             return NO_MAP
         if not chosen:
-            return zone.negative(name, wire.NOERROR)
+            return zone.negative(name, wire.NOERROR, proof, qtype)
         addresses = tuple(address_record(name, server.address, self._ttl_s) for server in chosen)
         records = (self._service(name, addresses),) if qtype == wire.HTTPS else addresses
-        return body_of(name, Reply(AA, records))
+        return zone.body(name, records, proof)
 
     def _servers(self, map_: Map | None, unit: str, serial: int, turn: int, part: int) -> Choice:
         return NOTHING if map_ is None else choose(map_, unit, serial, self._count, turn, part)

@@ -12,6 +12,7 @@ from nearmile.dns import wire
 _TYPE_TO_TTL = Format("!HHI")
 _LENGTH = Format("!H")
 _SOA_NUMBERS = Format("!IIIII")
+WILDCARD = b"\1*"
 _POINTER = 0xC000
 _POINTER_MAX = 0x3FFF
 # Parameters of HTTPS records, in the order they must have, and the priority of the only record (RFC 9460).

@@ -11,15 +11,18 @@ from struct import Struct as Format
 from msgspec import Struct
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
-A, NS, CNAME, SOA, TXT, AAAA, OPT, DS, HTTPS, CAA = 1, 2, 5, 6, 16, 28, 41, 43, 65, 257
+A, NS, CNAME, SOA, TXT, AAAA, OPT, HTTPS, CAA = 1, 2, 5, 6, 16, 28, 41, 65, 257
+DS, RRSIG, NSEC, DNSKEY, CDS, CDNSKEY, NXNAME = 43, 46, 47, 48, 59, 60, 128
 IXFR, AXFR, MAILB, MAILA, ANY = 251, 252, 253, 254, 255
 IN = 1
 QR, OPCODE, AA, TC, RD, CD = 0x8000, 0x7800, 0x0400, 0x0200, 0x0100, 0x0010
-DNSSEC_OK = 0x8000
+DNSSEC_OK, COMPACT_OK = 0x8000, 0x4000  # RFC 3225, RFC 9824
+# Which proofs a query asks for: none, DNSSEC's, or those with the response code NXDOMAIN where they say so.
+PLAIN, SIGNED, COMPACT = 0, 1, 2
 # Options of EDNS: RFC 5001, 7871, 7873, 7828, 8914.
 NSID, CLIENT_SUBNET, COOKIE, KEEPALIVE, EXTENDED_ERROR = 3, 8, 10, 11, 15
 # Why there is no answer (RFC 8914, section 4).
-NO_REASON, NOT_READY, PROHIBITED, NOT_AUTHORITATIVE, NOT_SUPPORTED = -1, 14, 18, 20, 21
+NO_REASON, NOT_READY, PROHIBITED, NOT_AUTHORITATIVE, NOT_SUPPORTED, NOT_A_TYPE = -1, 14, 18, 20, 21, 30
 
 HEADER_BYTES = 12
 NAME_BYTES_MAX, LABEL_BYTES_MAX = 255, 63  # RFC 1035, section 2.3.4
@@ -40,6 +43,7 @@ _OPTION = Format("!HH")
 _SUBNET = Format("!HBB")
 _OPT_RECORD = Format("!BHHBBHH")
 _REASON = Format("!HHH")
+_OPT_FLAGS = {PLAIN: 0, SIGNED: DNSSEC_OK, COMPACT: DNSSEC_OK | COMPACT_OK}
 _ADDRESS_BITS = {0: 0, 1: 32, 2: 128}  # by address family; 0 comes with a source prefix of 0 only
 
 
@@ -55,7 +59,8 @@ class Edns(Struct, frozen=True):
     """What the query's OPT record said."""
 
     udp_bytes: int
-    dnssec_ok: bool
+    proof: int
+    """PLAIN, SIGNED or COMPACT."""
     version: int
     subnet: Subnet | None = None
     cookie: bytes = b""
@@ -84,6 +89,11 @@ class Query(Struct, frozen=True):
     qtype: int = 0
     qclass: int = 0
     edns: Edns | None = None
+
+    @property
+    def proof(self) -> int:
+        """Which proofs it asks for."""
+        return PLAIN if self.edns is None else self.edns.proof
 
 
 class Body(Struct, frozen=True):
@@ -191,10 +201,11 @@ def _skip_name(packet: bytes, start: int) -> int:
 
 def _edns(udp_bytes: int, ttl: int, packet: bytes, offset: int, end: int) -> Edns:
     """The OPT record; of options that come twice the first counts. Another version's may mean something else."""
-    version, dnssec_ok = ttl >> 16 & 0xFF, bool(ttl & DNSSEC_OK)
+    version = ttl >> 16 & 0xFF
+    proof = PLAIN if not ttl & DNSSEC_OK else COMPACT if ttl & COMPACT_OK else SIGNED
     subnet, cookie, nsid, keepalive = None, b"", False, False
     if version:
-        return Edns(udp_bytes, dnssec_ok, version)
+        return Edns(udp_bytes, proof, version)
     while offset < end:
         code, data_bytes = _OPTION.unpack_from(packet, offset)
         offset += _OPTION.size
@@ -210,7 +221,7 @@ def _edns(udp_bytes: int, ttl: int, packet: bytes, offset: int, end: int) -> Edn
             nsid = True
         elif code == KEEPALIVE:
             keepalive = True
-    return Edns(udp_bytes, dnssec_ok, version, subnet, cookie, nsid, keepalive)
+    return Edns(udp_bytes, proof, version, subnet, cookie, nsid, keepalive)
 
 
 def _cookie(option: bytes) -> bytes:
@@ -258,7 +269,7 @@ def option(code: int, data: bytes) -> bytes:
 
 @lru_cache(OPTS_MAX)
 def _write_opt(edns: Edns, extended: int, reason: int, scope: int, options: bytes) -> bytes:
-    flags = DNSSEC_OK if edns.dnssec_ok else 0
+    flags = _OPT_FLAGS[edns.proof]
     subnet = edns.subnet
     if subnet is not None:
         told = _SUBNET.pack(subnet.family, subnet.source, scope) + subnet.address

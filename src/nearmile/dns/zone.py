@@ -10,7 +10,9 @@ from msgspec import structs
 
 from nearmile.config.layout import Config, NamedSite, Process, edge_hostname
 from nearmile.dns import wire
+from nearmile.dns.dnssec import nsec_record
 from nearmile.dns.records import (
+    WILDCARD,
     Record,
     address_record,
     caa_record,
@@ -22,10 +24,11 @@ from nearmile.dns.records import (
     to_wire,
 )
 from nearmile.dns.reply import Reply, body_of
-from nearmile.dns.wire import AA, Body
+from nearmile.dns.signer import Signer, ZoneSigner
+from nearmile.dns.wire import AA, COMPACT, PLAIN, Body
 
 NOT_OURS = Body(wire.REFUSED, reason=wire.NOT_AUTHORITATIVE)
-WILDCARD = b"\1*"
+PROOFS = {wire.NSEC, wire.RRSIG}
 Node = dict[int, tuple[Record, ...]]
 
 
@@ -35,49 +38,101 @@ class Zone:
     ``servers`` are the addresses of name servers within the zone, added where NS is asked for.
     """
 
-    def __init__(self, apex: bytes, soa: Record, nodes: dict[bytes, Node], servers: tuple[Record, ...]) -> None:
+    def __init__(
+        self,
+        apex: bytes,
+        soa: Record,
+        nodes: dict[bytes, Node],
+        servers: tuple[Record, ...],
+        signer: ZoneSigner | None = None,
+    ) -> None:
         self.apex = apex
+        self.varying: dict[bytes, frozenset[int]] = {}
+        """By name the types whose records depend on who asks, made elsewhere."""
         self._soa = soa
         self._nodes = nodes
         self._servers = servers
+        self._signer = signer
         # Bounded by what exists: each node's types (a wildcard's with each length that a label can have), and each
         # length that a name of the zone can have.
-        self._positive: dict[tuple[bytes, int, int], Body] = {}
+        self._positive: dict[tuple[bytes, int, int, bool], Body] = {}
         self._negative: dict[tuple[int, int], Body] = {}
 
-    def has(self, name: bytes) -> bool:
-        """Whether the name exists, be it by a wildcard."""
-        return name in self._nodes or WILDCARD + name[name[0] + 1 :] in self._nodes
+    def has(self, name: bytes, proof: int = PLAIN) -> bool:
+        """Whether the name exists; by a wildcard too, unless each such name needs a signature of its own."""
+        return name in self._nodes or (_wildcard(name) in self._nodes and not (self._signer and proof))
 
-    def answer(self, name: bytes, qtype: int) -> Body:
+    def answer(self, name: bytes, qtype: int, proof: int = PLAIN) -> Body:
         """The whole answer to a question for that (lower-case) name, of this zone or one of its aliases."""
+        signs = bool(proof) and self._signs(name)
+        if signs and qtype in PROOFS:
+            return self._proof_itself(name, qtype)
         owner, node = name, self._nodes.get(name)
         if node is None:
             # A wildcard stands for one label, as in certificates.
-            owner = WILDCARD + name[name[0] + 1 :]
+            owner = _wildcard(name)
             node = self._nodes.get(owner)
             if node is None:
-                return self.negative(name, wire.NXDOMAIN)
+                return self.negative(name, wire.NXDOMAIN, proof)
         found = wire.CNAME if wire.CNAME in node else qtype
         if qtype == wire.ANY and node:
             found = next(iter(node))  # one set of records is enough for ANY (RFC 8482)
         if found not in node:
-            return self.negative(name, wire.NOERROR)
-        key = (owner, len(name), found)
+            return self.negative(name, wire.NOERROR, proof, qtype)
+        key = (owner, len(name), found, signs)
         body = self._positive.get(key)
         if body is None:
             records = tuple(structs.replace(record, owner=name) for record in node[found])
             extra = self._servers if found == wire.NS else ()
-            body = self._positive[key] = body_of(name, Reply(AA, records, additional=extra))
+            body = self.body(name, records, proof, extra)
+            if owner == name or not signs:
+                self._positive[key] = body
         return body
 
-    def negative(self, name: bytes, rcode: int) -> Body:
-        """No such name, or none of that type, with the SOA that says for how long (RFC 2308)."""
+    def body(self, name: bytes, records: tuple[Record, ...], proof: int, extra: tuple[Record, ...] = ()) -> Body:
+        """The answer of these records."""
+        if proof and self._signs(name):
+            records, extra = (self.signed(part, name not in self._nodes) for part in (records, extra))
+        return body_of(name, Reply(AA, records, additional=extra))
+
+    def signed(self, records: tuple[Record, ...], made_up: bool = False) -> tuple[Record, ...]:
+        """The records with their signatures, if the zone is signed."""
+        return records if self._signer is None else self._signer.signed(records, made_up)
+
+    def delegation(self, child: bytes) -> tuple[Record, ...]:
+        """What is signed of a delegation: the keys of a zone below this one."""
+        return self.signed(self._nodes[child].get(wire.DS, ()))
+
+    def negative(self, name: bytes, rcode: int, proof: int = PLAIN, qtype: int = 0) -> Body:
+        """No such name, or none of that type, with the SOA that says for how long (RFC 2308).
+
+        Signed, a name that is not there is one that has no types, since that needs no proof about others; only who
+        knows this form of proof is told NXDOMAIN as well (RFC 9824).
+        """
+        if proof and self._signs(name):
+            records = self.signed((self._soa,)) + self._proof(name, qtype)
+            return body_of(name, Reply(AA | (rcode if proof == COMPACT else 0), authority=records))
         key = (len(name), rcode)
         body = self._negative.get(key)
         if body is None:
             body = self._negative[key] = body_of(name, Reply(AA | rcode, authority=(self._soa,)))
         return body
+
+    def _signs(self, name: bytes) -> bool:
+        """Whether the zone is signed, and the name is no alias from elsewhere."""
+        return self._signer is not None and is_under(name, self.apex)
+
+    def _proof(self, name: bytes, qtype: int) -> tuple[Record, ...]:
+        """What the name has, without that type."""
+        node, made_up = self._nodes.get(name), False
+        if node is None:
+            node, made_up = self._nodes.get(_wildcard(name)), True
+        types = {wire.NXNAME} if node is None else {*node, *self.varying.get(name, ())} - {qtype}
+        return self.signed((nsec_record(name, types, self._soa.ttl_s),), made_up)
+
+    def _proof_itself(self, name: bytes, qtype: int) -> Body:
+        """The NSEC record, or its signature, which is one of the name's (all would be too much, RFC 8482)."""
+        return body_of(name, Reply(AA, self._proof(name, 0)[0 if qtype == wire.NSEC else 1 :]))
 
 
 class Zones:
@@ -87,19 +142,19 @@ class Zones:
         self._by_apex = {zone.apex: zone for zone in zones}
         self._aliases = aliases or {}
 
-    def answer(self, name: bytes, qtype: int) -> Body:
+    def answer(self, name: bytes, qtype: int, proof: int = PLAIN) -> Body:
         """The answer of the nearest zone that the name is in; the parent's for DS of an apex, if it is here."""
         zone = self.find(name)
         if zone is None:
             return NOT_OURS
         if qtype == wire.DS and zone.apex == name and len(name) > 1:
             zone = self.find(name[name[0] + 1 :]) or zone
-        return zone.answer(name, qtype)
+        return zone.answer(name, qtype, proof)
 
-    def missing(self, name: bytes) -> bytes:
+    def missing(self, name: bytes, proof: int = PLAIN) -> bytes:
         """The apex of the zone that the name would be in; empty where it exists, or no zone is here."""
         zone = self.find(name)
-        return b"" if zone is None or zone.has(name) else zone.apex
+        return b"" if zone is None or zone.has(name, proof) else zone.apex
 
     def find(self, name: bytes) -> Zone | None:
         """The zone that answers for the name."""
@@ -107,7 +162,12 @@ class Zones:
             zone = self._by_apex.get(name[offset:])
             if zone is not None:
                 return zone
-        return self._aliases.get(name) or self._aliases.get(WILDCARD + name[name[0] + 1 :])
+        return self._aliases.get(name) or self._aliases.get(_wildcard(name))
+
+
+def _wildcard(name: bytes) -> bytes:
+    """The wildcard that would stand for the name."""
+    return WILDCARD + name[name[0] + 1 :]
 
 
 def wants_https(site: NamedSite) -> bool:
@@ -126,17 +186,18 @@ def low_servers(config: Config) -> tuple[tuple[Process, bytes], ...]:
     return tuple((p, to_wire(f"n{n}.g.{config.network.zone}")) for n, p in enumerate(servers, start=1))
 
 
-def low_zone(config: Config) -> Zone:
+def low_zone(config: Config, signer: Signer | None = None) -> Zone:
     """The low tier's zone; the types that depend on who asks are not in it, though their names are."""
     servers = tuple((name, process.address) for process, name in low_servers(config))
     nodes: dict[bytes, Node] = {}
     for site in config.sites:
         name = to_wire(edge_hostname(site.serial, config.network.zone))
         nodes[name] = _authorities(config, site, name)
-    return _zone(config, low_apex(config), servers, nodes)
+    apex = low_apex(config)
+    return _zone(config, apex, servers, nodes, signer.zone(apex, zones=1) if signer else None)
 
 
-def top_zones(config: Config) -> Zones:
+def top_zones(config: Config, signer: Signer | None = None) -> Zones:
     """The network's zone and those of its sites."""
     network = config.network
     tops = [p for p in config.of_role("nameserver") if p.tier == "top"]
@@ -144,7 +205,6 @@ def top_zones(config: Config) -> Zones:
     own = to_wire(network.zone)
     apexes = dict.fromkeys([own, *(to_wire(zone) for site in config.sites for zone in site.document.dns.zones)])
     names = _site_names(config, apexes)
-    names[low_apex(config)] = {}
     zones, rest = {}, names
     # The deeper first, each with the names that no deeper one has.
     for apex in sorted(apexes, key=len, reverse=True):
@@ -153,7 +213,15 @@ def top_zones(config: Config) -> Zones:
         zones[apex] = nodes
     aliases = dict(rest)
     zones[own].update(aliases)
-    made = {apex: _zone(config, apex, servers, nodes) for apex, nodes in zones.items()}
+    zones[own][low_apex(config)] = _delegation(low_apex(config), config, signer)
+    for apex in apexes:
+        above = next((one for one in zones if one != apex and is_under(apex, one)), None)  # the deeper come first
+        if above is not None:
+            zones[above][apex] = _delegation(apex, config, signer)
+    made = {
+        apex: _zone(config, apex, servers, nodes, signer.zone(apex, len(zones)) if signer else None)
+        for apex, nodes in zones.items()
+    }
     return Zones(made.values(), dict.fromkeys(aliases, made[own]))
 
 
@@ -189,13 +257,34 @@ def _site_names(config: Config, apexes: Iterable[bytes]) -> dict[bytes, Node]:
     return nodes
 
 
+def _delegation(apex: bytes, config: Config, signer: Signer | None) -> Node:
+    """What the zone above says of the keys of one that is ours as well."""
+    keys = signer.keys(apex) if signer else ()
+    records = tuple(Record(apex, wire.DS, config.network.dns.top_ttl_s, data=key.ds_data()) for key in keys)
+    return {wire.DS: records} if records else {}
+
+
 def _authorities(config: Config, site: NamedSite, name: bytes) -> Node:
     """CAA, which authorities look for at the end of aliases (RFC 8659, section 3)."""
     records = tuple(caa_record(name, config.network.dns.top_ttl_s, text) for text in site.document.dns.caa)
     return {wire.CAA: records} if records else {}
 
 
-def _zone(config: Config, apex: bytes, servers: tuple[tuple[bytes, str], ...], nodes: dict[bytes, Node]) -> Zone:
+def _keys(apex: bytes, ttl_s: int, signer: ZoneSigner) -> Node:
+    """A signed zone's keys, and what it would have its parent say of them (RFC 7344)."""
+    dnskeys = tuple(Record(apex, wire.DNSKEY, ttl_s, data=key.data) for key in signer.keys)
+    digests = tuple(Record(apex, wire.CDS, ttl_s, data=key.ds_data()) for key in signer.keys)
+    copies = tuple(structs.replace(record, rtype=wire.CDNSKEY) for record in dnskeys)
+    return {wire.DNSKEY: dnskeys, wire.CDS: digests, wire.CDNSKEY: copies}
+
+
+def _zone(
+    config: Config,
+    apex: bytes,
+    servers: tuple[tuple[bytes, str], ...],
+    nodes: dict[bytes, Node],
+    signer: ZoneSigner | None,
+) -> Zone:
     dns = config.network.dns
     addresses = tuple(address_record(name, address, dns.top_ttl_s) for name, address in servers)
     addresses = tuple(record for record in addresses if is_under(record.owner, apex))
@@ -207,8 +296,9 @@ def _zone(config: Config, apex: bytes, servers: tuple[tuple[bytes, str], ...], n
     for name in tuple(nodes):
         _add_parents(nodes, name, apex)
     delegation = tuple(Record(apex, wire.NS, dns.top_ttl_s, (name,)) for name, _ in servers)
-    nodes[apex] = {wire.SOA: (soa,), wire.NS: delegation} | nodes.get(apex, {})
-    return Zone(apex, soa, nodes, addresses)
+    keys = _keys(apex, dns.top_ttl_s, signer) if signer else {}
+    nodes[apex] = {wire.SOA: (soa,), wire.NS: delegation} | keys | nodes.get(apex, {})
+    return Zone(apex, soa, nodes, addresses, signer)
 
 
 def _add_parents(nodes: dict[bytes, Node], name: bytes, apex: bytes) -> None:

@@ -17,6 +17,7 @@ from nearmile.dns import wire
 from nearmile.dns.answer import LowWorld, TopWorld, World
 from nearmile.dns.locate import Locator
 from nearmile.dns.responder import IDLE_S, Responder
+from nearmile.dns.signer import Signer
 from nearmile.mapping.map import Map
 from nearmile.mapping.places import Places
 from nearmile.services import state
@@ -32,8 +33,9 @@ CONNECTIONS_MAX = 512
 ACCEPT_BACKLOG = 256
 LENGTH_BYTES = 2
 ERROR_LOG_PAUSE_S = 10.0
-# How often a delayed server looks whether another of its maps is old enough.
-DELAYED_LOOK_S = 10.0
+# How often a server looks whether its signatures are of yesterday, there are other keys, or another of a delayed
+# server's maps is old enough.
+LOOK_S = 10.0
 
 
 class Nameserver:
@@ -46,6 +48,7 @@ class Nameserver:
         self._responder: Responder | None = None
         self._config: Config | None = None  # the last that worked, and its places
         self._locator: Locator | None = None
+        self._signer: Signer | None = None
         delay_s = runtime.me.delayed_s
         self._late = LateMaps(runtime.folder / "past", delay_s) if delay_s else None
         self._errors = 0
@@ -76,12 +79,18 @@ class Nameserver:
                 raise
             log.error("configuration %d is not used: %s", config.version, error)
 
-    async def keep_delay(self) -> None:
-        """A delayed server's maps grow old without any event."""
-        while self._late is not None:
-            await asyncio.sleep(DELAYED_LOOK_S)
-            if self._runtime.map is not None:
-                self._take_map(self._runtime.map)
+    async def keep_time(self) -> None:
+        """Signatures, and the maps of a delayed server, grow old without any event."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            config, locator = self._config, self._locator
+            if config is None or locator is None:
+                continue
+            try:
+                if self._late is not None or self._signer is not self._current_signer(config):
+                    self._renew(config, locator, self._runtime.map)
+            except (NearmileError, OSError) as error:
+                log.error("the keys stay as they were: %s", error)
 
     def _take_map(self, current: Map) -> None:
         if self._config is not None and self._locator is not None:
@@ -90,13 +99,23 @@ class Nameserver:
     def _renew(self, config: Config, locator: Locator, current: Map | None) -> None:
         if self._late is not None and current is not None:
             current = self._late.take(current, time.time())
+        signer = self._current_signer(config)
         if self._runtime.me.tier == "low":
-            self._world = LowWorld(config, current, locator)
+            self._world = LowWorld(config, current, locator, signer)
             self._runtime.ready = current is not None
         else:
-            self._world = TopWorld(config, current, locator)
+            self._world = TopWorld(config, current, locator, signer)
             self._runtime.ready = True
-        self._config, self._locator = config, locator
+        self._config, self._locator, self._signer = config, locator, signer
+
+    def _current_signer(self, config: Config) -> Signer | None:
+        """The one in use, unless its day or its keys are over."""
+        if not config.network.dns.dnssec:
+            return None
+        secrets, now_s, signer = state.dnssec_secrets(self._runtime.root), time.time(), self._signer
+        if signer is None or signer.secrets != secrets or not signer.from_s <= now_s < signer.until_s:
+            return Signer(secrets, now_s)
+        return signer
 
     def _note(self, error: Exception) -> None:
         """Whatever a stranger's packet provokes must not fill the disk."""
@@ -224,9 +243,9 @@ async def run(runtime: Runtime) -> None:
             server.learn()
             datagrams = Datagrams(sock, wire.QUERY_BYTES_MAX, wire.UDP_BYTES_MAX)
             loop.add_reader(sock, datagrams.exchange, server.answer)
-            delaying = asyncio.create_task(server.keep_delay())
+            keeping = asyncio.create_task(server.keep_time())
             try:
                 await runtime.stopping.wait()
             finally:
-                delaying.cancel()
+                keeping.cancel()
                 loop.remove_reader(sock)

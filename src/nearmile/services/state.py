@@ -1,9 +1,9 @@
 """The state folder: what a network keeps on a machine's disk, and where.
 
 ``config.json`` the configuration as checked at `up`; ``token`` the bus's credential (0600); ``cookies`` what
-cookies of DNS are made of (0600); ``status.json`` what the agent sees; ``authority/`` certificates for development
-and their keys (0600); ``acme/`` the key of the account at an authority (0600); ``nats/`` the bus's own data;
-``processes/NAME/`` each process's; ``log/NAME.log`` its words.
+cookies of DNS are made of (0600); ``dnssec`` what the keys of zones are made of (0600); ``status.json`` what the
+agent sees; ``authority/`` certificates for development and their keys (0600); ``acme/`` the key of the account at
+an authority (0600); ``nats/`` the bus's own data; ``processes/NAME/`` each process's; ``log/NAME.log`` its words.
 """
 
 import os
@@ -79,6 +79,23 @@ def secret(path: Path) -> bytes:
 def cookie_secret(root: Path) -> bytes:
     """What the name servers' cookies are made of: the same for all of them (RFC 9018). The agent makes it."""
     return secret(root / "cookies")
+
+
+def dnssec_file(root: Path) -> Path:
+    """What the keys of all zones are made of, 32 bytes for each generation; the first is in use."""
+    return root / "dnssec"
+
+
+def dnssec_secrets(root: Path) -> tuple[bytes, ...]:
+    """The generations, at least one; the same for all name servers. The agent makes the first."""
+    path = dnssec_file(root)
+    data = path.read_bytes() if path.exists() else b""
+    if not data or len(data) % SECRET_BYTES:
+        if data:
+            raise NearmileError(f"{path} is damaged ({len(data)} bytes); bring back the one that was there")
+        data = os.urandom(SECRET_BYTES)
+        write_atomically(path, data, mode=0o600)
+    return tuple(data[at : at + SECRET_BYTES] for at in range(0, len(data), SECRET_BYTES))
 
 
 def authority_files(root: Path) -> tuple[Path, Path]:

@@ -1,0 +1,109 @@
+"""``nearmile dns``: what parents of the network's zones have to say of their keys, and how keys are changed."""
+
+import argparse
+import os
+import time
+
+import msgspec
+
+from nearmile.base.errors import WrongInput
+from nearmile.config.layout import Config
+from nearmile.dns.dnssec import ECDSA_P256, SHA_256, Key
+from nearmile.dns.records import to_wire
+from nearmile.services import state
+
+STEPS = ("begin", "switch", "end")
+DS_TEXT = "Print the DS records that the parents of the network's signed zones have to publish."
+ROLL_TEXT = """Change the keys of all zones in three steps; after each, publish at the parents what
+`nearmile dns ds` prints. `begin` adds new keys: then wait for the TTLs of the old DS records. `switch` signs by
+the new keys, `end` drops the old ones. Before each, dns.top_ttl_s must have gone by since the last step, so that
+resolvers know the keys that they will need."""
+
+
+def ds_arguments(sub: argparse.ArgumentParser) -> None:
+    """Of the subcommand."""
+    sub.add_argument(
+        "zone", nargs="?", metavar="ZONE", help="one zone (default: all that have a parent elsewhere)"
+    )
+
+
+def roll_arguments(sub: argparse.ArgumentParser) -> None:
+    """Of the subcommand."""
+    sub.add_argument("step", choices=STEPS, help="which step")
+    sub.add_argument(
+        "--now", action="store_true", help="do not wait (a key is known to others, or nobody validates)"
+    )
+
+
+class Delegated(msgspec.Struct, frozen=True):
+    """One DS record, as in RFC 4034, section 5.1."""
+
+    zone: str
+    key_tag: int
+    algorithm: int
+    digest_type: int
+    digest: str
+
+
+def ds(args: argparse.Namespace) -> int:
+    """Prints them as lines of a zone file, or as JSON."""
+    config = state.read_config(args.state)
+    zones = zones_of(config)
+    if args.zone is not None:
+        wanted = args.zone.lower().rstrip(".")
+        if wanted not in zones:
+            raise WrongInput(f"{args.zone} is no zone of this network; there are: {', '.join(zones)}")
+        zones = [wanted]
+    if not config.network.dns.dnssec:
+        raise WrongInput("the zones are not signed: network.toml says dns.dnssec = false")
+    found = [one for zone in zones for one in records(zone, state.dnssec_secrets(args.state))]
+    if args.json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        for one in found:
+            print(f"{one.zone}. IN DS {one.key_tag} {one.algorithm} {one.digest_type} {one.digest}")
+    return 0
+
+
+def roll(args: argparse.Namespace) -> int:
+    """Adds a generation of keys, makes it the first, or drops the other."""
+    config, secrets = state.read_config(args.state), state.dnssec_secrets(args.state)
+    if args.step == "begin":
+        if len(secrets) > 1:
+            raise WrongInput("keys are being changed already: `nearmile dns roll switch`, then `end`")
+        secrets = (*secrets, os.urandom(state.SECRET_BYTES))
+    elif len(secrets) < 2:
+        raise WrongInput("there is only one generation of keys: `nearmile dns roll begin` makes the next")
+    elif not args.now:
+        _wait(time.time() - state.dnssec_file(args.state).stat().st_mtime, config.network.dns.top_ttl_s)
+    if args.step == "switch":
+        secrets = secrets[::-1]
+    elif args.step == "end":
+        secrets = secrets[:1]
+    state.write_atomically(state.dnssec_file(args.state), b"".join(secrets), mode=0o600)
+    tags = {zone: [Key(secret, to_wire(zone)).tag for secret in secrets] for zone in zones_of(config)}
+    for zone, (first, *others) in tags.items():
+        beside = f"; {others[0]} is published beside it" if others else ""
+        print(f"{zone}: key {first} signs{beside}")
+    return 0
+
+
+def _wait(age_s: float, ttl_s: int) -> None:
+    if age_s < ttl_s:
+        raise WrongInput(
+            f"the last step was {age_s:.0f} s ago, so resolvers may not know its keys yet; "
+            f"wait {ttl_s - age_s:.0f} s more, or say --now"
+        )
+
+
+def zones_of(config: Config) -> list[str]:
+    """The zones whose parents are others' (or the site's own)."""
+    return list(
+        dict.fromkeys([config.network.zone, *(z for site in config.sites for z in site.document.dns.zones)])
+    )
+
+
+def records(zone: str, secrets: tuple[bytes, ...]) -> list[Delegated]:
+    """Its DS records, one for each key."""
+    keys = [Key(secret, to_wire(zone)) for secret in secrets]
+    return [Delegated(zone, key.tag, ECDSA_P256, SHA_256, key.ds_data()[4:].hex().upper()) for key in keys]
