@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nearmile.cache.pages import PAGES_BYTES_MIN, Shelf
 from nearmile.edge.fill import Fill, Verdict
 from nearmile.edge.limits import LAG_BYTES_MAX
 from nearmile.edge.wake import Future
@@ -36,7 +37,7 @@ def test_readers_get_all_whatever_the_order(steps: list[tuple[str, int]], storin
             readers[number] = (fill.join(), bytearray())
         elif step == "read" and number in readers:
             reader, got = readers[number]
-            got += b"".join(fill.read(reader))
+            got += b"".join(map(bytes, fill.read(reader)))
         elif step == "leave" and number in readers:
             fill.leave(readers.pop(number)[0])
         elif step == "give up":
@@ -44,7 +45,7 @@ def test_readers_get_all_whatever_the_order(steps: list[tuple[str, int]], storin
         if not fill.storing and not readers:
             assert fill.kept_bytes == 0, "nobody will read it"
     for reader, got in readers.values():
-        assert got + b"".join(fill.read(reader)) == sent
+        assert got + b"".join(map(bytes, fill.read(reader))) == sent
     if fill.storing:
         assert fill.body() == sent
 
@@ -84,3 +85,28 @@ def test_the_end() -> None:
     assert not fill.over
     fill.finish(complete=False)
     assert fill.broken and fill.over and not fill.joinable
+
+
+@given(st.lists(st.integers(1, 200_000), max_size=8), st.integers(0, 1), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_a_large_body_is_read_from_the_pages_it_will_be_stored_in(
+    sizes: list[int], more: int, give_up: bool
+) -> None:
+    shelf, sent = Shelf(1), b""
+    fill: Fill[str] = Fill(no_future)
+    pages = shelf.room(max(sum(sizes) - more, PAGES_BYTES_MIN))
+    fill.decide(Verdict.SHARED, "head", True, pages)
+    reader, got = fill.join(), b""
+    for number, size in enumerate(sizes):
+        chunk = bytes([65 + number]) * size
+        fill.feed(chunk)
+        sent += chunk
+        if number % 2:
+            got += b"".join(map(bytes, fill.read(reader)))
+    if give_up:
+        del pages
+        fill.give_up_storing()
+        assert len(shelf) == 0, "what nobody stores takes no more than what its readers lack"
+    else:
+        assert bytes(fill.body()) == sent and (fill.body() is pages) == (len(sent) == len(pages or b""))
+    assert got + b"".join(map(bytes, fill.read(reader))) == sent

@@ -140,12 +140,12 @@ async def taking(
 
 
 def buffered(here: World) -> tuple[int, int]:
-    """Of the one connection there is: what waits in the loop, encrypted where it is, and before it."""
+    """Of the one connection there is: what waits in the loop, encrypted where it is, and what before it."""
     (guest,) = here.servers[0]._connections
     transport = guest._transport  # type: ignore[attr-defined]
     if isinstance(transport, TlsTransport):
         return transport._transport.get_write_buffer_size(), transport._waiting_bytes
-    return transport.get_write_buffer_size(), 0
+    return transport.get_write_buffer_size(), getattr(guest, "_rest_bytes", 0)
 
 
 async def still(here: World) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import uvloop
 
 from nearmile.base.geography import Point
+from nearmile.cache.pages import Shelf
 from nearmile.cache.store import MemoryStore
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Edge, Nameserver, Network, Region, Site
@@ -26,6 +27,8 @@ HERE = {"here": ADDRESSES}
 ORIGIN_ADDRESS, PORT = "127.31.41.1", 8080
 DEADLINE_S = 15.0
 POINT = Point(50, 8)
+# Of large bodies; enough for a test.
+FILES_MAX = 256
 
 
 class Asked(NamedTuple):
@@ -253,7 +256,7 @@ async def world(
     document = config(trusted, edge, rules, regions)
     for process in document.of_role("edge")[: servers if regions is HERE else None]:
         visitors = Visitors(lambda address: int(address.rpartition(".")[2]), country)
-        store = MemoryStore(document.network.edge.memory_mb << 20)
+        store = MemoryStore(document.network.edge.memory_mb << 20, shelf=Shelf(FILES_MAX))
         node = Node(
             process,
             loop,

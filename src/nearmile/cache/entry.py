@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from nearmile.cache.coding import untold
 from nearmile.cache.directives import Fields
+from nearmile.cache.pages import Body, raw
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import tag_fields
 
@@ -37,7 +38,7 @@ class Elsewhere(Protocol):
     fetched: bool
     """Some of what was read so far had to be fetched."""
 
-    def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+    def pieces(self, start: int, end: int) -> AsyncGenerator[Body, None]:
         """The bytes from ``start`` to before ``end``, verified. Raises Damaged."""
         ...
 
@@ -62,7 +63,7 @@ class Entry:
     )
 
     def __init__(
-        self, key: bytes, variant: bytes, kept: Storable, head: bytes, body: bytes, size_bytes: int
+        self, key: bytes, variant: bytes, kept: Storable, head: bytes, body: Body, size_bytes: int
     ) -> None:
         self.key = key
         self.variant = variant
@@ -95,7 +96,11 @@ class Entry:
     async def whole(self) -> bytes:
         """The body. Raises Damaged."""
         away = self.elsewhere
-        return self.body if away is None else b"".join([piece async for piece in away.pieces(0, away.length)])
+        return (
+            bytes(self.body)
+            if away is None
+            else b"".join([raw(piece) async for piece in away.pieces(0, away.length)])
+        )
 
     def fields(self) -> Fields:
         """The stored fields as the origin has them, with the tags, which are not sent to clients."""

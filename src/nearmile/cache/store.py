@@ -19,6 +19,7 @@ from nearmile.cache.directives import Fields
 from nearmile.cache.entry import Entry
 from nearmile.cache.eviction import Eviction
 from nearmile.cache.key import CODING, codings_of, names_of, site_of, variant_key
+from nearmile.cache.pages import Body, Shelf, kept_bytes
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable
 from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Marks, Order, Position, key_of, marks_of
 from nearmile.cache.shares import Shares
@@ -109,8 +110,10 @@ class _Variants:
 class MemoryStore:
     """At most ``capacity_bytes`` of heads, bodies, keys and overhead; the eviction policy says who leaves."""
 
-    def __init__(self, capacity_bytes: int, eviction: Eviction | None = None) -> None:
+    def __init__(self, capacity_bytes: int, eviction: Eviction | None = None, shelf: Shelf | None = None) -> None:
         self.capacity_bytes = capacity_bytes
+        self.shelf = Shelf() if shelf is None else shelf
+        """Where large bodies are."""
         self.used_bytes = 0
         self._objects: dict[bytes, Entry | _Variants] = {}
         self._eviction = adaptive(capacity_bytes, "objects") if eviction is None else eviction
@@ -153,7 +156,7 @@ class MemoryStore:
         return entry if entry is not None or self.below is None else await self.below.find(key, fields)
 
     def put(
-        self, key: bytes, fields: Fields, kept: Storable, head: bytes, body: bytes, started_generation: int
+        self, key: bytes, fields: Fields, kept: Storable, head: bytes, body: Body, started_generation: int
     ) -> Entry | None:
         """Stores a response in place of the one for the same object and request ``fields``, evicting others.
 
@@ -179,7 +182,7 @@ class MemoryStore:
         return entry
 
     def restore(
-        self, key: bytes, names: tuple[bytes, ...], variant: bytes, kept: Storable, head: bytes, body: bytes
+        self, key: bytes, names: tuple[bytes, ...], variant: bytes, kept: Storable, head: bytes, body: Body
     ) -> Entry | None:
         """Stores what ``put`` once stored: under the names and the second key that it had (both may be empty)."""
         if self.vary(key) != names:
@@ -188,13 +191,14 @@ class MemoryStore:
         overhead_bytes = OBJECT_OVERHEAD_BYTES + (VARIANT_OVERHEAD_BYTES if names else 0)
         lists = (*kept.tags, *kept.links) if kept.tags or kept.links else ()
         lists_bytes = sum(map(len, lists)) + len(lists) * TAG_OVERHEAD_BYTES if lists else 0
-        size_bytes = len(key) + len(head) + len(body) + lists_bytes + overhead_bytes
+        size_bytes = len(key) + len(head) + kept_bytes(len(body)) + lists_bytes + overhead_bytes
         if size_bytes > self.entry_bytes_max:
             return None
         entry = Entry(key, variant, kept, head, body, size_bytes)
         entry.count = count
         if not self._admit(entry):
             return None
+        entry.body = self.shelf.keep(body)
         entry.clean = self._broad
         if names:
             group = self._objects.get(key)

@@ -12,6 +12,7 @@ from contextlib import aclosing, suppress
 from msgspec.structs import replace
 
 from nearmile.cache.entry import Damaged, Entry, fields_of, response_head
+from nearmile.cache.pages import Body, cut_body
 from nearmile.edge.fill import Reader, Verdict
 from nearmile.edge.node import Node, ObjectFill
 from nearmile.edge.segments import Parted, Segment, Sliced, Source
@@ -62,12 +63,12 @@ class _Piece:
             self._fill.leave(self._reader)
         self._fill = self._reader = None
 
-    def read(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+    def read(self, start: int, end: int) -> AsyncGenerator[Body, None]:
         """Those bytes of it, counted from its beginning; fewer where it breaks off. May raise Damaged."""
         if self._entry is None:
             return self._coming(start, end)
         if self._entry.elsewhere is None:
-            return _at_hand(self._entry.body[start:end])
+            return _at_hand(cut_body(self._entry.body, start, end))
         return self._entry.elsewhere.pieces(start, end)
 
     async def sure(self) -> None:
@@ -77,7 +78,7 @@ class _Piece:
         if self.refused:
             raise Damaged
 
-    async def _coming(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+    async def _coming(self, start: int, end: int) -> AsyncGenerator[Body, None]:
         await self.sure()
         fill, reader, at = self._fill, self._reader, 0
         assert fill is not None and reader is not None
@@ -101,7 +102,7 @@ class Assembly:
         self.fetched = False
         """Some of what was asked for was not stored."""
 
-    async def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+    async def pieces(self, start: int, end: int) -> AsyncGenerator[Body, None]:
         """The bytes from ``start`` to before ``end``, all of one version. Raises Damaged."""
         segments, opened = self.source.segments(start, end), deque[_Piece]()
         try:
@@ -126,11 +127,11 @@ class Assembly:
                 one.close()
 
 
-async def _at_hand(body: bytes) -> AsyncGenerator[bytes, None]:
+async def _at_hand(body: Body) -> AsyncGenerator[Body, None]:
     yield body
 
 
-async def _tried(one: _Piece, start: int, end: int) -> AsyncGenerator[bytes, None]:
+async def _tried(one: _Piece, start: int, end: int) -> AsyncGenerator[Body, None]:
     """Those bytes of a segment; where it breaks off, what is missing from the origin. Raises Damaged."""
     for turn in range(TRIES):
         if turn:

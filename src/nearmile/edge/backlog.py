@@ -34,9 +34,12 @@ class Backlog:
         """
         return max(self._total_bytes - _taken_bytes(transport), 0)
 
-    def moved(self, transport: WriteTransport) -> int:
-        """Looks: how many bytes the client's machine has taken since the last time."""
-        waiting_bytes = transport.get_write_buffer_size() + _queued_bytes(transport, termios.TIOCOUTQ)
+    def moved(self, transport: WriteTransport, rest_bytes: int = 0) -> int:
+        """Looks: how many bytes the client's machine has taken since the last time.
+
+        ``rest_bytes`` of what was written have not been handed to the transport yet.
+        """
+        waiting_bytes = rest_bytes + transport.get_write_buffer_size() + _queued_bytes(transport, termios.TIOCOUTQ)
         moved_bytes = self._waiting_bytes + self.written_bytes - waiting_bytes
         self._waiting_bytes, self.written_bytes = waiting_bytes, 0
         return max(moved_bytes, 0)

@@ -12,6 +12,7 @@ from nearmile.cache.coding import plain, told, without_ours
 from nearmile.cache.directives import response_directives
 from nearmile.cache.entry import Damaged, Entry, response_head
 from nearmile.cache.hints import EARLY_HINTS, links_of
+from nearmile.cache.pages import Body
 from nearmile.cache.parts import joined, strong
 from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import APPLIED, VARY, believed, read_position
@@ -88,6 +89,8 @@ class Fetch:
             if answer is not None:
                 await self._take_body(answer)
         except UpstreamError as error:
+            # The connection keeps it: its frames would keep connection and body, until the collector comes.
+            error.__traceback__ = None
             if fill.verdict is Verdict.PENDING:
                 fill.decide(
                     Verdict.FAILED, FillHead(status=error.status, why=str(error), error_fields=error.fields)
@@ -218,9 +221,13 @@ class Fetch:
         self.slicer = begin_slices(
             self.node, self.key[0], self.asked, kept, self.stored_fields, length, self.generation
         )
-        storing = self.slicer is None and self.node.may_store(self.site.serial, length or 0)
-        self.fill.decide(Verdict.SHARED, head, storing)
-        if not self.fill.storing:
+        self._share(head, length, self.slicer is None and self.node.may_store(self.site.serial, length or 0))
+
+    def _share(self, head: FillHead, length: int | None, storing: bool) -> None:
+        """The body that comes is for all who wait."""
+        pages = self.node.store.shelf.room(length or 0) if storing else None
+        self.fill.decide(Verdict.SHARED, head, storing, pages)
+        if not storing:
             self._close()
 
     async def _take_body(self, answer: Answer) -> None:
@@ -256,7 +263,7 @@ class Fetch:
         assert head is not None and head.kept is not None
         await self.put(self.key[0], head.kept, self.stored_fields, self.fill.body())
 
-    async def put(self, key: bytes, kept: Storable, fields: Pairs, body: bytes) -> None:
+    async def put(self, key: bytes, kept: Storable, fields: Pairs, body: Body) -> None:
         """Stores what came; a part joined with the one that is stored, if both are of the same bytes."""
         node = self.node
         if kept.part is not None:
@@ -266,7 +273,9 @@ class Fetch:
                     return  # The whole came meanwhile.
                 kept = replace(kept, links=kept.links or stored.kept.links)
                 with suppress(Damaged):
-                    kept, body = with_part(kept, body, stored.kept, await stored.whole(), node.object_bytes_max)
+                    kept, body = with_part(
+                        kept, bytes(body), stored.kept, await stored.whole(), node.object_bytes_max
+                    )
             length = b"content-length", b"%d" % len(body)
             fields = (*(pair for pair in fields if pair[0] not in OF_PART), length)
             # Now that it is the whole, it may be one that is coded.

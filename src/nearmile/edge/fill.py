@@ -1,14 +1,17 @@
 """A fill: one response on its way from the origin, and everyone who reads it as it comes.
 
-While it is being stored every chunk is kept, so a reader may join late and start from the beginning. When it is
-not, chunks are dropped as soon as the slowest reader has them, and the fetch waits for that reader (``lags``).
+While it is being stored every chunk is kept, so a reader may join late and start from the beginning; those of a
+large body are kept in the pages that will be stored. When it is not, chunks are dropped as soon as the slowest
+reader has them, and the fetch waits for that reader (``lags``).
 """
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Generic, TypeVar
 
+from nearmile.cache.pages import Body, Pages, raw
 from nearmile.edge.limits import LAG_BYTES_MAX
 from nearmile.edge.wake import Future, Signal
 from nearmile.http.fields import Pairs
@@ -53,7 +56,9 @@ class Fill(Generic[H]):
         self.news = Signal(new_future)
         self.room = Signal(new_future)
         self.kept_bytes = 0
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[Body] = deque()
+        self._pages: Pages | None = None
+        """For the body, of which all chunks so far are."""
         self._first = 0
         self._readers: dict[Reader, None] = {}
 
@@ -90,14 +95,14 @@ class Fill(Generic[H]):
         self.hints.append(head)
         self.news.fire()
 
-    def decide(self, verdict: Verdict, head: H | None, storing: bool = False) -> None:
-        """The head has come, or will not."""
-        self.verdict, self.head, self.storing = verdict, head, storing
+    def decide(self, verdict: Verdict, head: H | None, storing: bool = False, pages: Pages | None = None) -> None:
+        """The head has come, or will not; ``pages`` are for a body of known length."""
+        self.verdict, self.head, self.storing, self._pages = verdict, head, storing, pages
         self.news.fire()
 
     def feed(self, chunk: bytes) -> None:
         """The next part of the body."""
-        self._chunks.append(chunk)
+        self._chunks.append(chunk if self._pages is None else self._written(self._pages, chunk))
         self.kept_bytes += len(chunk)
         if not self._readers:
             self._trim()
@@ -110,10 +115,12 @@ class Fill(Generic[H]):
 
     def give_up_storing(self) -> None:
         """From now on chunks are kept only for the readers there are."""
-        self.storing = False
+        self.storing, self._pages = False, None
         self._trim()
+        # A cut of the pages would keep all of them.
+        self._chunks = deque(map(bytes, self._chunks))
 
-    def read(self, reader: Reader) -> list[bytes]:
+    def read(self, reader: Reader) -> list[Body]:
         """All chunks that the reader has not had."""
         if not self.storing:
             # What it had before is on its way now; what it gets counts as kept until it comes again.
@@ -124,10 +131,20 @@ class Fill(Generic[H]):
         reader.position += len(chunks)
         return chunks
 
-    def body(self) -> bytes:
+    def body(self) -> Body:
         """The body so far, of a fill that is being stored."""
         assert self.storing and self._first == 0
-        return b"".join(self._chunks)
+        if self._pages is not None and len(self._pages) == self.kept_bytes:
+            return self._pages
+        return b"".join(map(raw, self._chunks))
+
+    def _written(self, pages: Pages, chunk: bytes) -> Body:
+        """A chunk as it is to be kept: in its place, if there is one for it."""
+        if self.kept_bytes + len(chunk) <= len(pages):
+            with suppress(OSError):
+                return pages.write(self.kept_bytes, chunk)
+        self._pages = None
+        return chunk
 
     def lags(self, followed: bool = False) -> bool:
         """The fetch should wait for ``room``: nobody stores this and its slowest reader is far behind.

@@ -6,6 +6,7 @@ An unsafe method makes what is stored invalid (RFC 9111 section 4.4), the answer
 
 from nearmile.cache.entry import response_head
 from nearmile.cache.key import object_keys, uncoded
+from nearmile.cache.pages import Body
 from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import tags_of
 from nearmile.cache.reuse import answers_get, invalidated, updated_by_head
@@ -82,6 +83,6 @@ class Lesson:
         kept = decide_store(method, asked, status, fields, self.site.default_ttl_s, self.asked_at_s, now_s)
         return self.site.keyed(kept, fields)
 
-    def _put(self, kept: Storable, fields: Pairs, body: bytes) -> None:
+    def _put(self, kept: Storable, fields: Pairs, body: Body) -> None:
         head = response_head(kept.status, self.site.told(kept, fields), len(body))
         self.node.store.put(self.key, self.request.fields.pairs, kept, head, body, self.generation)

@@ -21,6 +21,8 @@ PACE_BYTES_PER_S_MIN = 500
 PACE_GRACE_S = 60.0
 # Bytes of requests that wait behind one being answered, then reading pauses. Browsers do not pipeline.
 PIPELINE_BYTES_MAX = 64 << 10
+# Of what the kernel sends by itself, handed to it before others have a turn (nginx's sendfile_max_chunk).
+PAGES_TURN_BYTES = 2 << 20
 # The largest request body passed on: what the largest CDN plans allow by default (Cloudflare: 100 MB to 500 MB).
 REQUEST_BODY_BYTES_MAX = 512 << 20
 # Bytes of a request body that wait for the origin to take them.

@@ -75,7 +75,7 @@ async def _put(node: Node, site: Site, entry: Entry, said: Confirmed) -> Entry |
     if entry.kept.coding:
         kept, fields = coded(kept, fields, entry.kept.coding)
     try:
-        body = await entry.whole()
+        body = entry.body if entry.elsewhere is None else await entry.whole()
     except Damaged:
         return None
     kept = replace(kept, slices=slices, links=said.links or entry.kept.links)

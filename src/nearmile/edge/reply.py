@@ -5,6 +5,7 @@ from typing import Protocol
 
 from nearmile.cache import coding
 from nearmile.cache.hints import EARLY_HINTS, KEPT, hint_fields, links_of
+from nearmile.cache.pages import Body
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import VARY, tag_fields
 from nearmile.edge.messages import interim_head, page
@@ -33,7 +34,7 @@ class Client(Protocol):
     handed_bytes: int
     """Bytes that the kernel has taken of what was written since this was last set to 0."""
 
-    async def write(self, pieces: Sequence[bytes]) -> None:
+    async def write(self, pieces: Sequence[Body]) -> None:
         """Sends, and returns when the kernel has taken it all."""
         ...
 
@@ -138,11 +139,13 @@ class Reply:
         how = b"%bcache-status: %b; fwd=bypass\r\n" % (self.node.via, self.node.name)
         await self.client.write((b"".join((start, how, lines, b"\r\n")),))
 
-    async def send(self, pieces: Sequence[bytes]) -> None:
+    async def send(self, pieces: Sequence[Body]) -> None:
         """The next parts of the body."""
         if self.bodiless:
             return
-        out = [encode_chunk(piece) for piece in pieces if piece] if self._chunked else list(pieces)
+        out: list[Body] = list(pieces)
+        if self._chunked:
+            out = [encode_chunk(bytes(piece)) for piece in pieces if piece]
         if self._head:
             out.insert(0, self._head)
             self._head = b""
@@ -163,10 +166,10 @@ class Reply:
             self._head = b""
             await self.client.write((out,))
 
-    async def whole(self, status: int, start: bytes, how: bytes, age_s: int | None, body: bytes) -> None:
-        """A response with its body at hand, whose length ``start`` states."""
+    async def whole(self, status: int, start: bytes, how: bytes, age_s: int | None, *body: Body) -> None:
+        """A response with its body at hand, in parts, whose length ``start`` states."""
         self.begin(status, start, how, age_s, STATED)
-        await self.send((body,))
+        await self.send(body)
         await self.end()
 
     async def page(self, status: int, text: str, fields: Pairs = ()) -> None:

@@ -10,12 +10,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from nearmile.cache.entry import Entry
+from nearmile.cache.pages import Body
 from nearmile.cache.parts import Part, part_of, strong
 from nearmile.cache.policy import PARTIAL
 from nearmile.cache.reuse import updated_by_304
 from nearmile.cache.slices import place_key
 from nearmile.edge.fetch import RANGES, SERVER_ERRORS, Fetch
-from nearmile.edge.fill import Verdict
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
 from nearmile.edge.origins.client import Answer
 from nearmile.edge.origins.peer import UpstreamError
@@ -61,7 +61,7 @@ class Source:
         """What the bytes from ``start`` to before ``end`` are made of, in order."""
         raise NotImplementedError
 
-    async def keep(self, fetch: "SegmentFetch", body: bytes) -> None:
+    async def keep(self, fetch: "SegmentFetch", body: Body) -> None:
         """A segment has come."""
         raise NotImplementedError
 
@@ -105,7 +105,7 @@ class Sliced(Source):
         for number in slices.numbers(start, end):
             yield Segment(slices.part(number), slices.key(key, number), place=place_key(key, number))
 
-    async def keep(self, fetch: "SegmentFetch", body: bytes) -> None:
+    async def keep(self, fetch: "SegmentFetch", body: Body) -> None:
         """See Source."""
         segment = fetch.segment
         put_slice(self.node, segment.key, self.record.kept, segment.part, body, fetch.generation)
@@ -127,7 +127,7 @@ class Parted(Source):
         if end > part.last + 1:
             yield Segment(Part(max(start, part.last + 1), end - 1, part.complete), place=key)
 
-    async def keep(self, fetch: "SegmentFetch", body: bytes) -> None:
+    async def keep(self, fetch: "SegmentFetch", body: Body) -> None:
         """See Source. What came with If-Range need not have the fields that the stored part has."""
         record, now_s = self.record, self.node.now_s()
         fields = updated_by_304(record.kept, record.fields(), fetch.came, now_s)
@@ -151,9 +151,7 @@ class SegmentFetch(Fetch):
         self.came = self._said(answer)
         if self._fits(answer):
             head = FillHead(status=answer.status, kept=self.source.record.kept)
-            self.fill.decide(Verdict.SHARED, head, storing=self.node.may_store(self.site.serial, self.body_bytes))
-            if not self.fill.storing:
-                self._close()
+            self._share(head, self.body_bytes, self.node.may_store(self.site.serial, self.body_bytes))
             return answer
         answer.close()
         if answer.status == 200 and field(self.came, b"etag") == self.source.etag:

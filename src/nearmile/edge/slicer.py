@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from nearmile.cache.entry import response_head
 from nearmile.cache.key import site_of
+from nearmile.cache.pages import Body
 from nearmile.cache.parts import Part, strong
 from nearmile.cache.policy import Storable
 from nearmile.cache.slices import Slices, token_of
@@ -60,7 +61,8 @@ class Slicer:
         if len(node.fills) >= FILLS_MAX or not node.may_store(site_of(self.key), part.last + 1 - part.first):
             return
         fill = self._fills[number] = node.fills[key, b""] = ObjectFill(node.loop.create_future)
-        fill.decide(Verdict.SHARED, FillHead(status=206, kept=self.kept), storing=True)
+        pages = node.store.shelf.room(part.last + 1 - part.first)
+        fill.decide(Verdict.SHARED, FillHead(status=206, kept=self.kept), storing=True, pages=pages)
 
     def _finish(self, number: int, fill: ObjectFill) -> None:
         key, body = self._slices.key(self.key, number), fill.body()
@@ -114,7 +116,7 @@ def begin_slices(
     return Slicer(node, key, whole, slices, part or Part(0, complete - 1, complete), generation)
 
 
-def put_slice(node: Node, key: bytes, kept: Storable, part: Part, body: bytes, generation: int) -> None:
+def put_slice(node: Node, key: bytes, kept: Storable, part: Part, body: Body, generation: int) -> None:
     """Stores a slice under its own ``key``; ``kept`` are the terms of its object's record."""
     terms = replace(kept, status=206, part=part, slices=None, vary=())
     node.store.put(key, (), terms, response_head(206, (), len(body)), body, generation)

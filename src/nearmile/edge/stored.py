@@ -15,6 +15,7 @@ from nearmile.cache.entry import (
     partial_head,
     unsatisfiable_head,
 )
+from nearmile.cache.pages import Body, cut_body
 from nearmile.cache.ranges import Cuts, Uncut, cut, in_bytes, wanted
 from nearmile.cache.reuse import age_s, not_modified
 from nearmile.edge.origins.peer import UpstreamError
@@ -76,7 +77,7 @@ def _several(head: bytes, cuts: Cuts) -> Plan:
     return Plan(206, multipart_head(head, boundary, body_bytes), pieces, tail)
 
 
-def narrowed(conditions: Pairs, entry: Entry, now_s: float) -> tuple[int, bytes, bytes] | None:
+def narrowed(conditions: Pairs, entry: Entry, now_s: float) -> tuple[int, bytes, Body] | None:
     """Status, head and body for a GET with those conditions (see Fields), of a fresh response in memory.
 
     None where that takes more than one piece of it, or one of another coding, or is not ours to say.
@@ -94,7 +95,7 @@ def narrowed(conditions: Pairs, entry: Entry, now_s: float) -> tuple[int, bytes,
     if isinstance(found, Uncut) or len(found) > 1:
         return None
     (one,) = found
-    return 206, partial_head(head, one.content_range, one.end - one.start), body[one.start : one.end]
+    return 206, partial_head(head, one.content_range, one.end - one.start), cut_body(body, one.start, one.end)
 
 
 async def send_stored(reply: Reply, request: Request, entry: Entry, how: bytes) -> bool:
@@ -108,12 +109,8 @@ async def send_stored(reply: Reply, request: Request, entry: Entry, how: bytes) 
     begin = (made.status, made.head, how, age_s(entry.kept, now_s))
     if away is not None and made.pieces and not reply.bodiless:
         return await _from_elsewhere(reply, away, made, begin)
-    if made.tail:
-        parts = [part for piece in made.pieces for part in (piece.lead, entry.body[piece.start : piece.end])]
-        body = b"".join((*parts, made.tail))
-    else:
-        body = b"".join([entry.body[piece.start : piece.end] for piece in made.pieces])
-    await reply.whole(*begin, body)
+    parts = [part for one in made.pieces for part in (one.lead, cut_body(entry.body, one.start, one.end))]
+    await reply.whole(*begin, *parts, made.tail)
     return True
 
 

@@ -81,7 +81,7 @@ class Side:
         """What sending has brought about: streams that ended, the connection's end."""
         return self._connection.events()  # type: ignore[return-value]
 
-    def send(self, stream: int, pieces: Iterable[bytes], end: bool) -> None:
+    def send(self, stream: int, pieces: Iterable[bytes | memoryview], end: bool) -> None:
         """Queues parts of a body; they are kept by reference until the windows let them go."""
         try:
             for piece in pieces:

@@ -156,7 +156,7 @@ class Session:
 
     # --- orders
 
-    def answer(self, stream: int, lines: bytes, body: bytes) -> None:
+    def answer(self, stream: int, lines: bytes, body: bytes | memoryview) -> None:
         """A whole response, whose field lines are known."""
         size = len(START) + len(lines)
         head = b"%b%b%b%b" % (b"\x01", varint(size), START, lines)
@@ -177,7 +177,7 @@ class Session:
         """Sends an interim response."""
         self.respond(stream, headers, False)
 
-    def send(self, stream: int, pieces: Iterable[bytes], end: bool) -> None:
+    def send(self, stream: int, pieces: Iterable[bytes | memoryview], end: bool) -> None:
         """Queues parts of a body; they are kept by reference until QUIC has sent what came before."""
         waiting = self._outgoing.setdefault(stream, _Outgoing())
         for piece in pieces:

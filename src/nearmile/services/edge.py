@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from nearmile.base.errors import NearmileError
+from nearmile.cache.pages import Shelf
 from nearmile.cache.store import MemoryStore
 from nearmile.cache.tier.store import DiskStore
 from nearmile.cache.trial import adaptive
@@ -41,13 +42,15 @@ DETAIL_S = 1.0
 SERIALS_MAX = 64
 # Young objects are looked at every 10,000 allocations, all of them only after 200 million.
 COLLECTOR_THRESHOLDS = (10_000, 20, 1_000)
+# Of all descriptors, as files of large bodies; each that is mapped takes two. The others are for connections.
+SHELF_SHARE = 1 / 8
 M_MMAP_THRESHOLD = -3
 OWN_PAGES_BYTES = 256 << 10
 
 
 async def run(runtime: Runtime) -> None:
     """The whole life of an edge server."""
-    _raise_file_limit()
+    files_max = _raise_file_limit()
     _tune_allocator()
     me, loop = runtime.me, asyncio.get_running_loop()
     places = Places.open(runtime.config.network)
@@ -58,7 +61,9 @@ async def run(runtime: Runtime) -> None:
         return journal.place_id(place.country, place.state)
 
     limits = runtime.config.network.edge
-    store = MemoryStore(limits.memory_mb * MB, adaptive(limits.memory_mb * MB, limits.optimise))
+    capacity_bytes = limits.memory_mb * MB
+    shelf = Shelf(int(files_max * SHELF_SHARE))
+    store = MemoryStore(capacity_bytes, adaptive(capacity_bytes, limits.optimise), shelf)
     disk = _open_disk(store, runtime.folder / DISK, limits.disk_mb)
     visitors = Visitors(place_id, lambda address: places.lookup(address).country)
     node = Node(me, loop, time.time, store, Origins(loop), visitors, journal.record, runtime)
@@ -139,10 +144,11 @@ def _read_shapes(path: Path) -> dict[int, str]:
         return {}
 
 
-def _raise_file_limit() -> None:
-    """Each client takes a descriptor, each origin's connection another."""
+def _raise_file_limit() -> int:
+    """Each client takes a descriptor, each origin's connection another; returns how many there may be."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def _tune_allocator() -> None:

@@ -141,7 +141,7 @@ class CacheNode(Node):
         key = key_of(number)
         entry = self.store.get(key, ())
         if entry is not None and self.now_s() < entry.fresh_until_s:
-            got(int(entry.body))
+            got(int(bytes(entry.body)))
             return
         fill = self._fills.get(key)
         if fill is None:

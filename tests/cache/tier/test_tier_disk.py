@@ -106,7 +106,7 @@ def test_what_is_behind_a_damage_is_lost_and_before_it_is_not(tmp_path: Path) ->
     files, one = begun(tmp_path), write(Place(0, 0, 0), b"body")
     files.do(one)
     forged = write(Place(0, 0, 0), b"forged")
-    inner = write_lead(forged.lead.header, forged.meta, forged.body) + forged.body
+    inner = write_lead(forged.lead.header, forged.meta, b"forged") + b"forged"
     files.do(write(Place(0, one.place.length, 0), inner))
     path = tmp_path / "0000000000.segment"
     data = bytearray(path.read_bytes())

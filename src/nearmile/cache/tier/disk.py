@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from nearmile.cache.pages import Body, raw
 from nearmile.cache.purge import Marks, Position
 from nearmile.cache.tier.index import Copy, Index, Kill, Place, Unlink
 from nearmile.cache.tier.orders import read_diary
@@ -38,7 +39,7 @@ class Write(NamedTuple):
     place: Place
     lead: Lead
     meta: bytes
-    body: bytes
+    body: Body
 
 
 class Tell(NamedTuple):
@@ -123,11 +124,11 @@ class Files:
         """Carries out a job. Raises OSError."""
         match job:
             case Write(place, lead, meta, body):
-                buffers = [write_lead(lead.header, meta, body), body]
-                _write(self._file(place.segment), place.offset, buffers)
+                data = raw(body)
+                _write(self._file(place.segment), place.offset, [write_lead(lead.header, meta, data), data])
             case Copy(source, target):
-                data = _read(self._file(source.segment), source.offset, source.length)
-                _write(self._file(target.segment), target.offset, [data])
+                record = _read(self._file(source.segment), source.offset, source.length)
+                _write(self._file(target.segment), target.offset, [record])
             case Kill(place):
                 file = self._file(place.segment)
                 # A record whose writing failed may not be there; its place may have no room on the disk.
@@ -136,12 +137,12 @@ class Files:
             case Unlink(number):
                 self._segments.pop(number, None)
                 self._path(number).unlink(missing_ok=True)
-            case Tell(data, anew):
-                self._tell(data, anew)
-            case Sync(data):
+            case Tell(note, anew):
+                self._tell(note, anew)
+            case Sync(note):
                 for file in self._segments.values():
                     os.fdatasync(file.fd)
-                self._tell(data, False)
+                self._tell(note, False)
                 if self._diary is not None:
                     os.fdatasync(self._diary.fd)
 
@@ -235,7 +236,7 @@ def _read(file: File, offset: int, length: int) -> bytes:
     return data
 
 
-def _write(file: File, offset: int, buffers: list[bytes]) -> None:
+def _write(file: File, offset: int, buffers: list[bytes | memoryview]) -> None:
     written = os.pwritev(file.fd, buffers, offset)
     if written < sum(map(len, buffers)):
         data = b"".join(buffers)

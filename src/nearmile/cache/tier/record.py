@@ -105,7 +105,7 @@ def write_meta(meta: Meta) -> bytes:
     return _encoder.encode(meta)
 
 
-def write_lead(header: Header, meta: bytes, body: bytes) -> bytes:
+def write_lead(header: Header, meta: bytes, body: bytes | memoryview) -> bytes:
     """All of a record but the body. Takes as long as hashing the body does."""
     view = memoryview(body)
     sums = b"".join(_sum(view[at : at + PIECE_BYTES]) for at in range(0, len(body), PIECE_BYTES))

@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from nearmile.cache.directives import Fields
 from nearmile.cache.entry import Damaged, Entry
 from nearmile.cache.key import site_of, variant_key
+from nearmile.cache.pages import Body
 from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Position, key_of
 from nearmile.cache.shares import Shares
 from nearmile.cache.store import MemoryStore
@@ -265,7 +266,7 @@ class DiskStore:
         return None
 
     def _take(
-        self, name: int, key: bytes, place: Place, lead: Lead, body: bytes, found: Loaded | None
+        self, name: int, key: bytes, place: Place, lead: Lead, body: Body, found: Loaded | None
     ) -> Entry | None:
         """Takes a record into memory, if nothing speaks against it."""
         meta, generation, marks = lead.meta, lead.header.generation, self._marks
@@ -370,7 +371,7 @@ class _Body:
         self._found, self._first = found._replace(body=b""), found.body
         self.length = found.lead.header.body_bytes
 
-    async def pieces(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
+    async def pieces(self, start: int, end: int) -> AsyncGenerator[Body, None]:
         """The bytes from ``start`` to before ``end``, verified. Raises Damaged."""
         for number in range(start // PIECE_BYTES, pieces_of(end)):
             at = number * PIECE_BYTES

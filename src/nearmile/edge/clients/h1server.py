@@ -6,11 +6,13 @@ becomes an ``Exchange``, a coroutine, while further requests of the connection w
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from math import inf
 from typing import cast
 
+from nearmile.cache.pages import Body, raw
 from nearmile.edge import limits
 from nearmile.edge.backlog import Backlog, free
 from nearmile.edge.clients.door import Door
@@ -31,6 +33,8 @@ log = logging.getLogger("nearmile.edge")
 
 HIT, ERROR = int(Cache.HIT), int(Cache.ERROR)
 PREFACE_START = PREFACE[: PREFACE.find(b"\r\n\r\n") + 4]  # what looks like a head of HTTP/1.1
+# Enough to be told of room again; what is copied for it costs nothing beside the telling.
+NUDGE_BYTES = 4096
 
 
 class Connection(asyncio.Protocol):
@@ -44,7 +48,7 @@ class Connection(asyncio.Protocol):
         self.peer, self.trusted = "", False
         self.handed_bytes = 0
         self._transport: asyncio.Transport
-        self._write: Callable[[Sequence[bytes]], None]
+        self._write: Callable[[Sequence[bytes | memoryview]], None]
         self._place = 0
         self._ready = True
         """The next request may be answered now."""
@@ -56,6 +60,8 @@ class Connection(asyncio.Protocol):
         self._body: Incoming | None = None
         # The transport's high-water mark is 0: it says "pause" whenever the kernel did not take all.
         self._full = False
+        self._rest: deque[Body] = deque()
+        """Pages to send, and what follows them, once the kernel takes more."""
         self._backlog = Backlog()
         self._pace = Pace()
         self._room: asyncio.Future[None] | None = None
@@ -76,7 +82,8 @@ class Connection(asyncio.Protocol):
         """Of asyncio."""
         self._ready = False
         self.door.closed(self)
-        unsent_bytes = self._unsent_bytes() if self._full else 0
+        unsent_bytes = self._rest_bytes + (self._unsent_bytes() if self._full else 0)
+        self._rest.clear()
         self.handed_bytes -= unsent_bytes
         if self._unrecorded is not None:
             now_ms, serial, place, status, cache, size_bytes = self._unrecorded
@@ -138,7 +145,10 @@ class Connection(asyncio.Protocol):
             age_s = now_s - kept.born_at_s
             head = b"%bage: %d\r\n%b" % (head, age_s if age_s > 0 else 0, hit_end)
             # Both at once, but not joined: the copy would cost 6 % of the CPU time of a hit (without TLS).
-            write((head, body))
+            if type(body) is bytes:
+                write((head, body))
+            else:
+                self._hand((head, body))
             size_bytes = len(head) + len(body)
             at = end
             place = node.visitors.place_of_trusted(self.peer, fields.pairs) if trusted else self._place
@@ -278,12 +288,12 @@ class Connection(asyncio.Protocol):
 
     # --- what an exchange needs of its client (edge.reply.Client)
 
-    async def write(self, pieces: Sequence[bytes]) -> None:
+    async def write(self, pieces: Sequence[Body]) -> None:
         """See Client."""
         if self._transport.is_closing():
             raise ConnectionAbortedError("the client is gone")
         size_bytes = sum(map(len, pieces))
-        self._write(pieces)
+        self._hand(pieces)
         self._quiet_sweeps = 0
         self._backlog.written_bytes += size_bytes
         self.handed_bytes += size_bytes
@@ -316,6 +326,48 @@ class Connection(asyncio.Protocol):
         if not self.secure:
             self._backlog.pause(self._transport)
 
+    def _hand(self, pieces: Sequence[Body]) -> None:
+        """Writes bytes and pages, in their order."""
+        if self.secure or all(isinstance(piece, bytes) for piece in pieces):
+            self._write([raw(piece) for piece in pieces])
+        else:
+            self._rest.extend(pieces)
+            self._push()
+
+    def _push(self) -> None:
+        """Hands over what is left, until the kernel takes no more, or others are to have a turn."""
+        rest, transport, turn_bytes = self._rest, self._transport, limits.PAGES_TURN_BYTES
+        while rest and not self._full and not transport.is_closing():
+            piece = rest.popleft()
+            if isinstance(piece, bytes):
+                self._write((piece,))
+                continue
+            try:
+                sent_bytes = piece.send(transport.get_extra_info("socket").fileno(), turn_bytes)
+            except OSError:
+                rest.appendleft(piece)
+                self._full = True  # for good
+                transport.abort()
+                return
+            if (left := piece[sent_bytes:]) and sent_bytes < turn_bytes:
+                # The socket takes no more: what its transport cannot write makes that one say when there is room.
+                self._write((bytes(left[:NUDGE_BYTES]),))
+                left = left[NUDGE_BYTES:]
+            if left:
+                rest.appendleft(left)
+            turn_bytes -= sent_bytes
+            if rest and not turn_bytes:
+                self.pause_writing()
+                self.door.loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        if not self._transport.is_closing():
+            self.resume_writing()
+
+    @property
+    def _rest_bytes(self) -> int:
+        return sum(map(len, self._rest))
+
     def _unsent_bytes(self) -> int:
         """What the kernel has not taken."""
         transport = self._transport
@@ -324,6 +376,9 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Of asyncio."""
         self._full = False
+        self._push()
+        if self._full or self._rest:
+            return
         if self._room is not None:
             if not self._room.done():
                 self._room.set_result(None)
@@ -337,7 +392,8 @@ class Connection(asyncio.Protocol):
         self._quiet_sweeps += 1
         moved_bytes: int | None = None
         if self._full:
-            moved_bytes, limit_s = self._backlog.moved(self._transport), limits.STALLED_TIMEOUT_S
+            moved_bytes = self._backlog.moved(self._transport, self._rest_bytes)
+            limit_s = limits.STALLED_TIMEOUT_S
         elif self._lingering:
             limit_s = limits.LINGER_S
         elif self._exchange is not None:

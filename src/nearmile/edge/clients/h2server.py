@@ -8,6 +8,7 @@ import asyncio
 import math
 from typing import cast
 
+from nearmile.cache.pages import raw
 from nearmile.edge import limits
 from nearmile.edge.backlog import Backlog, free
 from nearmile.edge.clients.door import Door
@@ -113,7 +114,7 @@ class H2Connection(Multiplexed, asyncio.Protocol):
             end, end_fields = node.secure_hit_end, node.secure_hit_fields
         session.respond(number, (*answer, (b"age", b"%d" % (age_s if age_s > 0 else 0)), *end_fields), not body)
         if body:
-            session.send(number, (body,), True)
+            session.send(number, (raw(body),), True)
         self._quiet_sweeps = 0
         node.counter.requests += 1
         place = node.visitors.place_of_trusted(self.peer, fields.pairs) if self.trusted else self._place

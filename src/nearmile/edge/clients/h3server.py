@@ -10,6 +10,7 @@ from typing import Protocol
 
 from qh3.quic.events import ConnectionIdIssued, ConnectionIdRetired, ConnectionTerminated
 
+from nearmile.cache.pages import raw
 from nearmile.edge import limits
 from nearmile.edge.clients.door import Door
 from nearmile.edge.clients.multiplex import HIT, Codes, Multiplexed, Stream
@@ -119,7 +120,9 @@ class H3Connection(Multiplexed):
         age_s = now_s - kept.born_at_s
         age = b"%d" % (age_s if age_s > 0 else 0)
         lines = sections.heads.get(head) or sections.learn_head(head)
-        self.session.answer(number, b"%b%b%c%b%b" % (lines, qpack.AGE, len(age), age, self.post.hit_lines), body)
+        self.session.answer(
+            number, b"%b%b%c%b%b" % (lines, qpack.AGE, len(age), age, self.post.hit_lines), raw(body)
+        )
         self._quiet_sweeps = 0
         node.counter.requests += 1
         place = node.visitors.place_of_trusted(self.peer, fields.pairs) if self.trusted else self._place

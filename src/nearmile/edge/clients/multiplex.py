@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+from nearmile.cache.pages import Body, raw
 from nearmile.edge import limits
 from nearmile.edge.clients.door import Door
 from nearmile.edge.clients.incoming import Incoming
@@ -46,7 +47,7 @@ class Session(Protocol):
         """Sends an interim response."""
         ...
 
-    def send(self, stream: int, pieces: Iterable[bytes], end: bool) -> None:
+    def send(self, stream: int, pieces: Iterable[bytes | memoryview], end: bool) -> None:
         """Queues parts of a body."""
         ...
 
@@ -119,24 +120,25 @@ class Stream:
         """See Client. A stream has no connection of its own to switch: heads that ask for it are refused."""
         return self._body.read(self._body_read)
 
-    async def write(self, pieces: Sequence[bytes]) -> None:
+    async def write(self, pieces: Sequence[Body]) -> None:
         """See Client. What comes first is a head; it waits for the body's beginning or end."""
         connection = self.connection
         if self.number not in connection.streams:
             raise ConnectionAbortedError("the client is gone")
-        pieces = [piece for piece in pieces if piece]
+        data = [raw(piece) for piece in pieces if piece]
         if not self._head_sent and self._held_head is None:
-            head, *pieces = pieces
+            head, *data = data
+            assert isinstance(head, bytes)
             if head.startswith(INTERIM):
                 connection.session.interim(self.number, headers_of(head))
                 connection.flush()
                 return
             self._held_head = head
             self.handed_bytes += len(head)
-        if pieces:
+        if data:
             self._send_head(end=False)
-            connection.session.send(self.number, pieces, end=False)
-            self.waiting_bytes += sum(map(len, pieces))
+            connection.session.send(self.number, data, end=False)
+            self.waiting_bytes += sum(map(len, data))
             connection.flush()
             if not self.mind_waiting():
                 self._room = connection.loop.create_future()
