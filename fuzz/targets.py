@@ -37,11 +37,13 @@ from nearmile.edge.visitors import Hop
 from nearmile.http import h2
 from nearmile.http.body import ChunkedBody, encode_chunk
 from nearmile.http.fields import BadMessage, parse_fields, parse_pairs
+from nearmile.http.h2frames import CANCEL, PREFACE
 from nearmile.http.h3frames import Fault
 from nearmile.http.head import parse_request, parse_response, write_fields
+from nearmile.http.prefixed import Strings
 from nearmile.http.qpackread import Reader
 from nearmile.http.quic import INITIAL_BYTES_MIN, Lobby
-from nearmile.http.streams import request_of
+from nearmile.http.streams import Headers, request_of
 from nearmile.reports import segment
 from strict_http import read_request
 
@@ -128,30 +130,29 @@ def h2_frames(data: bytes) -> None:
     assert _asked([data]) == _asked([data[at : at + step] for at in range(0, len(data), step)])
 
 
-def _asked(pieces: list[bytes]) -> list[h2.Headers]:
-    session, asked = h2.Session(), []
-    try:
-        for piece in (h2.PREFACE, *pieces):
-            for event in session.feed(piece):
-                if isinstance(event, h2.Requested):
-                    asked.append(event.headers)
-                    _answer_stream(session, event.stream_id, event.headers, event.end_stream)
-                elif isinstance(event, h2.BodyCame):
-                    session.consumed(event.stream_id, len(event.data))
-            session.events()
-        session.out(limits.H2_WRITE_BYTES)
-    except h2.Flood as flood:
-        assert len(flood.last_words) == 17
-    return asked
+def _asked(pieces: list[bytes]) -> tuple[list[tuple[Headers, bool]], int]:
+    session, brought_bytes = h2.Session(Strings()), 0
+    asked: list[h2.Requested] = []
+    for piece in (PREFACE, *pieces):
+        for event in session.feed(piece):
+            if isinstance(event, h2.Requested):
+                asked.append(event)
+            elif isinstance(event, h2.BodyCame):
+                brought_bytes += len(event.data)
+                session.consumed(event.stream_id, len(event.data))
+    for number, said, ended in asked:
+        _answer_stream(session, number, said.headers, ended)
+    while session.out(limits.H2_WRITE_BYTES):
+        session.events()
+    return [(said.headers, ended) for _, said, ended in asked], brought_bytes
 
 
-def _answer_stream(session: h2.Session, number: int, headers: h2.Headers, ended: bool) -> None:
+def _answer_stream(session: h2.Session, number: int, headers: Headers, ended: bool) -> None:
     with contextlib.suppress(BadMessage):
         taken = request_of(headers, ended)
         assert parse_pairs(write_fields(taken.fields.pairs)) == taken.fields.pairs
-    session.respond(number, ((b":status", b"200"),), end=False)
-    session.send(number, (b"hello",), end=True)
-    session.reset(number, h2.CANCEL)
+    if session.answer(number, b"\x88", b"hello", at_once=bool(number & 2)) is not None:
+        session.reset(number, CANCEL)
 
 
 def response(data: bytes) -> None:

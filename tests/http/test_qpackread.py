@@ -70,15 +70,6 @@ def test_what_says_too_much() -> None:
         assert told.value.status == 431
 
 
-def test_what_it_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nearmile.http.qpackread.MEMO_ENTRIES_MAX", 3)
-    reader = Reader()
-    for number in range(9):
-        _, section = pylsqpack.Encoder().encode(0, [(b"x", b"value-%d" % number)])
-        reader.read(section)
-    assert len(reader._strings) <= 3
-
-
 @settings(max_examples=300)
 @given(st.binary(min_size=1, max_size=100))
 def test_any_section_is_taken_or_refused(data: bytes) -> None:

@@ -67,6 +67,6 @@ def test_the_memo_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "MEMO_ENTRIES_MAX", 2)
     memo, fields = StreamsMemo(), request_of(FIRST, True).fields
     for number in range(5):
-        memo.learn_response(b"HTTP/1.1 200 OK\r\nx: %d\r\n" % number)
+        memo.learn_head(b"HTTP/1.1 200 OK\r\nx: %d\r\n" % number)
         memo.learn_request(b"a", ((b"x", b"%d" % number),), fields)
-        assert len(memo.responses) <= 2 and len(memo.requests) <= 2
+        assert len(memo.heads) <= 2 and len(memo.requests) <= 2

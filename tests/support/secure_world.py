@@ -1,10 +1,11 @@
 """Worlds that are asked over HTTP/2 and HTTP/3, and an origin with pages for both."""
 
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from edge_world import ADDRESSES, Asked, World, config, response
+from edge_world import ADDRESSES, Asked, Handler, World, config, response, world
 from h2_client import SECURE_PORT, H2Client, connect, trusting
 from h3_client import H3Client
 from nearmile.services import state
@@ -35,6 +36,16 @@ async def pages(asked: Asked) -> bytes:
         asked.writer.close()
         return b""
     return response(path.encode() * 40, FRESH, 'ETag: "1"', "Content-Type: text/plain")
+
+
+@contextlib.asynccontextmanager
+async def secure(folder: Path, handler: Handler = pages) -> AsyncIterator[tuple[World, ssl.SSLContext]]:
+    """A world whose first edge server also listens for TLS."""
+    async with world(handler) as here:
+        certificates = Certificates(folder)
+        certificates.take_config(config())
+        await here.servers[0].listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
+        yield here, trusting(str(state.authority_files(folder)[0]), "h2")
 
 
 @contextlib.asynccontextmanager

@@ -26,6 +26,7 @@ from nearmile.edge.rules.site import Allow, Asked, Files
 from nearmile.edge.sites import Site, Sites, sites_of
 from nearmile.edge.visitors import Hop, Visitors
 from nearmile.edge.wake import Loop
+from nearmile.http import hpack
 from nearmile.http.fields import Fields, FieldsMemo, Pairs
 from nearmile.http.streams import StreamsMemo, headers_of
 from nearmile.mapping.choose import owner
@@ -104,9 +105,9 @@ class Node:
         self.via = b"via: 1.1 %b\r\n" % self.name
         # What ends the head of every hit: one constant.
         self.hit_end = b"%bcache-status: %b; hit\r\n\r\n" % (self.via, self.name)
-        self.hit_fields = headers_of(b"\r\n" + self.hit_end)[1:]
+        self.hit_lines = hpack.lines(headers_of(b"\r\n" + self.hit_end)[1:])
         self.alt_svc = b""
-        self.secure_hit_end, self.secure_hit_fields = self.hit_end, self.hit_fields
+        self.secure_hit_end, self.secure_hit_lines = self.hit_end, self.hit_lines
         """Over TLS, where HTTP/3 may be spoken of."""
         self.position: Position | None = None
         """How far it has come in the log of purge orders; None where it has not seen that log yet."""
@@ -145,7 +146,7 @@ class Node:
         """HTTP/3 is served at that port: tells the clients of https (RFC 7838), those who speak it to renew it."""
         self.alt_svc = b'alt-svc: h3=":%d"; ma=%d\r\n' % (port, limits.ALT_SVC_S)
         self.secure_hit_end = self.alt_svc + self.hit_end
-        self.secure_hit_fields = headers_of(b"\r\n" + self.secure_hit_end)[1:]
+        self.secure_hit_lines = hpack.lines(headers_of(b"\r\n" + self.secure_hit_end)[1:])
 
     def take_config(self, config: Config, files: Mapping[str, Files] = NO_FILES) -> None:
         """A new configuration: sites, limits and trust change at once.

@@ -1,10 +1,12 @@
 """One HTTP/2 connection's protocol, client side, without IO: bytes in, events out; orders in, bytes out.
 
-All that is known of libnghttp2 (by way of ``ngh2``) on this side stands here, as ``h2`` has it for the other. It
+All that is known of libnghttp2 (by way of ``ngh2``) stands here, so that another library can take its place. It
 checks frames, HPACK, flow control and RFC 9113's rules for responses by itself.
 """
 
-from ngh2 import Configuration, Role
+from collections.abc import Iterable
+
+from ngh2 import Configuration, Connection, Role
 from ngh2.enums import ErrorCode, Setting
 from ngh2.events import (
     ConnectionClosed,
@@ -14,10 +16,9 @@ from ngh2.events import (
     StreamClosed,
     TrailersReceived,
 )
-from ngh2.exceptions import ConnectionStateError, NGH2Error
+from ngh2.exceptions import ConnectionStateError, NGH2Error, StreamProtocolError
 
 from nearmile.http.fields import BadMessage, Pairs, parse_fields, parse_pairs
-from nearmile.http.h2 import Side
 from nearmile.http.head import ResponseHead
 from nearmile.http.limits import (
     FIELDS_MAX,
@@ -57,11 +58,51 @@ _SETTINGS = {
 }
 
 
-class ClientSession(Side):
-    """The client's."""
+class ClientSession:
+    """The client's side.
+
+    Streams are named by their number. Orders for streams that have ended meanwhile are no errors.
+    """
 
     def __init__(self) -> None:
-        super().__init__(Role.CLIENT, _CONFIGURATION, _SETTINGS, H2_LINK_WINDOW_BYTES)
+        self._connection = Connection(Role.CLIENT, _CONFIGURATION)
+        self._connection.initiate_connection(_SETTINGS)
+        self._connection.set_local_window_size(H2_LINK_WINDOW_BYTES)
+
+    def out(self, size_bytes: int) -> bytes:
+        """Bytes to send now, about as many as that; empty when windows or streams have no more."""
+        try:
+            return self._connection.data_to_send(size_bytes)
+        except ConnectionStateError:
+            return b""
+
+    def events(self) -> list[object]:
+        """What sending has brought about: streams that ended, the connection's end."""
+        return self._connection.events()  # type: ignore[return-value]
+
+    def send(self, stream: int, pieces: Iterable[bytes | memoryview], end: bool) -> None:
+        """Queues parts of a body; they are kept by reference until the windows let them go."""
+        try:
+            for piece in pieces:
+                self._connection.send_data(stream, piece)
+            if end:
+                self._connection.end_stream(stream)
+        except (ConnectionStateError, StreamProtocolError):
+            return
+
+    def consumed(self, stream: int, size_bytes: int) -> None:
+        """So much of a body has been used: the peer may send as much again."""
+        try:
+            self._connection.acknowledge_received_data(size_bytes, stream)
+        except (ConnectionStateError, StreamProtocolError, ValueError):
+            return
+
+    def reset(self, stream: int, error: int) -> None:
+        """Ends a stream at once, and forgets what of it waits."""
+        try:
+            self._connection.reset_stream(stream, error)
+        except ConnectionStateError:
+            return
 
     def feed(self, data: bytes) -> list[object]:
         """Bytes from the server; returns what they mean. Raises BadMessage where the connection is beyond use."""

@@ -38,7 +38,17 @@ H2_STREAM_WINDOW_BYTES = 256 << 10
 H2_CONTINUATIONS_MAX = 8
 # Answers to PING and SETTINGS that wait for a client to read them (CVE-2019-9512, CVE-2019-9515).
 H2_HELD_ACKS_MAX = 100
-# Translated heads of stored responses: 2 to 3 KB each, 10 MB in all.
+# Blocks of a connection's requests that are known by their bytes. With what they say, hostile ones take 50 times
+# as much; honest ones share what they say with the table, and take 20 to 100 bytes.
+H2_KNOWN_BYTES_MAX = 8 << 10
+# Answers put together that wait to be written; with more, a stream keeps its body by reference, and stays open.
+H2_HELD_BYTES_MAX = 128 << 10
+# Streams that we reset, and gaps in the client's numbers: a client has no more on their way than it may have open.
+H2_REMEMBERED_MAX = 256
+# Frames, since something was moved, that ask for nothing and bring nothing: empty DATA (CVE-2019-9518), PRIORITY,
+# WINDOW_UPDATE. Of a client that tells of every frame of 100 responses of 256 KB at once there are 3,200.
+H2_BARREN_MAX = 8_192
+# Translated heads of stored responses: about 1 KB each with their key, 4 MB in all.
 H2_HEADS_MAX = 4_096
 # --- HTTP/2 as a client, of origins ---
 # Requests on one connection, as nghttp2 and Go assume of servers that say nothing; with more, another is opened.

@@ -10,6 +10,7 @@ from qh3._hazmat import EncoderStreamError, QpackEncoder
 
 from nearmile.http.fields import Fields
 from nearmile.http.limits import H3_SECTIONS_MAX, MEMO_BLOCK_BYTES_MAX
+from nearmile.http.prefixed import prefixed
 from nearmile.http.qpackread import Reader
 from nearmile.http.streams import Headers, headers_of
 
@@ -59,18 +60,4 @@ class Sections:
 
 def _literal(name: bytes, value: bytes) -> bytes:
     """A field line without any compression (RFC 9204 section 4.5.6)."""
-    return _prefixed(0x20, 3, len(name)) + name + _prefixed(0, 7, len(value)) + value
-
-
-def _prefixed(pattern: int, bits: int, number: int) -> bytes:
-    """RFC 7541 section 5.1."""
-    most = (1 << bits) - 1
-    if number < most:
-        return bytes((pattern | number,))
-    out = bytearray((pattern | most,))
-    number -= most
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return prefixed(0x20, 3, len(name)) + name + prefixed(0, 7, len(value)) + value

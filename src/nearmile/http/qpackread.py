@@ -5,8 +5,8 @@ A value may have any bytes (RFC 9110 section 5.5, obs-text): whether they may be
 
 from nearmile.http.fields import BadMessage
 from nearmile.http.h3frames import QPACK_FAILED, Fault
-from nearmile.http.huffman import Huffman
-from nearmile.http.limits import HEAD_BYTES_MAX, MEMO_ENTRIES_MAX
+from nearmile.http.limits import HEAD_BYTES_MAX
+from nearmile.http.prefixed import Strings, read_number
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -116,18 +116,13 @@ STATIC: tuple[tuple[bytes, bytes], ...] = tuple(
 )
 # RFC 9114 section 4.2.2: so much is counted for each field beside its name and value.
 FIELD_BYTES = 32
-# Of a number's bytes beyond the prefix (RFC 7541 section 5.1): 62 bits (RFC 9204 section 4.1.1) take nine.
-NUMBER_BYTES_MAX = 9
-# Longer ones are seldom said twice.
-STRING_BYTES_MAX = 256
 
 
 class Reader:
-    """Reads sections. What Huffman's code says it remembers: clients repeat most of their values."""
+    """Reads sections."""
 
     def __init__(self) -> None:
-        self._huffman = Huffman()
-        self._strings: dict[bytes, bytes] = {}
+        self._string = Strings().read
 
     def read(self, section: bytes) -> Headers:
         """Raises Fault where that is no section, BadMessage where it says too much."""
@@ -140,16 +135,16 @@ class Reader:
         # Nothing may be needed of a table that has no room, and nothing be counted back from it (section 4.5.1).
         if section[0] or section[1] & 0x80:
             raise ValueError("a dynamic table")
-        _, at = _number(section, 1, 0x7F)
+        _, at = read_number(section, 1, 0x7F)
         found: list[tuple[bytes, bytes]] = []
         size_bytes, end = 0, len(section)
         while at < end:
             first = section[at]
             if first >= 0xC0:  # section 4.5.2, a whole entry of the static table
-                number, at = _number(section, at, 0x3F)
+                number, at = read_number(section, at, 0x3F)
                 pair = STATIC[number]
             elif first & 0xD0 == 0x50:  # section 4.5.4, its name
-                number, at = _number(section, at, 0x0F)
+                number, at = read_number(section, at, 0x0F)
                 value, at = self._string(section, at, 0x7F)
                 pair = STATIC[number][0], value
             elif first & 0xE0 == 0x20:  # section 4.5.6, a name of its own
@@ -163,36 +158,3 @@ class Reader:
             if size_bytes > HEAD_BYTES_MAX:
                 raise BadMessage("the head of the request is too large", 431)
         return tuple(found)
-
-    def _string(self, section: bytes, at: int, mask: int) -> tuple[bytes, int]:
-        """RFC 7541 section 5.2, with the flag for Huffman's code before the length."""
-        coded = section[at] & (mask + 1)
-        size, start = _number(section, at, mask)
-        data, end = section[start : start + size], start + size
-        if end > len(section):
-            raise IndexError
-        if not coded:
-            return data, end
-        if (known := self._strings.get(data)) is not None:
-            return known, end
-        decoded = self._huffman.decode(data)
-        if len(data) <= STRING_BYTES_MAX:
-            if len(self._strings) >= MEMO_ENTRIES_MAX:
-                self._strings.clear()
-            self._strings[data] = decoded
-        return decoded, end
-
-
-def _number(data: bytes, at: int, mask: int) -> tuple[int, int]:
-    """A number and where it ends (RFC 7541 section 5.1); IndexError where it does not."""
-    number = data[at] & mask
-    at += 1
-    if number < mask:
-        return number, at
-    for shift in range(0, 7 * NUMBER_BYTES_MAX, 7):
-        byte = data[at]
-        at += 1
-        number += (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, at
-    raise ValueError("a number of too many bytes")

@@ -5,17 +5,25 @@ parser of heads: nothing can be said in HTTP/2 that HTTP/1.1 could not say or wo
 costs 20 us, and a client repeats its fields with each request, both directions have a memo of bounded size.
 """
 
+import re
+
 from msgspec import structs
 
+from nearmile.http import hpack
 from nearmile.http.fields import BadMessage, Fields, parse_fields
 from nearmile.http.head import Request, parse_request
 from nearmile.http.limits import H2_HEADS_MAX, MEMO_ENTRIES_MAX
+from nearmile.http.prefixed import Strings
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
 PSEUDO = 4  # :method, :scheme, :authority, :path, in any order, before all fields
 _PSEUDO_NAMES = frozenset((b":method", b":scheme", b":authority", b":path"))
-# RFC 9113 section 8.2.2: they would speak of a connection that is not this one.
+_TARGET = re.compile(rb"[!-~\x80-\xff]+")
+# RFC 9113 section 8.2.1: each name in a line of its own, and values between line feeds.
+_NAMES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]+\n)*")
+_NO_VALUE = re.compile(rb"[\0\r]|(?:\A|\n)[ \t]|[ \t](?:\Z|\n)")
+# Section 8.2.2: they would speak of a connection that is not this one.
 _OF_CONNECTION = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 
 
@@ -38,18 +46,42 @@ def request_of(headers: Headers, ended: bool) -> Request:
     return parse_request(b"%b %b HTTP/1.1" % (method, target), fields)
 
 
-def check_fields(headers: Headers) -> None:
-    """What a library checks of HTTP/2's fields, for HTTP/3 (RFC 9114 sections 4.2 and 4.3). Raises BadMessage."""
-    pseudo = [name for name, _ in headers if name.startswith(b":")]
-    if len(set(pseudo)) != len(pseudo) or any(name.startswith(b":") for name, _ in headers[len(pseudo) :]):
+def check_fields(headers: Headers, ended: bool) -> None:
+    """The rules for a request's fields in HTTP/2 (RFC 9113 sections 8.1.1 to 8.3.1) and HTTP/3 (RFC 9114 sections
+    4.1.2 to 4.3.1). Raises BadMessage."""
+    pseudo = {name: value for name, value in headers if name.startswith(b":")}
+    _check_lines(headers[len(pseudo) :])
+    if pseudo.get(b":method") == b"CONNECT":
+        needed = pseudo.keys() == {b":method", b":authority"}
+    else:
+        needed = {b":method", b":scheme", b":path"} <= pseudo.keys() <= _PSEUDO_NAMES
+        target = pseudo.get(b":path", b"")
+        needed = needed and target[:1] in (b"/", b"*") and _TARGET.fullmatch(target) is not None
+    if not needed:
         raise BadMessage("malformed pseudo-header fields")
-    for name, value in headers:
-        if name != name.lower() or name in _OF_CONNECTION or (name == b"te" and value != b"trailers"):
-            raise BadMessage("a field that HTTP/3 does not have")
-    if not {b":method", b":scheme", b":path"} <= set(pseudo) and b":method" in pseudo:
-        raise BadMessage("malformed pseudo-header fields")
-    if not (dict(headers).get(b":authority") or dict(headers).get(b"host")):
+    lengths = [value for name, value in headers if name == b"content-length"]
+    if len(lengths) > 1 or (lengths and (not lengths[0].isdigit() or (ended and lengths[0].strip(b"0")))):
+        raise BadMessage("a malformed Content-Length")
+    if not (pseudo.get(b":authority") or any(name == b"host" and value for name, value in headers)):
         raise BadMessage("no authority")
+
+
+def check_trailers(headers: Headers, ended: bool) -> None:
+    """The rules for the fields behind a body (RFC 9113 section 8.1). Raises BadMessage."""
+    if not ended:
+        raise BadMessage("fields within a body")
+    _check_lines(headers)
+
+
+def _check_lines(headers: Headers) -> None:
+    """No pseudo-header fields, nothing of HTTP/1.1's connections, and only characters that a field may have."""
+    names = b"".join([name + b"\n" for name, _ in headers])
+    values = b"\n".join([value for _, value in headers])
+    if _NAMES.fullmatch(names) is None or values.count(b"\n") >= max(len(headers), 1) or _NO_VALUE.search(values):
+        raise BadMessage("a malformed field line")
+    for name, value in headers:
+        if name in _OF_CONNECTION or (name == b"te" and value != b"trailers"):
+            raise BadMessage("a field that only HTTP/1.1 has")
 
 
 def _lines(headers: Headers, authority: bytes | None) -> bytes:
@@ -87,7 +119,9 @@ class StreamsMemo:
 
     def __init__(self) -> None:
         self.requests: dict[tuple[bytes | None, Headers], Fields] = {}
-        self.responses: dict[bytes, Headers] = {}
+        self.heads: dict[bytes, bytes] = {}
+        """Of responses, by their heads of HTTP/1.1, as HPACK says them."""
+        self.strings = Strings()
 
     def learn_request(self, authority: bytes | None, headers: Headers, fields: Fields) -> None:
         """Keeps the fields of a request without a body."""
@@ -95,9 +129,9 @@ class StreamsMemo:
             self.requests.clear()
         self.requests[authority, headers] = fields
 
-    def learn_response(self, head: bytes) -> Headers:
-        """Translates a stored response's head, and keeps that."""
-        if len(self.responses) >= H2_HEADS_MAX:
-            self.responses.clear()
-        headers = self.responses[head] = headers_of(head)
-        return headers
+    def learn_head(self, head: bytes) -> bytes:
+        """Says a stored response's head, and keeps that."""
+        if len(self.heads) >= H2_HEADS_MAX:
+            self.heads.clear()
+        lines = self.heads[head] = hpack.lines(headers_of(head))
+        return lines

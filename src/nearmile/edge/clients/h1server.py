@@ -24,7 +24,7 @@ from nearmile.edge.messages import page
 from nearmile.edge.stored import narrowed
 from nearmile.http.body import OpenBody, request_body
 from nearmile.http.fields import BadMessage, Fields
-from nearmile.http.h2 import PREFACE
+from nearmile.http.h2frames import PREFACE
 from nearmile.http.head import parse_request
 from nearmile.http.limits import HEAD_BYTES_MAX
 from nearmile.reports.hit import Cache

@@ -15,7 +15,11 @@ from nearmile.edge.clients.door import Door
 from nearmile.edge.clients.multiplex import HIT, Codes, Multiplexed, Stream
 from nearmile.edge.clients.pace import Pace
 from nearmile.edge.stored import narrowed
-from nearmile.http import h2
+from nearmile.http import h2frames as h2
+from nearmile.http import hpack
+from nearmile.http.fields import Fields
+from nearmile.http.h2 import BodyCame, Head, Requested, Session, TrailersCame
+from nearmile.http.h2send import Ended, StreamEnded
 from nearmile.http.streams import PSEUDO
 
 
@@ -26,7 +30,7 @@ class H2Connection(Multiplexed, asyncio.Protocol):
 
     def __init__(self, door: Door, secure: bool) -> None:
         super().__init__(door, secure)
-        self.session: h2.Session = h2.Session()
+        self.session: Session = Session(door.node.streams.strings)
         self._transport: asyncio.Transport
         self._backlog = Backlog()
         self._written_bytes = 1
@@ -63,86 +67,85 @@ class H2Connection(Multiplexed, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Of asyncio."""
-        try:
-            events = self.session.feed(data)
-        except h2.Flood as flood:
-            self._transport.write(flood.last_words)
-            self._transport.close()
-            return
         self._serving = True
-        for event in events:
-            kind = type(event)
-            if kind is h2.Requested:
-                self._serve(event.stream_id, event.headers, event.end_stream)  # type: ignore[attr-defined]
+        for event in self.session.feed(data):
+            if isinstance(event, Requested):
+                self._serve(event.stream_id, event.head, event.end_stream)
             else:
                 self._take(event)
         self._serving = False
         self.flush()
 
-    def _serve(self, number: int, headers: h2.Headers, ended: bool) -> None:
+    def _serve(self, number: int, said: Head, ended: bool) -> None:
         """The hit path: answers a request from memory, or hands it on."""
         node = self.node
-        memo, pseudo, rest = node.streams, dict(headers[:PSEUDO]), headers[PSEUDO:]
-        authority = pseudo.get(b":authority")
-        fields = memo.requests.get((authority, rest)) if ended else None
-        if fields is None or not fields.plain or pseudo.get(b":method") != b"GET":
-            self._begin(number, headers, ended)
+        fields = said.fields or self._understand(said, ended)
+        if fields is None:
+            self._begin(number, said.headers, ended)
             return
-        secure = self.secure
+        secure, path = self.secure, said.path
         site = node.site_of_trusted(secure, fields) if self.trusted else node.site(fields.host, secure)
         # As over HTTP/1.1: only what was checked before it was stored is a key.
-        path = pseudo[b":path"]
         entry = None if site is None else node.store.get(site.prefix + path, fields.pairs)
         now_s = node.now_s()
         if site is None or entry is None or now_s >= entry.fresh_until_s:
-            self._begin(number, headers, ended)
+            self._begin(number, said.headers, ended)
             return
         if site.guarded and not node.allows(site, self.peer, self.trusted, fields.pairs, path, now_s):
-            self._begin(number, headers, ended)
+            self._begin(number, said.headers, ended)
             return
         kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
         if fields.conditions:
             if (found := narrowed(fields.conditions, entry, now_s)) is None:
-                self._begin(number, headers, ended)
+                self._begin(number, said.headers, ended)
                 return
             status, head, body = found
         age_s = now_s - kept.born_at_s
-        answer = memo.responses.get(head) or memo.learn_response(head)
-        session = self.session
-        end, end_fields = node.hit_end, node.hit_fields
-        if self.secure:
-            end, end_fields = node.secure_hit_end, node.secure_hit_fields
-        session.respond(number, (*answer, (b"age", b"%d" % (age_s if age_s > 0 else 0)), *end_fields), not body)
-        if body:
-            session.send(number, (raw(body),), True)
+        age = b"%d" % (age_s if age_s > 0 else 0)
+        lines = node.streams.heads.get(head) or node.streams.learn_head(head)
+        end, end_lines = node.hit_end, node.hit_lines
+        if secure:
+            end, end_lines = node.secure_hit_end, node.secure_hit_lines
+        lines = b"%b%b%c%b%b" % (lines, hpack.AGE, len(age), age, end_lines)
+        waiting_bytes = self.session.answer(number, lines, raw(body), not self.full)
+        if waiting_bytes is None:
+            return
         self._quiet_sweeps = 0
         node.counter.requests += 1
         place = node.visitors.place_of_trusted(self.peer, fields.pairs) if self.trusted else self._place
-        size_bytes = len(head) + len(end) + len(body)
-        if len(body) <= limits.H2_AT_ONCE_BYTES and not self.full:
+        size_bytes = len(head) + len(b"age: \r\n") + len(age) + len(end) + len(body)
+        if not (waiting_bytes or self.full):
             node.record(int(now_s * 1000), site.serial, place, status, HIT, size_bytes, True)
             return
         stream = self.streams[number] = Stream(self, number, True)
         stream.unrecorded = (int(now_s * 1000), site.serial, place, status)
-        stream.handed_bytes, stream.waiting_bytes = size_bytes - len(body), len(body)
+        stream.handed_bytes, stream.waiting_bytes = size_bytes - waiting_bytes, waiting_bytes
         stream.finished = True
+
+    def _understand(self, said: Head, ended: bool) -> Fields | None:
+        """The fields of a request that may be a hit, if they have come before on whatever connection."""
+        pseudo, rest = dict(said.headers[:PSEUDO]), said.headers[PSEUDO:]
+        fields = self.node.streams.requests.get((pseudo.get(b":authority"), rest)) if ended else None
+        if fields is None or not fields.plain or pseudo.get(b":method") != b"GET":
+            return None
+        said.path, said.fields = pseudo[b":path"], fields
+        return fields
 
     def _take(self, event: object) -> None:
         """Whatever a client says besides requests."""
-        if isinstance(event, h2.StreamEnded):
+        if isinstance(event, StreamEnded):
             if event.error_code != h2.NO_ERROR:
                 self._count_spoiled()
             if (stream := self.streams.get(event.stream_id)) is not None:
                 stream.sent = event.error_code == h2.NO_ERROR
                 if not (stream.sent and self.full):
                     self._forget(stream)
-        elif isinstance(event, h2.BodyCame):
+        elif isinstance(event, BodyCame):
             self._came(event.stream_id, event.data, event.end_stream)
-        elif isinstance(event, h2.TrailersCame):
+        elif isinstance(event, TrailersCame):
             # They are dropped, as those of HTTP/1.1 are.
-            if (stream := self.streams.get(event.stream_id)) is not None:
-                stream.came(b"", True)
-        elif isinstance(event, h2.Ended):
+            self._came(event.stream_id, b"", True)
+        elif isinstance(event, Ended):
             self._transport.close()
 
     def _count_spoiled(self) -> None:
@@ -159,18 +162,14 @@ class H2Connection(Multiplexed, asyncio.Protocol):
         session, transport, again = self.session, self._transport, True
         while again:
             again = False
-            more = True
-            while more and not self.full and not transport.is_closing():
-                data = session.out(limits.H2_WRITE_BYTES)
-                more = len(data) == limits.H2_WRITE_BYTES
-                if data:
-                    for stream in self.streams.values():
-                        stream.written_bytes = 0
-                    self._written_bytes = len(data)
-                    transport.write(data)
-                    self._backlog.written_bytes += len(data)
-                    for stream in self.streams.values():
-                        stream.mind_waiting()
+            while not (self.full or transport.is_closing()) and (data := session.out(limits.H2_WRITE_BYTES)):
+                for stream in self.streams.values():
+                    stream.written_bytes = 0
+                self._written_bytes = len(data)
+                transport.write(data)
+                self._backlog.written_bytes += len(data)
+                for stream in self.streams.values():
+                    stream.mind_waiting()
             for stream in tuple(self.streams.values()):
                 stream.mind_waiting()
                 if stream.over and not stream.body_read:
@@ -179,7 +178,7 @@ class H2Connection(Multiplexed, asyncio.Protocol):
                     again = True
             for event in session.events():
                 self._take(event)
-                again = again or not isinstance(event, h2.StreamEnded) or event.error_code != h2.NO_ERROR
+                again = again or not isinstance(event, StreamEnded) or event.error_code != h2.NO_ERROR
 
     def pause_writing(self) -> None:
         """Of asyncio."""

@@ -140,7 +140,7 @@ class H3Connection(Multiplexed):
         sections = self.post.sections
         try:
             headers = sections.headers(section)
-            check_fields(headers)
+            check_fields(headers, ended)
         except h3frames.Fault as fault:
             self.session.close(fault.code)
             return

@@ -17,6 +17,7 @@ from nearmile.edge.clients.h3server import H3Connection
 from nearmile.http.h3 import Session
 from nearmile.http.qpack import Sections
 from nearmile.http.quic import CID_BYTES, Address, Choose, Lobby, Newcomer, Transport
+from nearmile.http.streams import headers_of
 
 SOL_UDP, UDP_SEGMENT = 17, 103  # linux/udp.h; without them, as on other systems, each datagram goes by itself
 RECEIVE_BYTES = 2048  # more than any datagram of an Ethernet has
@@ -40,7 +41,7 @@ class UdpServer:
         self._by_segments = True
         self._socket = _open(address, port)
         door.node.offer_h3(port)
-        self.hit_lines = self.sections.lines(door.node.secure_hit_fields)
+        self.hit_lines = self.sections.lines(headers_of(b"\r\n" + door.node.secure_hit_end)[1:])
         door.loop.add_reader(self._socket, self._readable)
 
     def close(self) -> None:
