@@ -241,3 +241,21 @@ def test_datagrams_of_any_kind_do_no_harm(folder: Path) -> None:
             client.close()
 
     run(scene())
+
+
+def test_what_comes_behind_the_last_word_is_dropped(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        async with quick(folder) as (here, trust):
+            client = await H3Client(trust).connected()
+            client.quic.close()
+            last = [data for data, _ in client.quic.datagrams_to_send(client.loop.time())]
+            # Both are read before either is understood.
+            for _ in range(2):
+                for data in last:
+                    client.throw(data)
+                client.move()
+            await until(lambda: here.servers[0].connections == 0)
+            client.socket.close()
+
+    run(scene())
+    assert caplog.records == []

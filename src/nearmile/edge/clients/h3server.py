@@ -76,6 +76,8 @@ class H3Connection(Multiplexed):
 
     def take(self, datagrams: list[bytes], address: Address) -> None:
         """What the client has sent."""
+        if self.over:  # by what came just before
+            return
         try:
             self._handle(self.session.feed(datagrams, address, self.post.now_s()))
         except BaseException as error:
@@ -187,7 +189,7 @@ class H3Connection(Multiplexed):
         if self._serving or self.over:
             return
         again, more = True, False
-        while again and not self.post.full:
+        while again and not self.post.full and not self.over:
             again = False
             datagrams, more = self.session.out(self.post.now_s())
             self.post.send(self, datagrams)
@@ -202,6 +204,8 @@ class H3Connection(Multiplexed):
                 self.session.let_go()
                 self._handle(self.session.events())
                 again = True
+        if self.over:
+            return
         if more or self.post.full:
             self.post.wait(self)
         self._mind_timer()
@@ -209,7 +213,7 @@ class H3Connection(Multiplexed):
     def _mind_timer(self) -> None:
         """QUIC's timer moves with every datagram, mostly away: the loop's is moved only when it were late."""
         deadline_s = self.session.deadline_s
-        if deadline_s is None or self.over or (self._timer is not None and self._timer_s <= deadline_s):
+        if deadline_s is None or (self._timer is not None and self._timer_s <= deadline_s):
             return
         if self._timer is not None:
             self._timer.cancel()
