@@ -5,7 +5,8 @@
 The memory store over the disk's index, with no files: every byte that they would append to one counts, of new
 records and of copies, young segments or not. Only a file that is deleted within 30 s of its first byte does not,
 on the trace's own clock: the kernel writes nothing before that (vm.dirty_expire_centisecs). Both are filled by the
-first half of the requests and measured in the second. Memory is a 16th of the disk, as it is by default.
+first half of the requests and measured in the second. Memory is a 16th of the disk, as it is by default. Large
+objects are stored in slices, as the edge does, by both.
 """
 
 import argparse
@@ -23,17 +24,19 @@ from nearmile.cache.directives import Fields
 from nearmile.cache.entry import Entry
 from nearmile.cache.key import object_key, site_of
 from nearmile.cache.purge import Position
+from nearmile.cache.slices import SLICE_BYTES
 from nearmile.cache.store import MemoryStore
 from nearmile.cache.tier.index import Copy, Index, Place, Unlink
 from nearmile.cache.tier.record import object_name
 
 SITE, MEMORY_SHARE, EXPIRE_S, HEAD_BYTES = 1, 1 / 16, 30.0, 400
+SLICES_MAX = 4_096  # traces have no larger objects than 4 GB
 
 
 class Requests(NamedTuple):
     """Of a trace."""
 
-    objects: NDArray[np.uint32]
+    objects: NDArray[np.uint64]
     size_bytes: NDArray[np.uint32]
     time_s: NDArray[np.float32]
 
@@ -155,6 +158,19 @@ def lru(requests: Requests, capacity_bytes: int) -> Run:
     return Run(hit_bytes / asked_bytes, written_bytes)
 
 
+def sliced(requests: Requests) -> Requests:
+    """A request for each slice of a large object."""
+    size_bytes = requests.size_bytes.astype(np.int64)
+    slices = np.maximum(1, -(-size_bytes // SLICE_BYTES))
+    whole = np.repeat(np.arange(len(slices)), slices)
+    number = np.arange(len(whole)) - np.repeat(np.cumsum(slices) - slices, slices)
+    return Requests(
+        requests.objects[whole].astype(np.uint64) * SLICES_MAX + number.astype(np.uint64),
+        np.minimum(size_bytes[whole] - number * SLICE_BYTES, SLICE_BYTES).astype(np.uint32),
+        requests.time_s[whole],
+    )
+
+
 def measure(name: str, requests: Requests, share: float) -> list[Case]:
     _, first = np.unique(requests.objects, return_index=True)
     distinct_bytes = int(requests.size_bytes[first].sum(dtype=np.uint64))
@@ -185,9 +201,8 @@ def main() -> None:
     cases: list[Case] = []
     for path in sorted(TRACES.glob("*.npz")):
         with np.load(path) as arrays:
-            requests = Requests(
-                *(arrays[field][: arguments.requests] for field in ("object", "size_bytes", "time_s"))
-            )
+            fields = (arrays[field][: arguments.requests] for field in ("object", "size_bytes", "time_s"))
+            requests = sliced(Requests(*fields))
         for share in SHARES[1:]:
             cases += measure(path.stem, requests, share)
     if not cases:

@@ -120,6 +120,21 @@ def test_who_returns_goes_where_things_stay() -> None:
     assert place is not None and place.segment & 1 and disk.index.settled_bytes == before + 1000
 
 
+def test_young_records_get_the_time_that_returns_take() -> None:
+    """Objects that are asked for twice, with so much between that a tenth of the disk is too short for it."""
+    disk = Disk(Index(CAPACITY))
+    apart, hits = CAPACITY // 1000 // 3, []
+    for name in range(1, 20 * apart):
+        disk.put(name)
+        if (again := name - apart) > 0:
+            hits.append(disk.index.place(again) is not None)
+            disk.index.hit(again, False) if hits[-1] else disk.put(again)
+    disk.check()
+    found = [sum(hits[at : at + apart]) / apart for at in range(0, len(hits), apart)]
+    assert min(found) < 0.5
+    assert found[-1] > 0.9
+
+
 def test_everything_hit_still_lets_something_go() -> None:
     disk = Disk(Index(CAPACITY))
     disk.fill(range(1, 5001), in_memory=True)

@@ -5,8 +5,10 @@
 
 Records are appended to segments, files that are never overwritten, and segments go in the order in which they were
 begun. That is S3-FIFO (Yang et al., SOSP 2023) by segments: who goes unasked for from the young ones is remembered
-in a Bloom filter, and on a return begins in the main ones. A young segment that is deleted within half a minute
-was never written by the kernel at all: objects asked for once cost a busy disk next to nothing.
+in a Bloom filter, and on a return begins in the main ones. How much of the disk the young ones have follows from
+what returns, as in ARC (Megiddo and Modha, FAST 2003): more when it is what went from them, less when it is what
+went from the main ones. A young segment that is deleted within half a minute was never written by the kernel at
+all: objects asked for once cost a busy disk next to nothing.
 
 Everything is decided here and nothing done: methods leave ``commands``, to be carried out in their order. Whatever
 leaves the index is killed on disk by a command of its own before anything that follows from its going; so what is
@@ -29,7 +31,8 @@ from nearmile.cache.tier.seen import Seen
 # So many segments, so that one that makes room is a small part; but files of a size that a file system likes.
 SEGMENTS = 64
 SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 16 << 10, 64 << 20
-YOUNG_SHARE = 0.1  # the paper's
+# Of the disk: at first (the paper's), at least, and at most.
+YOUNG_SHARE, YOUNG_SHARE_MIN, YOUNG_SHARE_MAX = 0.1, 0.05, 0.9
 # Room is made before it is needed, a few records for each that comes: no segment is gone through at once.
 STEPS = 8
 SPARE_SEGMENTS = 2
@@ -130,6 +133,8 @@ class Index:
         self._varied: dict[int, _Varied] = {}
         self._object_of: dict[int, int] = {}
         self._gone = Seen(capacity_bytes // GUESSED_RECORD_BYTES)
+        self._gone_main = Seen(capacity_bytes // GUESSED_RECORD_BYTES)
+        """What went unasked for from young segments and from main ones."""
         self.shares = Shares(capacity_bytes)
         """What each site's records take."""
         self._count = 0
@@ -165,7 +170,12 @@ class Index:
         if length > self.record_bytes_max:
             return None
         self._make_room(length)
-        area = self._main if name in self._gone else self._young
+        area = self._young
+        if name in self._gone:
+            area = self._main
+            self._young_bytes = min(self._young_bytes + length, int(self._capacity_bytes * YOUNG_SHARE_MAX))
+        elif name in self._gone_main:
+            self._young_bytes = max(self._young_bytes - length, int(self._capacity_bytes * YOUNG_SHARE_MIN))
         self.shares.use(site, length)
         place = self._append(area, name, length, site << SITE_SHIFT | (IN_MEMORY if in_memory else 0))
         self._vary(object_name, name, fields)
@@ -350,8 +360,7 @@ class Index:
             self.copied_bytes += source.length
             self.commands += (Copy(source, target), Kill(source))
             return
-        if not area.main:
-            self._gone.add(name, len(self._places))
+        (self._gone_main if area.main else self._gone).add(name, len(self._places))
         self.remove(name)
 
 
