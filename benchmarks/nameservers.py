@@ -5,7 +5,8 @@ by the country of a client subnet, from the same database of 20,000 networks. dn
 only. Two kinds of queries: the names as they are, and in capitals chosen by chance, as some public resolvers write
 them, of which 200,000 are different (no whole response is ready for most). Knot gets them without a subnet.
 nearmile is one low-level server of a network, by its own process, without the bus; its limit of responses is far
-away, but counted.
+away, but counted. (It is not called
+dns.py, as beside the other scripts that would hide the library of that name.)
 """
 
 import random

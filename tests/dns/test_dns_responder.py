@@ -119,6 +119,18 @@ def test_what_is_prepared_is_the_same_as_what_is_made(low: Asking, top: Asking) 
                     assert asking.responder.answer(asked, client, asking.world, NOW_S, False) == made
 
 
+def test_capitals_come_back_though_the_answer_is_prepared(low: Asking) -> None:
+    # Bytes of subnets are letters too (100 is d, 68 is D), but not of the name.
+    for subnet in ("198.51.100.0", "198.51.68.0"):
+        for name in ("a7.g.cdn.test", "A7.g.CDN.test", "a7.G.cdn.tesT"):
+            options: list[dns.edns.Option] = [dns.edns.ECSOption(subnet, 24)]
+            packet = dns.message.make_query(name, "A", use_edns=0, options=options).to_wire()
+            for _ in range(2):
+                made = answer(packet, CLIENT, low.world)
+                assert low.responder.answer(packet, CLIENT, low.world, NOW_S, False) == made
+        assert len(low.world.prepared) == 1
+
+
 def test_what_is_told_besides(low: Asking) -> None:
     nsid = dns.edns.GenericOption(dns.edns.OptionType.NSID, b"")
     keepalive = dns.edns.GenericOption("KEEPALIVE", b"")

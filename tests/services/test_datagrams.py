@@ -14,7 +14,7 @@ def test_each_gets_its_answer(family: socket.AddressFamily, address: str) -> Non
     with socket.socket(family, socket.SOCK_DGRAM) as server:
         server.bind((address, 0))
         datagrams = Datagrams(server, BYTES, BYTES)
-        assert datagrams.exchange(lambda packet, peer: packet) == 0
+        assert datagrams.exchange(lambda packets, peers: packets) == 0
         clients = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(3)]
         for client in clients:
             client.bind((address, 0))
@@ -28,7 +28,7 @@ def test_each_gets_its_answer(family: socket.AddressFamily, address: str) -> Non
         for size in (1, 50, BYTES, BYTES + 1, 5000):  # in one memory, again and again
             for number, client in enumerate(clients):
                 client.sendto((b"abn"[number : number + 1] + b"o" * size)[:size], server.getsockname())
-            assert datagrams.exchange(answer) == 3
+            assert datagrams.exchange(lambda *asked: list(map(answer, *asked))) == 3
             for number, client in enumerate(clients):
                 if number != 2 or size == 1:
                     expected = (b"ABN"[number : number + 1] + b"O" * size)[: min(size, BYTES)]
@@ -46,4 +46,4 @@ def test_a_burst_is_bounded() -> None:
             for _ in range(BURST + 5):
                 client.sendto(b"x", server.getsockname())
             datagrams = Datagrams(server, BYTES, BYTES)
-            assert [datagrams.exchange(lambda packet, peer: packet) for _ in range(3)] == [BURST, 5, 0]
+            assert [datagrams.exchange(lambda packets, peers: packets) for _ in range(3)] == [BURST, 5, 0]

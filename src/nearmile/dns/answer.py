@@ -51,8 +51,9 @@ class Answer(NamedTuple):
     by_resolver: bool = False
 
 
-Prepared = Memo[bytes, tuple[bytes, bytes]]
-"""By query the response, both without their number, and its kind: where it is the same whoever asks."""
+Prepared = Memo[bytes, tuple[bytes, int]]
+"""By query the response, both without their number and capitals, and the hash of its kind: where it is the same
+whoever asks."""
 
 
 class LowWorld:

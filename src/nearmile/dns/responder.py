@@ -23,6 +23,7 @@ MISSING_PER_S, MISSING_ALL_PER_S = 1000, 4000
 # How long a TCP connection may be silent; told in units of 100 ms (RFC 7828).
 IDLE_S = 10.0
 SLIP = 2
+NAME_AT = wire.HEADER_BYTES
 CUT = Body(wire.TC)
 TOO_MANY = Body(wire.SERVFAIL)
 
@@ -34,18 +35,18 @@ class Responder:
         self._jar = Jar(secret)
         self._rates = Rates(rate_per_s)
         self._missing, self._all_missing = Rates(MISSING_PER_S), Rates(MISSING_ALL_PER_S, buckets=2)
-        self._blocks: Memo[str, str] = Memo(BLOCKS_MAX)
+        self._blocks: Memo[str, int] = Memo(BLOCKS_MAX)
         self._nsid = wire.option(wire.NSID, name.encode())
         self._keepalive = wire.option(wire.KEEPALIVE, int(IDLE_S * 10).to_bytes(2, "big"))
         self._limited = 0
 
     def answer(self, packet: bytes, resolver: str, world: World, now_s: float, over_tcp: bool) -> bytes | None:
         """The response to a packet from that address, or None where it deserves none or there are too many."""
-        block = resolver.rpartition(".")[0] or self._block(resolver)
+        block = self._blocks.get(resolver) or self._block(resolver)
         if not over_tcp:
-            prepared = world.prepared.get(packet[2:])
-            if prepared is not None and self._rates.take((block, prepared[1]), now_s):
-                return packet[:2] + prepared[0]
+            ready = world.prepared.get(packet[2:]) or _ready(packet, world)
+            if ready is not None and self._rates.take(block + ready[1], now_s):
+                return packet[:2] + ready[0]
         query = wire.parse(packet)
         if query is None:
             return None
@@ -57,12 +58,15 @@ class Responder:
         if apex and not self._may_say_missing(apex, real, now_s):
             return wire.respond(query, TOO_MANY, 0, over_tcp, options) if real else self._slip(query, options)
         body, scope, by_resolver = body_for(query, resolver, world)
-        kind = query.name if body.answers else body.flags.to_bytes(2, "big")
-        if not real and not self._rates.take((block, kind), now_s):
+        kind = hash(query.name if body.answers else body.flags.to_bytes(2, "big"))
+        if not real and not self._rates.take(block + kind, now_s):
             return self._slip(query, options)
         response = wire.respond(query, body, scope, over_tcp, options)
         if body.answers and not (by_resolver or over_tcp or options):
-            world.prepared.put(packet[2:], (response[2:], kind))
+            end, folded = _folded(packet)
+            world.prepared.put(
+                folded, (response[2:NAME_AT] + folded[NAME_AT - 2 : end - 2] + response[end:], kind)
+            )
         return response
 
     def _options(self, edns: Edns, resolver: str, now_s: float, over_tcp: bool) -> tuple[bytes, bool]:
@@ -85,10 +89,26 @@ class Responder:
         self._limited += 1
         return wire.respond(query, CUT, 0, False, options) if self._limited % SLIP else None
 
-    def _block(self, address: str) -> str:
-        block = self._blocks.get(address)
-        if block is None:
-            packed = ip_address(address.partition("%")[0])
-            block = str(ip_network((packed, BLOCK_BITS_V6), strict=False)) if packed.version == 6 else address
-            self._blocks.put(address, block)
-        return block
+    def _block(self, address: str) -> int:
+        block, is_v4, _ = address.rpartition(".")
+        if not is_v4:
+            block = str(ip_network((ip_address(address.partition("%")[0]).packed, BLOCK_BITS_V6), strict=False))
+        found = hash(block)
+        self._blocks.put(address, found)
+        return found
+
+
+def _folded(packet: bytes) -> tuple[int, bytes]:
+    """Where the name ends, at its first zero byte; the query without its number, and capitals until there."""
+    end = packet.find(b"\0", NAME_AT)
+    return end, packet[2:NAME_AT] + packet[NAME_AT:end].lower() + packet[end:]
+
+
+def _ready(packet: bytes, world: World) -> tuple[bytes, int] | None:
+    """What is prepared for the same name in small letters, with the capitals of this one (some resolvers' guard
+    against forged answers: each of theirs is new)."""
+    end, folded = _folded(packet)
+    found = world.prepared.get(folded)
+    return (
+        None if found is None else (found[0][: NAME_AT - 2] + packet[NAME_AT:end] + found[0][end - 2 :], found[1])
+    )

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import cast
 
@@ -59,15 +59,22 @@ class Nameserver:
         self._runtime.on_config(self._take_config)
         self._runtime.on_map(self._take_map)
 
-    def answer(self, packet: bytes, resolver: str, over_tcp: bool = False) -> bytes | None:
-        """The response or None; never raises."""
-        self._runtime.requests += 1
-        try:
-            if self._world is not None and self._responder is not None:
-                return self._responder.answer(packet, resolver, self._world, time.time(), over_tcp)
-        except Exception as error:
-            self._note(error)
-        return wire.failure(packet)
+    def answers(
+        self, packets: Sequence[bytes], resolvers: Sequence[str], over_tcp: bool = False
+    ) -> list[bytes | None]:
+        """A response or None for each; never raises."""
+        self._runtime.requests += len(packets)
+        world, responder, now_s = self._world, self._responder, time.time()
+        if world is None or responder is None:
+            return [wire.failure(packet) for packet in packets]
+        found: list[bytes | None] = []
+        for packet, resolver in zip(packets, resolvers, strict=True):
+            try:
+                found.append(responder.answer(packet, resolver, world, now_s, over_tcp))
+            except Exception as error:
+                self._note(error)
+                found.append(wire.failure(packet))
+        return found
 
     def _take_config(self, config: Config) -> None:
         try:
@@ -164,7 +171,8 @@ class Connection(asyncio.Protocol):
                 return
             if len(self._buffer) < end:
                 break
-            response = self._server.answer(bytes(self._buffer[packet_at:end]), self._resolver, True)
+            packet = bytes(self._buffer[packet_at:end])
+            (response,) = self._server.answers([packet], [self._resolver], over_tcp=True)
             if response is not None:
                 yield len(response).to_bytes(LENGTH_BYTES, "big") + response
             start = end
@@ -242,7 +250,7 @@ async def run(runtime: Runtime) -> None:
         async with listening(server, me.address, me.port):
             server.learn()
             datagrams = Datagrams(sock, wire.QUERY_BYTES_MAX, wire.UDP_BYTES_MAX)
-            loop.add_reader(sock, datagrams.exchange, server.answer)
+            loop.add_reader(sock, datagrams.exchange, server.answers)
             keeping = asyncio.create_task(server.keep_time())
             try:
                 await runtime.stopping.wait()
