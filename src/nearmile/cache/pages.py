@@ -125,5 +125,7 @@ def raw(body: Body) -> "bytes | memoryview":
 
 def cut_body(body: Body, start: int, end: int) -> Body:
     """Those bytes of it."""
+    if isinstance(body, bytes):
+        return body[start:end]
     cut = body[start:end]
     return bytes(cut) if len(cut) < CUT_BYTES_MIN else cut

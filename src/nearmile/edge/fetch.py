@@ -89,8 +89,6 @@ class Fetch:
             if answer is not None:
                 await self._take_body(answer)
         except UpstreamError as error:
-            # The connection keeps it: its frames would keep connection and body, until the collector comes.
-            error.__traceback__ = None
             if fill.verdict is Verdict.PENDING:
                 fill.decide(
                     Verdict.FAILED, FillHead(status=error.status, why=str(error), error_fields=error.fields)

@@ -18,6 +18,7 @@ from nearmile.edge import limits
 from nearmile.edge.coder import Coder
 from nearmile.edge.fill import Fill
 from nearmile.edge.lately import Lately
+from nearmile.edge.narrow import Narrow
 from nearmile.edge.origins.client import Origins
 from nearmile.edge.origins.peer import Origin, Peer
 from nearmile.edge.quota import Quota
@@ -93,7 +94,7 @@ class Node:
         self.loop, self.now_s = loop, now_s
         self.store, self.origins, self.visitors = store, origins, visitors
         self.record, self.counter = record, counter
-        self.memo, self.streams = FieldsMemo(), StreamsMemo()
+        self.memo, self.streams, self.narrow = FieldsMemo(), StreamsMemo(), Narrow()
         self.sites = Sites()
         self.secure_sites = Sites()
         """By http, and by https."""

@@ -15,12 +15,11 @@ from nearmile.cache.entry import (
     partial_head,
     unsatisfiable_head,
 )
-from nearmile.cache.pages import Body, cut_body
-from nearmile.cache.ranges import Cuts, Uncut, cut, in_bytes, wanted
+from nearmile.cache.pages import cut_body
+from nearmile.cache.ranges import Cuts, Uncut, cut
 from nearmile.cache.reuse import age_s, not_modified
 from nearmile.edge.origins.peer import UpstreamError
 from nearmile.edge.reply import STATED, Reply
-from nearmile.http.fields import Pairs
 from nearmile.http.head import Request
 
 # As long as browsers make them for forms: nothing in a body looks like it by chance.
@@ -75,27 +74,6 @@ def _several(head: bytes, cuts: Cuts) -> Plan:
     tail = b"\r\n--%b--\r\n" % boundary
     body_bytes = sum(len(piece.lead) + piece.end - piece.start for piece in pieces) + len(tail)
     return Plan(206, multipart_head(head, boundary, body_bytes), pieces, tail)
-
-
-def narrowed(conditions: Pairs, entry: Entry, now_s: float) -> tuple[int, bytes, Body] | None:
-    """Status, head and body for a GET with those conditions (see Fields), of a fresh response in memory.
-
-    None where that takes more than one piece of it, or one of another coding, or is not ours to say.
-    """
-    if not in_bytes(conditions):
-        return None
-    kept, head, body = entry.kept, entry.head, entry.body
-    if not_modified(conditions, kept, now_s):
-        return 304, not_modified_head(head), b""
-    if kept.coding and wanted(b"GET", conditions):
-        return None
-    found = cut(b"GET", conditions, kept, len(body))
-    if found is Uncut.WHOLE:
-        return kept.status, head, body
-    if isinstance(found, Uncut) or len(found) > 1:
-        return None
-    (one,) = found
-    return 206, partial_head(head, one.content_range, one.end - one.start), cut_body(body, one.start, one.end)
 
 
 async def send_stored(reply: Reply, request: Request, entry: Entry, how: bytes) -> bool:

@@ -14,7 +14,6 @@ from nearmile.edge.backlog import Backlog, free
 from nearmile.edge.clients.door import Door
 from nearmile.edge.clients.multiplex import HIT, Codes, Multiplexed, Stream
 from nearmile.edge.clients.pace import Pace
-from nearmile.edge.stored import narrowed
 from nearmile.http import h2frames as h2
 from nearmile.http import hpack
 from nearmile.http.fields import Fields
@@ -96,7 +95,7 @@ class H2Connection(Multiplexed, asyncio.Protocol):
             return
         kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
         if fields.conditions:
-            if (found := narrowed(fields.conditions, entry, now_s)) is None:
+            if (found := node.narrow.answer(fields.conditions, entry, now_s)) is None:
                 self._begin(number, said.headers, ended)
                 return
             status, head, body = found

@@ -14,7 +14,6 @@ from nearmile.cache.pages import raw
 from nearmile.edge import limits
 from nearmile.edge.clients.door import Door
 from nearmile.edge.clients.multiplex import HIT, Codes, Multiplexed, Stream
-from nearmile.edge.stored import narrowed
 from nearmile.http import h3frames, qpack
 from nearmile.http.fields import BadMessage
 from nearmile.http.h3 import BodyCame, Event, Requested, Session, StreamEnded
@@ -115,7 +114,7 @@ class H3Connection(Multiplexed):
             return
         kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
         if fields.conditions:
-            if (found := narrowed(fields.conditions, entry, now_s)) is None:
+            if (found := node.narrow.answer(fields.conditions, entry, now_s)) is None:
                 self._begin(number, sections.headers(section), ended)
                 return
             status, head, body = found

@@ -1,10 +1,12 @@
 """What the hit path makes of a stored response at once is what the long way would make of it."""
 
 import pytest
+from msgspec.structs import replace
 
 from nearmile.cache.entry import Entry, response_head
 from nearmile.cache.policy import decide_store
-from nearmile.edge.stored import narrowed, plan
+from nearmile.edge.narrow import KNOWN_MAX, Narrow
+from nearmile.edge.stored import plan
 from nearmile.http.fields import parse_fields
 from nearmile.http.head import parse_request
 
@@ -44,8 +46,40 @@ def stored() -> Entry:
 def test_at_once_and_the_long_way_agree(lines: bytes, status: int | None) -> None:
     fields, entry = parse_fields(b"Host: a.example\r\n" + lines), stored()
     assert fields.plain and fields.conditions
-    found = narrowed(fields.conditions, entry, NOW_S)
+    narrow = Narrow()
+    found = narrow.answer(fields.conditions, entry, NOW_S)
     assert (found and found[0]) == status
+    assert narrow.answer(fields.conditions, entry, NOW_S) == found, "and so the second time"
     if found is not None:
         made = plan(parse_request(b"GET / HTTP/1.1", fields), entry, NOW_S)
         assert found == (made.status, made.head, b"".join(BODY[piece.start : piece.end] for piece in made.pieces))
+
+
+def test_what_was_decided_holds_for_that_response_alone() -> None:
+    narrow, conditions = Narrow(), ((b"range", b"bytes=5-9"),)
+    one, other = stored(), stored()
+    assert one.kept is not other.kept and one.head is not other.head
+    other.body = BODY[::-1]
+    for entry in (one, other, one):
+        answer = narrow.answer(conditions, entry, NOW_S)
+        assert answer is not None and answer[2] == bytes(entry.body)[5:10]
+    kept = replace(one.kept, etag=b'"b"')
+    renewed = Entry(b"/", b"", kept, one.head, one.body, 2000)
+    tagged = ((b"if-none-match", b'"a"'),)
+    statuses = [(narrow.answer(tagged, entry, NOW_S) or (0,))[0] for entry in (one, renewed, one)]
+    assert statuses == [304, 200, 304]
+
+
+def test_a_date_whose_year_depends_on_the_time_is_read_each_time() -> None:
+    narrow, entry = Narrow(), stored()
+    conditions = ((b"if-modified-since", b"Monday, 01-Jan-80 00:00:00 GMT"),)
+    statuses = [(narrow.answer(conditions, entry, at_s) or (0,))[0] for at_s in (NOW_S, NOW_S + 1e9)]
+    assert statuses == [200, 304] and not narrow._known
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    narrow, entry = Narrow(), stored()
+    for number in range(2 * KNOWN_MAX):
+        answer = narrow.answer(((b"range", b"bytes=%d-" % (number % len(BODY))),), entry, NOW_S)
+        assert answer is not None and answer[2] == BODY[number % len(BODY) :]
+        assert len(narrow._known) <= KNOWN_MAX
