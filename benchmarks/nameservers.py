@@ -3,10 +3,9 @@
 Each server has core 0, dnsperf core 1. All answer the same 500 names with two addresses; all but Knot choose them
 by the country of a client subnet, from the same database of 20,000 networks. dnsperf can send one subnet in a run
 only. Two kinds of queries: the names as they are, and in capitals chosen by chance, as some public resolvers write
-them, of which 200,000 are different (no whole response is ready for most). Knot gets them without a subnet.
-nearmile is one low-level server of a network, by its own process, without the bus; its limit of responses is far
-away, but counted. (It is not called
-dns.py, as beside the other scripts that would hide the library of that name.)
+them, of which 200,000 are different. Knot gets them without a subnet. nearmile is one low-level server of a
+network, by its own process, without the bus; its limit of responses is far away, but counted. (This file is not
+called dns.py, as beside the other scripts that would hide the library of that name.)
 """
 
 import random
@@ -50,6 +49,7 @@ from nearmile.config.names import Dns
 from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.mapping.map import Map, MapRegion, Units
 from nearmile.mapping.map import Server as MapServer
+from nearmile.services import state
 
 ZONE, PORT = "bench.example", 5310
 LOW_ZONE = f"g.{ZONE}"
@@ -158,6 +158,7 @@ def nearmile_command(folder: Path, address: str, database: Path) -> list[str]:
     process = folder / "processes" / "low-1"
     process.mkdir(parents=True)
     (folder / "config.json").write_bytes(msgspec.json.encode(config))
+    state.make_dnssec_secret(folder)
     (process / "map.json").write_bytes(msgspec.json.encode(make_map(config, points)))
     return [sys.executable, "-m", "nearmile.services.runtime", str(folder), "low-1"]
 

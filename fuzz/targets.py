@@ -30,6 +30,7 @@ from nearmile.config.read import read_directory
 from nearmile.dns.answer import LowWorld, TopWorld, answer
 from nearmile.dns.locate import Locator
 from nearmile.dns.responder import Responder
+from nearmile.dns.signer import Signer
 from nearmile.edge import limits
 from nearmile.edge.messages import forwarded_request, forwarding, request_head
 from nearmile.edge.origins.peer import Question
@@ -190,8 +191,8 @@ def cache_status(data: bytes) -> None:
 
 @cache
 def _worlds() -> tuple[TopWorld, LowWorld]:
-    locator = Locator(lambda _: NOWHERE)
-    return TopWorld(config(), None, locator), LowWorld(config(), None, locator)
+    locator, signer = Locator(lambda _: NOWHERE), Signer((bytes(32),), 0.0)
+    return TopWorld(config(), None, locator, signer), LowWorld(config(), None, locator, signer)
 
 
 @cache

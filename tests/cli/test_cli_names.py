@@ -41,6 +41,7 @@ def write(root: Path, dnssec: bool) -> Path:
     site = Site(hostnames=("example.test",), origin="http://127.0.0.1:80", dns=SiteDns(zones=("example.test",)))
     config = lay_out(network, {"site": site}, {"F": Point(50.1, 8.7)}, version=1)
     (root / "config.json").write_bytes(msgspec.json.encode(config))
+    state.make_dnssec_secret(root)
     return root
 
 

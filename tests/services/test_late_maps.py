@@ -47,6 +47,7 @@ def config(tmp_path: Path) -> Config:
     sites = {f"s{n}": Site(hostnames=(f"www{n}.test",), origin="http://127.34.0.9", serial=n) for n in range(1, 9)}
     config = lay_out(network, sites, {"": HERE}, version=1)
     (tmp_path / "config.json").write_bytes(msgspec.json.encode(config))
+    state.make_dnssec_secret(tmp_path)
     return config
 
 

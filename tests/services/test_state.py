@@ -27,7 +27,11 @@ def test_a_damaged_configuration_says_where_and_what_to_do(tmp_path: Path) -> No
 
 
 def test_what_keys_are_made_of_stays_and_is_its_owners(tmp_path: Path) -> None:
+    with pytest.raises(NearmileError, match=r"dnssec cannot be read .*`nearmile up` makes another"):
+        state.dnssec_secrets(tmp_path)
+    state.make_dnssec_secret(tmp_path)
     first = state.dnssec_secrets(tmp_path)
+    state.make_dnssec_secret(tmp_path)
     path = state.dnssec_file(tmp_path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert state.dnssec_secrets(tmp_path) == first == (path.read_bytes(),)

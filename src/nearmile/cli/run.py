@@ -171,6 +171,7 @@ def _welcome(root: Path, config: Config, now: agent.Status, elapsed_s: float, co
         f"fetch http://{host}:{edge.http_port}/ --from Tokyo",
         f"fetch https://{host}:{edge.https_port}/ --from Tokyo",
         "report --by country,state,region",
+        *(["dns ds"] if config.network.dns.dnssec else []),
         "status",
     ):
         console.print(f"  {program} {words}{where}", highlight=False, soft_wrap=True)

@@ -77,7 +77,7 @@ class Agent:
         self.root, self.config, self._tell = root, config, tell
         authority.ensure(root, config, datetime.now(UTC))
         state.cookie_secret(root)
-        state.dnssec_secrets(root)
+        state.make_dnssec_secret(root)
         self._commands = {p.name: children.command(root, p) for p in config.processes if p.role != "nats"}
         if config.network.nats is None:
             self._commands["nats"] = natsserver.prepare(root, config)

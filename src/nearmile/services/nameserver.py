@@ -93,11 +93,8 @@ class Nameserver:
             config, locator = self._config, self._locator
             if config is None or locator is None:
                 continue
-            try:
-                if self._late is not None or self._signer is not self._current_signer(config):
-                    self._renew(config, locator, self._runtime.map)
-            except (NearmileError, OSError) as error:
-                log.error("the keys stay as they were: %s", error)
+            if self._late is not None or self._signer is not self._current_signer(config):
+                self._renew(config, locator, self._runtime.map)
 
     def _take_map(self, current: Map) -> None:
         if self._config is not None and self._locator is not None:
@@ -119,7 +116,14 @@ class Nameserver:
         """The one in use, unless its day or its keys are over."""
         if not config.network.dns.dnssec:
             return None
-        secrets, now_s, signer = state.dnssec_secrets(self._runtime.root), time.time(), self._signer
+        now_s, signer = time.time(), self._signer
+        try:
+            secrets = state.dnssec_secrets(self._runtime.root)
+        except NearmileError as error:
+            if signer is None:
+                raise
+            log.error("the keys stay as they were: %s", error)
+            secrets = signer.secrets
         if signer is None or signer.secrets != secrets or not signer.from_s <= now_s < signer.until_s:
             return Signer(secrets, now_s)
         return signer

@@ -86,15 +86,25 @@ def dnssec_file(root: Path) -> Path:
     return root / "dnssec"
 
 
+def make_dnssec_secret(root: Path) -> None:
+    """Makes the first generation, where there is none. Only the agent does: other keys than those that parents
+    know of would be worse than none."""
+    if not dnssec_file(root).exists():
+        write_atomically(dnssec_file(root), os.urandom(SECRET_BYTES), mode=0o600)
+
+
 def dnssec_secrets(root: Path) -> tuple[bytes, ...]:
-    """The generations, at least one; the same for all name servers. The agent makes the first."""
+    """The generations, the same for all name servers; NearmileError where they cannot be had."""
     path = dnssec_file(root)
-    data = path.read_bytes() if path.exists() else b""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise NearmileError(
+            f"{path} cannot be read ({error.strerror}); bring it back: `nearmile up` makes another, but then the "
+            "parents of zones need other DS records"
+        ) from None
     if not data or len(data) % SECRET_BYTES:
-        if data:
-            raise NearmileError(f"{path} is damaged ({len(data)} bytes); bring back the one that was there")
-        data = os.urandom(SECRET_BYTES)
-        write_atomically(path, data, mode=0o600)
+        raise NearmileError(f"{path} is damaged ({len(data)} bytes); bring back the one that was there")
     return tuple(data[at : at + SECRET_BYTES] for at in range(0, len(data), SECRET_BYTES))
 
 
