@@ -17,6 +17,8 @@ CODINGS = (b"br", b"zstd", b"gzip")
 IDENTITY = b"identity"
 # A few hundred spellings are in use.
 MEMO_SIZE = 512
+# Lists of fields that clients repeat: a few megabytes at worst.
+FIELDS_MEMO_SIZE = 64
 _MEMBER = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9a-z]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?", re.IGNORECASE
 )
@@ -54,6 +56,7 @@ def _accepted(values: tuple[bytes, ...]) -> Accepted:
     return Accepted(codings, max(codings, key=taken.__getitem__, default=b""))
 
 
+@lru_cache(FIELDS_MEMO_SIZE)
 def normal_accept(fields: Fields) -> Fields:
     """The fields with Accept-Encoding, if it is there, in its normal form: the accepted codings in our order."""
     if not values_of(fields, ACCEPT_ENCODING):

@@ -27,8 +27,8 @@ _PROXIES_WORDS = frozenset(
 _DASHED = bytes(byte if chr(byte).isalnum() and byte < 128 else 0x2D for byte in range(256))
 TEXT = b"text/plain; charset=utf-8"
 _RESPONSE_DROPPED = frozenset((b"content-length",))
-# Connection names other fields so rarely that a few lists of names serve all requests.
-_MEMO_SIZE = 16
+# A client asks for one object after another with the same fields; each memo holds a few megabytes at worst.
+_MEMO_SIZE = 64
 
 
 def request_head(question: Question) -> bytes:
@@ -38,12 +38,16 @@ def request_head(question: Question) -> bytes:
         framing = b"transfer-encoding: chunked\r\n"
     elif asked.framing is not None:
         framing = b"content-length: %d\r\n" % asked.framing
-    fields = write_fields(asked.pairs)
-    if TE in asked.pairs:
-        fields += b"connection: te\r\n"
-    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (asked.method, asked.target, asked.host, fields, framing)
+    lines = _request_lines(asked.pairs)
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b\r\n" % (asked.method, asked.target, asked.host, lines, framing)
 
 
+@lru_cache(_MEMO_SIZE)
+def _request_lines(pairs: Pairs) -> bytes:
+    return write_fields(pairs) + (b"connection: te\r\n" if TE in pairs else b"")
+
+
+@lru_cache(_MEMO_SIZE)
 def forwarded_request(pairs: Pairs, dropped: frozenset[bytes], forwarded: Pairs, name: bytes, hop: Hop) -> Pairs:
     """A client's fields as the next server gets them (RFC 9110 section 7.6).
 

@@ -95,7 +95,10 @@ def begin_slices(
     ``fields`` are those to be stored, ``length`` is the body's, ``generation`` the store's before the origin was
     asked.
     """
-    complete, part = _whole_bytes(kept, fields, length), kept.part
+    part = kept.part
+    if part is None and (length is None or length <= node.object_bytes_max):
+        return None
+    complete = _whole_bytes(kept, fields, length)
     if (
         complete is None
         or kept.etag is None
