@@ -72,6 +72,17 @@ class Pages:
             written += os.pwrite(self._file.fd, data[written - start :] if written > start else data, written)
         return Pages(self._file, start, end)
 
+    def take(self, fd: int, at: int) -> bool:
+        """Copies as many bytes of a file, from ``at`` on; False where it has fewer. Raises OSError."""
+        os.lseek(self._file.fd, self._start, os.SEEK_SET)
+        end = at + len(self)
+        while at < end:
+            copied = os.sendfile(self._file.fd, fd, at, end - at)
+            if not copied:
+                return False
+            at += copied
+        return True
+
     def send(self, socket: int, size_bytes: int) -> int:
         """Hands the beginning to a socket; returns how much it took, at most ``size_bytes``. Raises OSError."""
         try:

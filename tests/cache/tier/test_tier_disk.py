@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nearmile.cache.pages import Pages, Shelf
 from nearmile.cache.purge import Marks, Position
 from nearmile.cache.tier.disk import DIARY, Files, Loaded, Sync, Tell, Write, load_piece
 from nearmile.cache.tier.index import Copy, Index, Kill, Place, Unlink
@@ -25,8 +26,16 @@ def write(place: Place, body: bytes, generation: int = 0) -> Write:
     )
 
 
+def opened(folder: Path, files_max: int) -> tuple[Files, Shelf]:
+    """What an earlier one wrote."""
+    shelf = Shelf(files_max)
+    files = Files(folder, shelf)
+    files.open(Index(4 << 20))
+    return files, shelf
+
+
 def begun(folder: Path) -> Files:
-    files = Files(folder)
+    files = Files(folder, Shelf(8))
     files.do(Tell(write_note(start_of(files.boot, POSITION, Marks())), True))
     return files
 
@@ -35,7 +44,7 @@ def test_a_record_is_there_for_the_next(tmp_path: Path) -> None:
     files, job = begun(tmp_path), write(Place(0, 0, 0), b"body", generation=9)
     files.do(job)
     index = Index(1 << 20)
-    position, marks, newest = Files(tmp_path).open(index)
+    position, marks, newest = Files(tmp_path, Shelf()).open(index)
     assert (position, len(marks), newest) == (POSITION, 0, 9)
     assert index.place(object_name(b"key")) == job.place
     found = files.load(job.place, 1 << 20)
@@ -55,7 +64,7 @@ def test_killed_copied_and_unlinked(tmp_path: Path) -> None:
     files.do(Unlink(0))
     files.do(Unlink(0))
     index = Index(1 << 20)
-    Files(tmp_path).open(index)
+    Files(tmp_path, Shelf()).open(index)
     assert index.place(object_name(b"key")) == target
     with pytest.raises(OSError, match="shorter"):
         files.do(Copy(job.place, target))
@@ -71,6 +80,21 @@ def test_a_large_body_is_read_in_verified_pieces(tmp_path: Path) -> None:
     assert b"".join(load_piece(found, n) or b"" for n in range(4)) == body
     os.pwrite(found.file.fd, b"\x00" if body[-1] else b"\x01", found.body_at + len(body) - 1)
     assert load_piece(found, 3) is None
+
+
+@pytest.mark.parametrize("files_max", [0, 8])
+def test_a_large_body_that_memory_takes_is_read_into_pages(tmp_path: Path, files_max: int) -> None:
+    body, place = os.urandom(3 * PIECE_BYTES + 5), Place(0, 0, 0)
+    begun(tmp_path).do(job := write(place, body))
+    files, shelf = opened(tmp_path, files_max)
+    found = files.load(job.place, 1 << 20)
+    assert found is not None and isinstance(found.body, Pages) == bool(files_max) and bytes(found.body) == body
+    os.pwrite(found.file.fd, b"\x00" if body[-1] else b"\x01", found.body_at + len(body) - 1)
+    assert bytes(found.body) == body and files.load(job.place, 1 << 20) is None, "the disk changed, memory did not"
+    os.ftruncate(found.file.fd, job.place.length - 1)
+    assert files.load(job.place, 1 << 20) is None
+    del found
+    assert len(shelf) == 0
 
 
 def test_a_head_larger_than_guessed_is_read(tmp_path: Path) -> None:
@@ -89,7 +113,7 @@ def test_without_a_diary_nothing_is_believed(tmp_path: Path) -> None:
     files.do(Tell(b"more", False))
     assert not (tmp_path / DIARY).exists()
     index = Index(1 << 20)
-    assert Files(tmp_path).open(index)[0] is None
+    assert Files(tmp_path, Shelf()).open(index)[0] is None
     assert len(index) == 0 and list(tmp_path.iterdir()) == []
 
 
@@ -113,5 +137,5 @@ def test_what_is_behind_a_damage_is_lost_and_before_it_is_not(tmp_path: Path) ->
     data[one.place.length + 5] ^= 1
     path.write_bytes(data)
     index = Index(1 << 20)
-    Files(tmp_path).open(index)
+    Files(tmp_path, Shelf()).open(index)
     assert index.place(object_name(b"key")) == one.place

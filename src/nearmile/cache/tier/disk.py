@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from nearmile.cache.pages import Body, raw
+from nearmile.cache.pages import PAGES_BYTES_MIN, Body, Shelf, raw
 from nearmile.cache.purge import Marks, Position
 from nearmile.cache.tier.index import Copy, Index, Kill, Place, Unlink
 from nearmile.cache.tier.orders import read_diary
@@ -75,7 +75,7 @@ class Loaded(NamedTuple):
     """A record from disk, verified: ``body`` is all of it, or its first piece."""
 
     lead: Lead
-    body: bytes
+    body: Body
     file: File
     body_at: int
     """Where in the file the body begins."""
@@ -84,9 +84,10 @@ class Loaded(NamedTuple):
 class Files:
     """One folder's. One thread at a time may call ``do``; reading is free to all."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shelf: Shelf) -> None:
+        """Large bodies that are read whole go to the ``shelf``."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
+        self._folder, self._shelf = folder, shelf
         self._segments: dict[int, File] = {}
         self._diary: File | None = None
         try:
@@ -156,7 +157,8 @@ class Files:
         file = self._segments.get(place.segment)
         if file is None:
             return None
-        guess = place.length if place.length <= whole_bytes_max else GUESSED_LEAD_BYTES
+        whole, small = place.length <= whole_bytes_max, place.length < PAGES_BYTES_MIN
+        guess = place.length if whole and small else GUESSED_LEAD_BYTES
         data = os.pread(file.fd, guess, place.offset)
         header = read_header(data)
         if header is None or header.record_bytes != place.length:
@@ -166,15 +168,23 @@ class Files:
         lead = read_lead(data)
         if lead is None:
             return None
-        if guess == place.length:
-            body = data[header.lead_bytes :]
-            view = memoryview(body)
+        found = Loaded(lead, b"", file, place.offset + header.lead_bytes)
+        if whole:
+            body = data[header.lead_bytes :] if small else self._large(found)
+            view = memoryview(raw(body))
             pieces = [view[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES)]
             sound = len(body) == header.body_bytes and all(map(lead.fits, range(len(pieces)), pieces))
-            return Loaded(lead, body, file, place.offset + header.lead_bytes) if sound else None
-        found = Loaded(lead, b"", file, place.offset + header.lead_bytes)
+            return found._replace(body=body) if sound else None
         piece = load_piece(found, 0)
         return None if piece is None else found._replace(body=piece)
+
+    def _large(self, found: Loaded) -> Body:
+        """A large body, whole: the kernel copies it by itself where there is a place for it."""
+        size_bytes = found.lead.header.body_bytes
+        pages = self._shelf.room(size_bytes)
+        if pages is None:
+            return os.pread(found.file.fd, size_bytes, found.body_at)
+        return pages if pages.take(found.file.fd, found.body_at) else b""
 
     def _file(self, number: int) -> File:
         file = self._segments.get(number)

@@ -75,7 +75,7 @@ class DiskStore:
     def __init__(self, folder: Path, capacity_bytes: int, memory: MemoryStore) -> None:
         self._memory = memory
         self._index = Index(capacity_bytes)
-        self._files = Files(folder)
+        self._files = Files(folder, memory.shelf)
         self.position, self._marks, newest = self._files.open(self._index)
         """Up to which purge order that is known here."""
         # Notes may be lost that records are younger than.
@@ -368,7 +368,7 @@ class _Body:
 
     def __init__(self, store: DiskStore, name: int, place: Place, found: Loaded) -> None:
         self._store, self._name, self._place = store, name, place
-        self._found, self._first = found._replace(body=b""), found.body
+        self._found, self._first = found._replace(body=b""), bytes(found.body)
         self.length = found.lead.header.body_bytes
 
     async def pieces(self, start: int, end: int) -> AsyncGenerator[Body, None]:
