@@ -49,6 +49,12 @@ class Stream:
     """The end of its response was let out."""
 
 
+class Asked(Stream):
+    """A whole request, to which nothing was said yet."""
+
+    ended = True
+
+
 class Sender:
     """Streams are named by their number. Orders for streams that have ended meanwhile are no errors."""
 
@@ -69,6 +75,8 @@ class Sender:
         """Frames of the client since something was moved."""
         self._table_told = False
         self._window_bytes = self._first_window_bytes = h2.WINDOW_BYTES
+        self._at_once_bytes = 0
+        """What one frame and the window of a new stream take; 0 until ``_table_told``."""
         self._turns: deque[int] = deque()
         """Streams with something to send."""
         self._parting = self._left = self._over = self._ended = False
@@ -78,25 +86,23 @@ class Sender:
         """A whole response, its head as ``hpack.lines`` has it; ``at_once`` if that may count as let out. Returns
         how many bytes of the body wait; None where the stream is over."""
         one, size_bytes = self._streams.get(stream), len(body)
-        if one is None:
-            return None
         if (
             at_once
-            and 0 < size_bytes <= FRAME_BYTES_MAX
+            and type(one) is Asked
+            and 0 < size_bytes <= self._at_once_bytes
             and size_bytes <= self._window_bytes
-            and size_bytes <= self._first_window_bytes + one.granted_bytes
-            and len(lines) <= FRAME_BYTES_MAX
+            and (head_bytes := len(lines)) <= FRAME_BYTES_MAX
             and self._out_bytes < H2_HELD_BYTES_MAX
-            and self._table_told
-            and one.ended
         ):
             del self._streams[stream]
             self._window_bytes -= size_bytes
-            head = HEAD.pack(len(lines) << 8 | h2.HEADERS, h2.END_HEADERS, stream)
-            between = HEAD.pack(size_bytes << 8 | h2.DATA, h2.END_STREAM, stream)
-            self._out += (head, lines, between, body)
-            self._out_bytes += len(lines) + size_bytes
+            pack = HEAD.pack
+            # HEADERS with END_HEADERS, DATA with END_STREAM.
+            self._out += (pack(head_bytes << 8 | 1, 4, stream), lines, pack(size_bytes << 8, 1, stream), body)
+            self._out_bytes += head_bytes + size_bytes
             return 0
+        if one is None:
+            return None
         self._say_block(stream, lines, h2.END_STREAM if not body else 0)
         if body:
             self.send(stream, (body,), True)
@@ -194,11 +200,20 @@ class Sender:
         """HEADERS, and CONTINUATION where one frame is too small."""
         if not self._table_told:
             block, self._table_told = hpack.NO_TABLE + block, True
+            self._at_once_bytes = min(self._first_window_bytes, FRAME_BYTES_MAX)
         kind = h2.HEADERS
         while len(block) > FRAME_BYTES_MAX:
             self._say(frame(kind, flags, stream, block[:FRAME_BYTES_MAX]))
             block, kind, flags = block[FRAME_BYTES_MAX:], h2.CONTINUATION, 0
         self._say(frame(kind, flags | h2.END_HEADERS, stream, block))
+
+    def _set_first_window(self, size_bytes: int) -> None:
+        """Section 6.9.2."""
+        self._first_window_bytes = size_bytes
+        if self._table_told:
+            self._at_once_bytes = min(size_bytes, FRAME_BYTES_MAX)
+        if any(size_bytes + one.granted_bytes > h2.WINDOW_BYTES_MAX for one in self._streams.values()):
+            raise h2.Fault(h2.FLOW_CONTROL_ERROR)
 
     def _queue(self, number: int, stream: Stream) -> None:
         if not stream.sending:

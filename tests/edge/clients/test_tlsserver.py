@@ -16,7 +16,7 @@ from nearmile.services import authority, state
 from nearmile.services.certificates import Certificates
 
 SECURE_PORT = 8443
-LONG = bytes(range(256)) * 40_000
+LONG = bytes(range(256)) * 65_536  # 16 MB: more than the kernel keeps for two ends of a connection
 REQUEST = f"GET /a HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 
 

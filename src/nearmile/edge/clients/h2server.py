@@ -67,7 +67,7 @@ class H2Connection(Multiplexed, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Of asyncio."""
         self._serving = True
-        for event in self.session.feed(data):
+        for event in self.session.feed(data, self._serve):
             if isinstance(event, Requested):
                 self._serve(event.stream_id, event.head, event.end_stream)
             else:
@@ -83,7 +83,11 @@ class H2Connection(Multiplexed, asyncio.Protocol):
             self._begin(number, said.headers, ended)
             return
         secure, path = self.secure, said.path
-        site = node.site_of_trusted(secure, fields) if self.trusted else node.site(fields.host, secure)
+        if self.trusted:
+            site = node.site_of_trusted(secure, fields)
+        else:
+            sites = node.secure_sites if secure else node.sites
+            site = sites.get(fields.host) or sites.of(fields.host)
         # As over HTTP/1.1: only what was checked before it was stored is a key.
         entry = None if site is None else node.store.get(site.prefix + path, fields.pairs)
         now_s = node.now_s()
@@ -167,6 +171,8 @@ class H2Connection(Multiplexed, asyncio.Protocol):
                 self._written_bytes = len(data)
                 transport.write(data)
                 self._backlog.written_bytes += len(data)
+                if not self.streams:
+                    break
                 for stream in self.streams.values():
                     stream.mind_waiting()
             for stream in tuple(self.streams.values()):

@@ -193,7 +193,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def write(self, data: Any) -> None:
         """Of asyncio."""
-        self.writelines((data,))
+        if len(data) <= limits.TLS_WRITE_BYTES and data and not self._blocked and self._finish is None:
+            self._send(data)
+            if self._blocked:
+                self._mind_full()
+        else:
+            self.writelines((data,))
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
         """Of asyncio: as few records as can be, and no more of them than the kernel takes."""
@@ -207,7 +212,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._waiting.extend(memoryview(piece) for piece in pieces)
             self._waiting_bytes += size_bytes
             self._encrypt()
-        if self._blocked and not self._paused and self.get_write_buffer_size() > self._high_bytes:
+        if self._blocked:
+            self._mind_full()
+
+    def _mind_full(self) -> None:
+        if not self._paused and self.get_write_buffer_size() > self._high_bytes:
             self._paused = True
             cast(asyncio.Protocol, self._protocol).pause_writing()
 
