@@ -47,7 +47,7 @@ from nearmile.base.geography import Point
 from nearmile.config.layout import Config, edge_hostname, lay_out
 from nearmile.config.names import Dns
 from nearmile.config.network import Nameserver, Network, Region, Site
-from nearmile.mapping.map import Map, MapRegion, Units
+from nearmile.mapping.map import Map, MapRegion, Units, encode
 from nearmile.mapping.map import Server as MapServer
 from nearmile.services import state
 
@@ -159,7 +159,7 @@ def nearmile_command(folder: Path, address: str, database: Path) -> list[str]:
     process.mkdir(parents=True)
     (folder / "config.json").write_bytes(msgspec.json.encode(config))
     state.make_dnssec_secret(folder)
-    (process / "map.json").write_bytes(msgspec.json.encode(make_map(config, points)))
+    (process / "map.bin").write_bytes(encode(make_map(config, points)))
     return [sys.executable, "-m", "nearmile.services.runtime", str(folder), "low-1"]
 
 

@@ -7,13 +7,16 @@ import dns.flags
 import dns.message
 import dns.rcode
 import msgspec
+import numpy as np
 import pytest
 
+from nearmile.base.geography import Place, Point
 from nearmile.config.layout import Config
 from nearmile.config.names import SiteDns
 from nearmile.config.network import Edge, Site, Tls
 from nearmile.dns.answer import LowWorld, TopWorld, World, answer
 from nearmile.dns.locate import Locator
+from nearmile.mapping.atlas import made
 from nearmile.mapping.map import Map, Server
 
 SOA = "shop.test. 20 IN SOA ns1.cdn.test. hostmaster.cdn.test. 3 3600 600 604800 20"
@@ -21,6 +24,7 @@ OWN_SOA = "cdn.test. 20 IN SOA ns1.cdn.test. hostmaster.cdn.test. 3 3600 600 604
 LOW_SOA = "g.cdn.test. 20 IN SOA n1.g.cdn.test. hostmaster.cdn.test. 3 3600 600 604800 20"
 CAA = '1800 IN CAA 0 issue "ca.test"'
 JAPAN, GERMANY = "203.0.113.0", "192.0.2.0"
+NOT_FAR = Point(0, 0)
 Ask = Callable[..., dns.message.Message]
 
 
@@ -153,3 +157,27 @@ def test_answers_for_a_hot_site_go_through_its_parts(config: Config, current_map
     ask = asker(LowWorld(config, msgspec.structs.replace(current_map, regions=regions), locator))
     answered = [lines(ask("a7.g.cdn.test", "A", JAPAN))[0] for _ in range(8)]
     assert sorted(answered.count(line) for line in set(answered)) == [2, 6]
+
+
+def test_an_answer_holds_for_all_neighbours_that_have_the_same(
+    config: Config, current_map: Map, place_of: Callable[[str], Place]
+) -> None:
+    """203.0.112.0/23 is Japan's, all around it is Germany's up to 204.0.0.0, where nothing is known."""
+    starts = np.array([0, 0xCB007000, 0xCB007200, 0xCC000000], np.uint64)
+    four = starts, np.array([1, 2, 1, 0], np.uint32)
+    six = np.zeros(1, np.uint64), np.array([2], np.uint32)
+    atlas = made("", ("DE", "JP"), (NOT_FAR, NOT_FAR), (1.0, 1.0), four, six)
+    located = Locator(place_of, (), atlas)
+    ask = asker(LowWorld(config, current_map, located))
+    for client, scope, net in (
+        ("203.0.113.0", 23, 2),
+        ("203.0.111.0", 20, 1),
+        ("9.9.9.0", 1, 1),
+        ("203.0.116.0", 22, 1),
+        ("205.0.0.0", 6, 1),
+    ):
+        response = ask("a7.g.cdn.test", "A", client)
+        assert response.options[0].scopelen == scope
+        assert {line.split()[-1].split(".")[2] for line in lines(response)} == {str(net)}
+    split = msgspec.structs.replace(current_map, shares={"DE": (8, 8)})
+    assert asker(LowWorld(config, split, located))("a7.g.cdn.test", "A", "9.9.9.0").options[0].scopelen == 24

@@ -12,7 +12,7 @@ from nearmile.base.geography import Point
 from nearmile.config.layout import Config, at_version, lay_out
 from nearmile.config.network import Nameserver, Network, Region
 from nearmile.fleet.beat import SUBJECT, Beat
-from nearmile.mapping.map import Map
+from nearmile.mapping.map import Map, decode
 from nearmile.services import children, natsserver
 from nearmile.services.bus import KV_CONFIG, KV_CURRENT, KV_MAP, Bus
 from nearmile.services.children import Child
@@ -81,7 +81,7 @@ class Stage:
         return time.monotonic() - start_s
 
     def _seen(self, _revision: int, value: bytes) -> None:
-        self.maps.append(msgspec.json.decode(value, type=Map))
+        self.maps.append(decode(value))
 
     def _config_seen(self, _revision: int, value: bytes) -> None:
         self.config_version = msgspec.json.decode(value, type=Config).version
@@ -161,7 +161,7 @@ def test_nothing_is_lost_when_the_bus_loses_all(tmp_path: Path) -> None:
         await stage.start("controller-1")
         await stage.until_living(EVERYBODY)
         led = stage.maps[-1]
-        await until((process_folder(stage.root, "controller-1") / "map.json").exists)
+        await until((process_folder(stage.root, "controller-1") / "map.bin").exists)
         await stage.kill("controller-1", "nats")
         for path in sorted((stage.root / "nats").rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()

@@ -19,7 +19,7 @@ from nearmile.config.layout import Config, lay_out
 from nearmile.config.names import Dns
 from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.mapping.controller import regions_of
-from nearmile.mapping.map import Map, Units
+from nearmile.mapping.map import Map, Units, encode
 from nearmile.services import nameserver, state
 from nearmile.services.nameserver import Nameserver as Role
 from nearmile.services.resolver import Resolver
@@ -78,7 +78,7 @@ def poisoned(map_: Map, chance: Random) -> bytes:
             structs.replace(map_, regions=nobody[1:] + map_.regions[:1], fallback=(2**40,)),
         )
     )
-    return msgspec.json.encode(structs.replace(changed, version=map_.version + 1))
+    return encode(structs.replace(changed, version=map_.version + 1))
 
 
 def rcode(role: Role, serial: int, chance: Random) -> tuple[int, set[str]]:
@@ -105,7 +105,7 @@ def run_poisoned(config: Config, tmp_path: Path, chance: Random) -> None:
         runtime = Runtime(tmp_path, name)
         role = Role(runtime)
         role.learn()
-        runtime._take_map(1, msgspec.json.encode(good(config)))
+        runtime._take_map(1, encode(good(config)))
         runtime._take_map(2, poisoned(good(config), chance))
         roles.append(role)
     prompt, delayed = ([rcode(role, chance.randrange(1, 9), chance) for _ in range(200)] for role in roles)
@@ -128,7 +128,7 @@ def test_it_names_nobody_who_died_since_and_a_restart_keeps_its_age(
         runtime = Runtime(tmp_path, "low-2")
         role = Role(runtime)
         role.learn()
-        runtime._take_map(1, msgspec.json.encode(newest))
+        runtime._take_map(1, encode(newest))
         role._take_map(newest)
         assert {address[:9] for address in rcode(role, 1, chance)[1]} == {f"127.34.{region}."}
     folder = tmp_path / "processes" / "low-2" / "past"
@@ -144,14 +144,14 @@ def test_what_cannot_be_read_is_passed_over(config: Config, tmp_path: Path) -> N
     role = Role(runtime)
     role.learn()
     assert not runtime.ready
-    runtime._take_map(1, msgspec.json.encode(good(config)))
+    runtime._take_map(1, encode(good(config)))
     assert runtime.ready and rcode(role, 1, Random(1))[0] == dns.rcode.NOERROR
 
 
 def test_resolvers_turn_to_it_by_themselves(config: Config, tmp_path: Path) -> None:
     async def scenario() -> None:
         for name in (names := ("top-1", "low-1", "low-2")):
-            (state.process_folder(tmp_path, name) / "map.json").write_bytes(msgspec.json.encode(good(config)))
+            (state.process_folder(tmp_path, name) / "map.bin").write_bytes(encode(good(config)))
         runtimes = [Runtime(tmp_path, name) for name in names]
         tasks = [asyncio.create_task(nameserver.run(runtime)) for runtime in runtimes]
         async with asyncio.timeout(DEADLINE_S):

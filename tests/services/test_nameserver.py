@@ -24,7 +24,7 @@ from nearmile.config.layout import Config, Process, lay_out
 from nearmile.config.names import Dns
 from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.dns.responder import Responder
-from nearmile.mapping.map import Map, MapRegion, Server, Units
+from nearmile.mapping.map import Map, MapRegion, Server, Units, encode
 from nearmile.services import nameserver, state
 from nearmile.services.resolver import Resolver
 from nearmile.services.runtime import Runtime
@@ -89,7 +89,7 @@ async def running(root: Path, *names: str, kept: Map | None = None) -> AsyncIter
         runtimes = []
         for name in names:
             if kept is not None:
-                (state.process_folder(root, name) / "map.json").write_bytes(msgspec.json.encode(kept))
+                (state.process_folder(root, name) / "map.bin").write_bytes(encode(kept))
             runtime = Runtime(root, name)
             role = asyncio.create_task(nameserver.run(runtime))
             stack.push_async_callback(stop, runtime, role)
@@ -174,7 +174,7 @@ def test_a_new_map_is_in_the_next_answer(config: Config, tmp_path: Path) -> None
             nothing = await dns.asyncquery.udp(ask("a7.g.cdn.test"), server, port=PORT, timeout=DEADLINE_S)
             assert nothing.rcode() == dns.rcode.SERVFAIL and not low.ready
             for version, dead in ((1, "fra-1"), (2, "fra-2")):
-                low._take_map(version, msgspec.json.encode(make_map(config, version, without=dead)))
+                low._take_map(version, encode(make_map(config, version, without=dead)))
                 edges = await dns.asyncquery.udp(
                     ask("a7.g.cdn.test", "192.0.2.1"), server, port=PORT, timeout=DEADLINE_S
                 )

@@ -8,7 +8,7 @@ import pytest
 from nearmile.base.geography import Point
 from nearmile.config.layout import Config, at_version, lay_out
 from nearmile.config.network import Nameserver, Network, Region
-from nearmile.mapping.map import Map, Units
+from nearmile.mapping.map import Map, Units, encode
 from nearmile.services.runtime import Runtime
 
 POINT = Point(0, 0)
@@ -25,7 +25,7 @@ def config(tmp_path: Path) -> Config:
 
 def map_of(version: int, term: int = 1) -> bytes:
     map_ = Map(version=version, term=term, made_at_s=0.0, regions=(), units=Units(), fallback=())
-    return msgspec.json.encode(map_)
+    return encode(map_)
 
 
 def test_only_later_versions_are_taken_and_kept_over_a_restart(tmp_path: Path, config: Config) -> None:

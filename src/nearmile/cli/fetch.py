@@ -20,7 +20,7 @@ from nearmile.base.gazetteer import find_city, near_misses
 from nearmile.base.geography import distance_km, expected_rtt_ms
 from nearmile.cli import status
 from nearmile.config.layout import Config
-from nearmile.mapping.map import Map, unit_of
+from nearmile.mapping.map import Map, decode, unit_of
 from nearmile.mapping.places import Places
 from nearmile.services import state
 from nearmile.services.resolver import Resolution, Resolver
@@ -244,9 +244,9 @@ def newest_map(root: Path, config: Config) -> Map | None:
     """The newest map that a name server of this machine keeps on its disk."""
     maps = []
     for server in config.of_role("nameserver"):
-        path = root / "processes" / server.name / "map.json"
+        path = root / "processes" / server.name / "map.bin"
         if path.exists():
-            maps.append(msgspec.json.decode(path.read_bytes(), type=Map))
+            maps.append(decode(path.read_bytes()))
     return max(maps, key=lambda each: (each.term, each.version), default=None)
 
 

@@ -14,7 +14,7 @@ from nearmile.cli import fetch, purge, status
 from nearmile.config.layout import Config
 from nearmile.mapping import explain as explaining
 from nearmile.mapping.explain import Difference, Explanation, difference
-from nearmile.mapping.map import Map, unit_of
+from nearmile.mapping.map import Map, decode, unit_of
 from nearmile.mapping.places import Places
 from nearmile.services import agent, state
 from nearmile.services.bus import KV_CURRENT, KV_MAP, Bus
@@ -81,7 +81,7 @@ def _kept(args: argparse.Namespace, config: Config) -> list[Map]:
     found = []
     for data in uvloop.run(read()):
         try:
-            found.append(msgspec.json.decode(data, type=Map))
+            found.append(decode(data))
         except msgspec.DecodeError:
             continue
     return found

@@ -154,6 +154,14 @@ class Network(Document, frozen=True, kw_only=True):
         str | None,
         Meta(description="An address-to-place database (MMDB); default: the installed one, else the built-in."),
     ] = None
+    networks: Annotated[
+        str | None,
+        Meta(description="A database of networks (MMDB with `autonomous_system_number`): large ones get units."),
+    ] = None
+    units: Annotated[
+        int,
+        Meta(ge=1000, le=1_000_000, description="Mapping units at most; countries and states are always units."),
+    ] = 20_000
     nats: Annotated[
         str | None, Meta(description="URL of an existing NATS cluster; by default `up` starts a server.")
     ] = None

@@ -11,11 +11,12 @@ import msgspec
 
 from nearmile.config.layout import Config, NamedSite
 from nearmile.dns import wire
-from nearmile.dns.locate import SCOPE_MAX, Locator
+from nearmile.dns.locate import SCOPE_MAX, Locator, Spot
 from nearmile.dns.memo import Memo
 from nearmile.dns.records import Record, address_record, service_record
 from nearmile.dns.wire import Body, Query
 from nearmile.dns.zone import Zone, wants_https
+from nearmile.mapping.atlas import BITS
 from nearmile.mapping.choose import Choice, choose, split, turns
 from nearmile.mapping.map import Map
 
@@ -40,6 +41,7 @@ class Edges:
         self._locator = locator
         self._known = current is not None
         self._map = current
+        self._alike = locator.alike(current) if current is not None else ()
         self._map4, self._map6 = (_of_family(current, colon) for colon in (False, True))
         for name, (zone, site) in hosts.items():
             zone.varying[name] = self._types(site)
@@ -56,21 +58,33 @@ class Edges:
         ):
             return zone.negative(query.name, wire.NOERROR, query.proof, qtype), 0, False  # whoever asks
         spot, scope, by_resolver = self._locator.resolver(resolver), 0, True
+        unit, _ = self._unit(spot, site.serial)
         subnet = query.edns.subnet if query.edns is not None else None
         if subnet is not None and subnet.source:
             # A subnet of which nothing is known has a scope as well: with 0, its answer would be taken for
             # everybody's (scopes must not overlap: RFC 7871, section 7.2.1).
-            client, scope = self._locator.subnet(subnet), min(subnet.source, SCOPE_MAX[subnet.family])
-            if client.unit:
-                spot, by_resolver = client, False
-        # Clients of a unit that is split between regions are told apart.
-        part = spot.part if self._map is not None and split(self._map, spot.unit) else 0
-        key = (spot.unit, part, query.name, qtype, self._turn(spot.unit, part, site.serial), query.proof)
+            client, longest = self._locator.subnet(subnet), min(subnet.source, SCOPE_MAX[subnet.family])
+            known, bits = self._unit(client, site.serial)
+            scope = min(max(bits, 1), longest)
+            if known:
+                spot, unit, by_resolver = client, known, False
+        # Clients of a unit that is split between regions are told apart, so their answers hold for nobody else.
+        part = 0
+        if self._map is not None and split(self._map, unit):
+            part, scope = spot.part, scope if by_resolver else longest
+        key = (unit, part, query.name, qtype, self._turn(unit, part, site.serial), query.proof)
         body = self._bodies.get(key)
         if body is None:
             body = self._choose(zone, site, *key)
             self._bodies.put(key, body)
         return body, 0 if body is NO_MAP else scope, by_resolver
+
+    def _unit(self, spot: Spot, serial: int) -> tuple[str, int]:
+        """A unit that the map answers as the spot's own, and the shortest prefix in which everybody has that."""
+        if not self._alike or self._map is None:
+            return spot.unit, BITS[spot.family]
+        view = self._map.pins.get(serial)
+        return self._alike[0 if view is None else view + 1].find(spot.family, spot.number)
 
     def _turn(self, unit: str, part: int, serial: int) -> int:
         """Which part of a hot serial's load this answer is; 0 for what is not hot, whose answers stay the same."""

@@ -1,26 +1,33 @@
 """Where askers are: of a resolver and of a client subnet, remembered so that the database is rarely asked."""
 
-from collections.abc import Callable
-from ipaddress import ip_address, ip_network
+from collections.abc import Callable, Mapping
+from ipaddress import IPv6Address, ip_address, ip_network
 from zlib import crc32
 
 from msgspec import Struct
 
 from nearmile.base.geography import Place, Point
 from nearmile.dns.wire import Subnet
-from nearmile.mapping.map import PARTS, unit_of
+from nearmile.mapping.alike import Alike
+from nearmile.mapping.atlas import BITS, Atlas
+from nearmile.mapping.map import PARTS, Map, Units, unit_of
 
 # Answers are tailored no finer than this, by address family (RFC 7871, section 11.1, and what resolvers send).
 SCOPE_MAX = {0: 0, 1: 24, 2: 48}
 ADDRESS_BYTES = {1: 4, 2: 16}
 # About 10 MB of memory when full; it is then emptied, which costs each asker one look into the database again.
 REMEMBERED_MAX = 65_536
+Shares = Mapping[str, tuple[int, ...]]
+NO_SHARES: Shares = {}
 
 
 class Spot(Struct, frozen=True):
-    """What an answer depends on: the mapping unit ("" where nothing is known) and the point."""
+    """What an answer depends on: the address as a number (see ``mapping.atlas``), its place's unit and point."""
 
+    family: int
+    number: int
     unit: str
+    """By the place database; empty where nothing is known."""
     point: Point | None
     trusted: bool = False
     """Whether this resolver's client subnet also tells where the resolver is."""
@@ -29,10 +36,17 @@ class Spot(Struct, frozen=True):
 
 
 class Locator:
-    """Finds spots by asking ``place_of(address)``, once for all addresses of a subnet; bounded in memory."""
+    """Finds spots by asking ``place_of(address)``, once for all addresses of a subnet; bounded in memory.
 
-    def __init__(self, place_of: Callable[[str], Place], trusted: tuple[str, ...] = ()) -> None:
+    With an atlas it also finds who is answered alike by a map; without one, each /24 or /48 is on its own.
+    """
+
+    def __init__(
+        self, place_of: Callable[[str], Place], trusted: tuple[str, ...] = (), atlas: Atlas | None = None
+    ) -> None:
         self._place_of = place_of
+        self._atlas = atlas
+        self._alike: dict[int, tuple[Units, Shares, Alike]] = {}
         self._trusted = tuple(ip_network(block, strict=False) for block in trusted)
         self._resolvers: dict[str, Spot] = {}
         self._subnets: dict[int, dict[bytes, Spot]] = {family: {} for family in ADDRESS_BYTES}
@@ -58,9 +72,28 @@ class Locator:
             spot = known[prefix] = self._spot(str(address))
         return spot
 
+    def alike(self, current: Map) -> tuple[Alike, ...]:
+        """For the map itself and each of its views who is answered alike by it; nothing without an atlas.
+
+        What stays from map to map is kept.
+        """
+        if self._atlas is None:
+            return ()
+        wanted = [(current.units, current.shares), *((view.units, NO_SHARES) for view in current.views)]
+        for at, (units, shares) in enumerate(wanted):
+            kept = self._alike.get(at)
+            if kept is None or kept[:2] != (units, shares):
+                self._alike[at] = units, shares, Alike(self._atlas, units, shares)
+        return tuple(self._alike[at][2] for at in range(len(wanted)))
+
     def _spot(self, address: str, trusted: bool = False) -> Spot:
         place = self._place_of(address)
-        return Spot(unit_of(place), place.point, trusted, crc32(address.encode()) % PARTS)
+        parsed = ip_address(address.partition("%")[0])
+        if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+            parsed = parsed.ipv4_mapped
+        number = int(parsed) >> parsed.max_prefixlen - BITS[parsed.version]
+        part = crc32(address.encode()) % PARTS
+        return Spot(parsed.version, number, unit_of(place), place.point, trusted, part)
 
     def _is_trusted(self, address: str) -> bool:
         if not self._trusted:

@@ -14,7 +14,7 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from nearmile.mapping.map import Map, Server
+from nearmile.mapping.map import Map, Server, above
 
 # A process meets the regions near it, each with the few sets of servers that live there in turn; ~1 KB each.
 MEMBERSHIPS_MAX = 4096
@@ -38,8 +38,9 @@ def choose(map_: Map, unit: str, serial: int, count: int, turn: int = 0, part: i
     """Up to ``count`` live servers for a client of the unit.
 
     They are of the unit's best region that has live servers; where it has fewer, the next regions fill up.
-    An unknown unit is answered as its country, an unknown country by the map's fallback. Where the serial is hot,
-    each ``turn`` (a number that goes up with each answer) is another part of its load, on another server.
+    An unknown unit is answered as the state or country it is in, what is nowhere by the map's fallback. Where the
+    serial is hot, each ``turn`` (a number that goes up with each answer) is another part of its load, on another
+    server.
     ``part``, below PARTS, is the client's place within a unit that is split between regions.
     """
     key = crc32(serial.to_bytes(4, "big"))
@@ -83,7 +84,7 @@ def owner(key: bytes, servers: tuple[Server, ...]) -> Server:
 def ranked(map_: Map, unit: str, serial: int | None = None) -> tuple[str, tuple[int, ...]]:
     """The unit of the map that the client's is answered as (empty: anybody), and its regions, best first."""
     view = map_ if serial not in map_.pins else map_.views[map_.pins[serial]]
-    for name in (unit, unit.partition("/")[0]):
+    for name in above(unit):
         known = view.units.get(name)
         if known is not None:
             return name, known

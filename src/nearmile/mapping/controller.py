@@ -47,6 +47,12 @@ class RegionsChanged(Struct, frozen=True):
     pins: dict[int, tuple[int, ...]] = {}
 
 
+class AtlasMade(Struct, frozen=True):
+    """The mapping units are these from now on."""
+
+    areas: Sequence[Area]
+
+
 class MapSeen(Struct, frozen=True):
     """The KV holds this at that revision; revision 0 and no map where it holds nothing."""
 
@@ -75,6 +81,7 @@ Event = (
     | BusLost
     | BusBack
     | RegionsChanged
+    | AtlasMade
     | DemandArrived
     | LeaseSeen
     | LeaseAnswer
@@ -98,7 +105,7 @@ class Controller:
         self._loads: dict[str, float] = {}
         self._spread = Spread()
         self._crowds_at_s = -inf
-        self._demand = Demand(self._distances.units)
+        self._demand = Demand(self._distances.units, self._distances.people)
         self._terms: tuple[Terms, ...] = ()
         self._pins: dict[int, tuple[int, ...]] = {}
         self._allocation: Allocation | None = None
@@ -141,6 +148,10 @@ class Controller:
                 self.health.handle(event, now_s)
             case RegionsChanged():
                 self._configure(event, now_s)
+            case AtlasMade(areas):
+                self._areas, self._allocation = areas, None
+                self._measure()
+                self._look_at_s = now_s
             case DemandArrived(hits):
                 self._demand.add(hits, now_s)
                 return []
@@ -235,11 +246,19 @@ class Controller:
         self._terms = event.terms or tuple(Terms() for _ in regions)
         self._pins, self._allocation = event.pins, None
         if [region.point for region in regions] != [region.point for region in self._regions]:
-            self._distances = Distances(self._areas, [region.point for region in regions])
+            self._regions = regions
+            self._measure()
         self._regions = regions
         names = tuple(server.name for region in regions for server in region.servers)
         self.health.handle(MembersChanged(names, event.dead_after_s), now_s)
         self._look_at_s = now_s
+
+    def _measure(self) -> None:
+        """The distances of the units that there are to the regions that there are."""
+        units = self._distances.units
+        self._distances = Distances(self._areas, [region.point for region in self._regions])
+        if self._distances.units != units:
+            self._demand = Demand(self._distances.units, self._distances.people)
 
     def _see(self, revision: int, seen: Map | None, now_s: float) -> None:
         if self._revision is not None and revision <= self._revision:

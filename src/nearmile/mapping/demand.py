@@ -14,6 +14,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from nearmile.mapping.allocate import Floats
+
 SUBJECT = "demand"  # on the bus: demand.<edge's name>
 # Longer than the swings of single clients, shorter than a rush hour.
 MEMORY_S = 60.0
@@ -24,6 +26,9 @@ RECENT_S = 10.0
 # The common moment is moved after so long, before the weights of later reports grow out of hand (e^10).
 MOVED_S = 10 * MEMORY_S
 
+# A unit without people has some all the same, or nobody would carry what comes from it.
+TINY = 1e-3
+
 
 class DemandArrived(Struct, frozen=True):
     """Hits of one edge since its last report, by unit."""
@@ -32,11 +37,18 @@ class DemandArrived(Struct, frozen=True):
 
 
 class Demand:
-    """Requests/s of those units; what is told of others is not kept."""
+    """Requests/s of those units; what is told of others is not kept.
 
-    def __init__(self, units: Sequence[str]) -> None:
+    Edges know countries and states. What is told of one is that of all units in it, by their people.
+    """
+
+    def __init__(self, units: Sequence[str], people: Sequence[float] | Floats | None = None) -> None:
         self._rows = {name: row for row, name in enumerate(units)}
         self._sums = np.zeros(len(units))
+        areas = ("/".join(name.split("/", 2)[:2]).rstrip("/") for name in units)
+        self._area_of = np.array([self._rows.get(area, row) for row, area in enumerate(areas)], dtype=np.intp)
+        weights = np.ones(len(units)) if people is None else np.maximum(np.asarray(people), TINY)
+        self._shares = weights / np.bincount(self._area_of, weights, minlength=len(units))[self._area_of]
         self._since_s = inf
         self._moment_s = 0.0
 
@@ -55,5 +67,7 @@ class Demand:
         """Requests/s of each of the units, by what was told in about the last MEMORY_S."""
         # A sum that has not been there for long has not seen MEMORY_S seconds of hits.
         seen_s = MEMORY_S * max(1 - exp(-max(now_s - self._since_s, 0.0) / MEMORY_S), 1 / MEMORY_S)
-        found: NDArray[np.float64] = self._sums * (exp(min(self._moment_s - now_s, MOVED_S) / MEMORY_S) / seen_s)
+        within = self._area_of != np.arange(len(self._sums))
+        rates = np.where(within, self._sums, 0.0) + self._sums[self._area_of] * self._shares
+        found: NDArray[np.float64] = rates * (exp(min(self._moment_s - now_s, MOVED_S) / MEMORY_S) / seen_s)
         return found

@@ -4,6 +4,8 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from struct import pack, unpack_from
 
+import msgspec
+import zstandard
 from msgspec import Struct
 
 from nearmile.base.geography import Place, Point
@@ -12,6 +14,10 @@ from nearmile.base.geography import Place, Point
 PARTS = 16
 # In the packed lists of ``Units``: no further region.
 NO_REGION = 0xFFFF
+# A map of a million units is below this, and a bomb is not.
+BYTES_MAX = 256 << 20
+# Up to ten maps a second are compressed.
+LEVEL = 1
 
 
 class Server(Struct, frozen=True):
@@ -114,6 +120,27 @@ class Map(Struct, frozen=True, kw_only=True):
     views: tuple[View, ...] = ()
 
 
+def above(unit: str) -> Iterator[str]:
+    """The unit's name, and those of the units that it is a part of, the smallest first."""
+    while unit:
+        yield unit
+        unit = unit.rpartition("/")[0].rstrip("/")
+
+
 def unit_of(place: Place) -> str:
     """The mapping unit of a place: country and state, or the country alone where the state is not known."""
     return f"{place.country}/{place.state}" if place.state else place.country
+
+
+def encode(map_: Map) -> bytes:
+    """For the bus and the disk."""
+    return zstandard.compress(msgspec.msgpack.encode(map_), LEVEL)
+
+
+def decode(data: bytes) -> Map:
+    """The map of those bytes; DecodeError of msgspec where they are none."""
+    try:
+        plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=BYTES_MAX)
+    except zstandard.ZstdError as error:
+        raise msgspec.DecodeError(f"no map: {error}") from None
+    return msgspec.msgpack.decode(plain, type=Map)

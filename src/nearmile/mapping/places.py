@@ -50,6 +50,16 @@ def database_files(geography: str | None, installed: Path) -> tuple[Path, ...]:
     return full if all(path.is_file() for path in full) else (built_in_file(),)
 
 
+def entries_of(network: Network) -> list[tuple[Block, Place]]:
+    """What the operator knows better than the databases; where several blocks hold an address, the longest."""
+    found = []
+    for entry in network.places:
+        city = find_city(entry.city)
+        if city is not None:
+            found.append((ip_network(entry.block), Place(city.country, city.state, city.name, city.point)))
+    return found
+
+
 class Places:
     """Answers where an address is. For one thread."""
 
@@ -66,12 +76,7 @@ class Places:
     @classmethod
     def open(cls, network: Network) -> "Places":
         """The database of this network, with the ``places`` of its document."""
-        entries = []
-        for entry in network.places:
-            city = find_city(entry.city)
-            if city is not None:
-                entries.append((ip_network(entry.block), Place(city.country, city.state, city.name, city.point)))
-        return cls(database_files(network.geography, installed_folder()), entries)
+        return cls(database_files(network.geography, installed_folder()), entries_of(network))
 
     def lookup(self, address: str) -> Place:
         """Where it is; NOWHERE for what is unknown, private, or no address at all."""
@@ -91,7 +96,7 @@ class Places:
             if known is not None:
                 return known
             reader = self._readers.get(address.version)
-            return _place(reader.get(address)) if reader is not None else NOWHERE
+            return place_of(reader.get(address)) if reader is not None else NOWHERE
         except (ValueError, maxminddb.InvalidDatabaseError):
             return NOWHERE
 
@@ -122,8 +127,8 @@ def _open(path: Path) -> maxminddb.Reader:
         raise NearmileError(f"geography: {path} cannot be read as an MMDB database: {error}") from None
 
 
-def _place(record: object) -> Place:
-    """A record of either kind of database, or of none."""
+def place_of(record: object) -> Place:
+    """The place of a record of either kind of database, or of none."""
     if not isinstance(record, dict):
         return NOWHERE
     country = record.get("country_code", record.get("country"))

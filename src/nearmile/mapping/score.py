@@ -52,16 +52,17 @@ class Distances:
         )
         self.units = tuple(name for name, _ in named)
         """Sorted. Rows are units in this order."""
-        points = _radians(area.point for _, area in named)
+        self.people = np.array([area.population for _, area in named], dtype=np.float64)
+        points = radians(area.point for _, area in named)
         self._places, place_of = np.unique(points, axis=0, return_inverse=True)
         self._place_of: Indexes = place_of.reshape(-1)
-        self._regions = _radians(regions)
-        people = np.bincount(self._place_of, [area.population for _, area in named], minlength=len(self._places))
+        self._regions = radians(regions)
+        people = np.bincount(self._place_of, self.people, minlength=len(self._places))
         width = min(len(regions), CANDIDATES_MAX, max(CELLS_MAX // max(len(named), 1), CANDIDATES_MIN))
         self._nearest = np.empty((len(self._places), width), dtype=np.intp)
         self._mean_ms = np.zeros(len(regions))
         for rows in _chunks(len(self._places)):
-            rtt_ms = _rtt_ms(self._places[rows], self._regions)
+            rtt_ms = round_trips_ms(self._places[rows], self._regions)
             self._nearest[rows] = _near(rtt_ms, width, rows.start)
             self._mean_ms += people[rows] @ rtt_ms
         self._mean_ms /= max(float(people.sum()), 1.0)
@@ -85,7 +86,7 @@ class Distances:
     def among(self, regions: Sequence[int], penalties_ms: Matrix) -> NDArray[np.int32]:
         """Each unit's best of these regions alone, in order."""
         own = np.array(sorted(set(regions)), dtype=np.int32)
-        ranked = own[_best(_rtt_ms(self._places, self._regions[own]) + penalties_ms[own])]
+        ranked = own[_best(round_trips_ms(self._places, self._regions[own]) + penalties_ms[own])]
         return ranked[self._place_of]
 
     def for_anybody(self, penalties_ms: Matrix, regions: Sequence[int] | None = None) -> tuple[int, ...]:
@@ -105,7 +106,7 @@ class Distances:
         thin = np.flatnonzero(alive[self._lists].sum(axis=1) < needed)
         wanted = ROOM * float(np.bincount(self._place_of, demand, minlength=len(self._places))[thin].sum())
         for rows in (thin[chunk] for chunk in _chunks(len(thin))):
-            rtt_ms = _rtt_ms(self._places[rows], self._regions)
+            rtt_ms = round_trips_ms(self._places[rows], self._regions)
             rtt_ms[:, ~alive] += DEAD_MS
             self._lists[rows] = _roomy(rtt_ms, np.where(alive, room, 0.0), wanted, width, rows)
         self._substituted[thin] = True
@@ -166,8 +167,8 @@ def _chunks(count: int) -> Iterable[slice]:
     return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
 
 
-def _rtt_ms(rows: Matrix, columns: Matrix) -> Matrix:
-    """For all pairs."""
+def round_trips_ms(rows: Matrix, columns: Matrix) -> Matrix:
+    """Those to expect between all pairs of points (in radians)."""
     return _between(rows[:, np.newaxis], columns)
 
 
@@ -180,5 +181,6 @@ def _between(a: Matrix, b: Matrix) -> Matrix:
     return rtt
 
 
-def _radians(points: Iterable[Point]) -> Matrix:
+def radians(points: Iterable[Point]) -> Matrix:
+    """Latitudes and longitudes."""
     return np.radians(np.array([(point.lat, point.lon) for point in points], dtype=np.float64).reshape(-1, 2))

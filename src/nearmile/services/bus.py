@@ -31,7 +31,7 @@ from nearmile.base.errors import NearmileError
 
 log = logging.getLogger("nearmile.bus")
 
-KV_CONFIG, KV_MAP, KV_LEASE = "config", "map", "lease"
+KV_CONFIG, KV_MAP, KV_LEASE, KV_ATLAS = "config", "map", "lease", "atlas"
 KV_CERTIFICATES, KV_CHALLENGES = "certificates", "challenges"
 KV_CURRENT = "current"
 # An authority asks within minutes; a proof is 200 bytes.
@@ -236,7 +236,7 @@ class Bus:
     async def create_stores(self) -> None:
         """Creates buckets and streams where they are missing (the controller does, at start and reconnect)."""
         js = self.js
-        for bucket, history in ((KV_CONFIG, 16), (KV_MAP, 16), (KV_LEASE, 1)):
+        for bucket, history in ((KV_CONFIG, 16), (KV_MAP, 16), (KV_LEASE, 1), (KV_ATLAS, 1)):
             await js.create_key_value(
                 KeyValueConfig(bucket=bucket, history=history, storage=StorageType.FILE, max_bytes=KV_BYTES_MAX)
             )

@@ -17,6 +17,7 @@ from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitRep
 from nearmile.fleet.lease import Lease, LeaseAnswer, LeaseSeen, Outcome, PutLease
 from nearmile.mapping import demand
 from nearmile.mapping.controller import (
+    AtlasMade,
     Command,
     Controller,
     Event,
@@ -26,9 +27,10 @@ from nearmile.mapping.controller import (
     changed_by,
 )
 from nearmile.mapping.demand import DemandArrived
-from nearmile.mapping.map import Map
+from nearmile.mapping.map import Map, decode, encode
 from nearmile.services.acme.account import Account
 from nearmile.services.acme.renewals import Renewals
+from nearmile.services.atlases import Atlases
 from nearmile.services.bus import FAULTS, KV_CONFIG, KV_CURRENT, KV_LEASE, KV_MAP, BusDown, Conflict
 from nearmile.services.runtime import Runtime
 
@@ -49,6 +51,7 @@ class Shell:
         # One clock: monotonic, but near the wall clock's time, since maps carry it.
         self._offset_s = time.time() - self._loop.time()
         self._machine = Controller(runtime.me.name, areas(), Random(runtime.epoch), runtime.map)
+        self._atlas = Atlases(runtime, self.leading, lambda atlas: self._tell(AtlasMade(atlas.areas())))
         self._timer: asyncio.TimerHandle | None = None
         self._greeting: asyncio.Task[None] | None = None
         self._held_why = ""
@@ -57,6 +60,7 @@ class Shell:
 
     def start(self) -> None:
         """Begins to listen."""
+        self._atlas.start()
         self._runtime.on_config(self._configure)
         self._bus.on_up.append(self._up)
         self._bus.on_down.append(self._down)
@@ -74,6 +78,7 @@ class Shell:
 
     def stop(self) -> None:
         """Ends everything under way."""
+        self._atlas.stop()
         for task in (*self._writing, self._greeting):
             if task is not None:
                 task.cancel()
@@ -96,7 +101,7 @@ class Shell:
                 case PutLease():
                     self._spawn_put(command, KV_LEASE, LEASE_KEY, msgspec.json.encode(command.lease))
                 case PutMap():
-                    self._spawn_put(command, KV_MAP, KV_CURRENT, msgspec.json.encode(command.map))
+                    self._spawn_put(command, KV_MAP, KV_CURRENT, encode(command.map))
                     live = sum(len(region.servers) for region in command.map.regions)
                     log.info("map %d of term %d: %d servers", command.map.version, command.map.term, live)
                 case Change(name, before, after, why):
@@ -169,7 +174,7 @@ class Shell:
         self._tell(LeaseSeen(revision, _decode(value, Lease)))
 
     def _map_seen(self, revision: int, value: bytes) -> None:
-        self._tell(MapSeen(revision, _decode(value, Map)))
+        self._tell(MapSeen(revision, _read_map(value)))
 
     async def _beat(self, message: Msg) -> None:
         try:
@@ -208,6 +213,15 @@ class Shell:
                 self._tell(LeaseAnswer(command, outcome, revision))
             case PutMap():
                 self._tell(MapAnswer(command, outcome, revision))
+
+
+def _read_map(data: bytes) -> Map | None:
+    """As below."""
+    try:
+        return decode(data) if data else None
+    except msgspec.DecodeError as error:
+        log.error("the KV's map cannot be read: %s", error)
+        return None
 
 
 def _decode(data: bytes, kind: type[T]) -> T | None:

@@ -3,9 +3,7 @@
 import logging
 from pathlib import Path
 
-import msgspec
-
-from nearmile.mapping.map import Map
+from nearmile.mapping.map import Map, decode, encode
 from nearmile.mapping.past import Past
 from nearmile.mapping.safety import late
 from nearmile.services.state import write_atomically
@@ -24,25 +22,25 @@ class LateMaps:
     def take(self, newest: Map, now_s: float) -> Map:
         """The map to answer by, now that this is the newest one."""
         if self._past.take(newest, now_s):
-            write_atomically(_file(self._folder, now_s), msgspec.json.encode(newest))
+            write_atomically(_file(self._folder, now_s), encode(newest))
         current = self._past.current(now_s)
         assert current is not None
         needed = {_file(self._folder, at_s) for at_s, _ in self._past.kept}
-        for path in set(self._folder.glob("*.json")) - needed:
+        for path in set(self._folder.glob("*.bin")) - needed:
             path.unlink(missing_ok=True)
         return late(current, newest)
 
 
 def _file(folder: Path, at_s: float) -> Path:
-    return folder / f"{round(at_s * 1000)}.json"
+    return folder / f"{round(at_s * 1000)}.bin"
 
 
 def _read(folder: Path) -> list[tuple[Path, Map]]:
     found = []
-    for path in folder.glob("*.json"):
+    for path in folder.glob("*.bin"):
         try:
             int(path.stem)
-            found.append((path, msgspec.json.decode(path.read_bytes(), type=Map)))
+            found.append((path, decode(path.read_bytes())))
         except (OSError, ValueError) as error:  # of another release, perhaps: the next maps replace it
             log.warning("%s is no map: %s", path, error)
     return found

@@ -18,6 +18,7 @@ from nearmile.dns.answer import LowWorld, TopWorld, World
 from nearmile.dns.locate import Locator
 from nearmile.dns.responder import IDLE_S, Responder
 from nearmile.dns.signer import Signer
+from nearmile.mapping.atlas import Atlas
 from nearmile.mapping.map import Map
 from nearmile.mapping.places import Places
 from nearmile.services import state
@@ -48,6 +49,7 @@ class Nameserver:
         self._responder: Responder | None = None
         self._config: Config | None = None  # the last that worked, and its places
         self._locator: Locator | None = None
+        self._atlas: Atlas | None = None
         self._signer: Signer | None = None
         delay_s = runtime.me.delayed_s
         self._late = LateMaps(runtime.folder / "past", delay_s) if delay_s else None
@@ -57,6 +59,7 @@ class Nameserver:
     def learn(self) -> None:
         """Takes the configuration and the map that are there, and all later ones."""
         self._runtime.on_config(self._take_config)
+        self._runtime.on_atlas(self._take_atlas)
         self._runtime.on_map(self._take_map)
 
     def answers(
@@ -78,13 +81,21 @@ class Nameserver:
 
     def _take_config(self, config: Config) -> None:
         try:
-            locator = Locator(Places.open(config.network).lookup, config.network.trusted)
+            locator = self._locate(config)
             self._renew(config, locator, self._runtime.map)
             self._responder = Responder(self._runtime.me.name, self._secret, config.network.dns.rate_per_s)
         except NearmileError as error:
             if self._config is None:
                 raise
             log.error("configuration %d is not used: %s", config.version, error)
+
+    def _locate(self, config: Config) -> Locator:
+        return Locator(Places.open(config.network).lookup, config.network.trusted, self._atlas)
+
+    def _take_atlas(self, atlas: Atlas) -> None:
+        self._atlas = atlas
+        if self._config is not None:
+            self._renew(self._config, self._locate(self._config), self._runtime.map)
 
     async def keep_time(self) -> None:
         """Signatures, and the maps of a delayed server, grow old without any event."""

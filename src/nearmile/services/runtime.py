@@ -21,12 +21,14 @@ import uvloop
 
 from nearmile.config.layout import Config, Process
 from nearmile.fleet.beat import SUBJECT, Beat
-from nearmile.mapping.map import Map
+from nearmile.mapping.atlas import Atlas, unpack
+from nearmile.mapping.map import Map, decode
 from nearmile.services import state
-from nearmile.services.bus import KV_CONFIG, KV_CURRENT, KV_MAP, Bus
+from nearmile.services.bus import KV_ATLAS, KV_CONFIG, KV_CURRENT, KV_MAP, Bus
 
 log = logging.getLogger("nearmile")
 T = TypeVar("T")
+MAP_FILE, ATLAS_FILE = "map.bin", "atlas.bin"
 
 
 class RoleModule(Protocol):
@@ -42,10 +44,11 @@ class Runtime:
         self.root = root
         self.folder = state.process_folder(root, name)
         initial = state.read_config(root)
-        kept = _last_good(self.folder / "config.json", Config)
+        kept = _last_good(self.folder / "config.json", _config)
         self.config = kept if kept is not None and kept.version >= initial.version else initial
         self.me: Process = self.config.process(name)
-        self.map = _last_good(self.folder / "map.json", Map)
+        self.map = _last_good(self.folder / MAP_FILE, decode)
+        self.atlas = _last_good(self.folder / ATLAS_FILE, unpack)
         self.bus = Bus(state.bus_url(self.config), state.read_token(root), name)
         self.stopping = asyncio.Event()
         self.ready = False
@@ -57,6 +60,7 @@ class Runtime:
         self.epoch = int(time.time() * 1000)
         self._on_config: list[Callable[[Config], None]] = []
         self._on_map: list[Callable[[Map], None]] = []
+        self._on_atlas: list[Callable[[Atlas], None]] = []
 
     def on_config(self, callback: Callable[[Config], None]) -> None:
         """Calls back with the configuration now and with every later one."""
@@ -69,6 +73,12 @@ class Runtime:
         if self.map is not None:
             callback(self.map)
 
+    def on_atlas(self, callback: Callable[[Atlas], None]) -> None:
+        """Calls back with the atlas of mapping units now, if one is known, and with every later one."""
+        self._on_atlas.append(callback)
+        if self.atlas is not None:
+            callback(self.atlas)
+
     async def live(self, role: RoleModule) -> None:
         """The whole life of the process."""
         loop = asyncio.get_running_loop()
@@ -76,6 +86,7 @@ class Runtime:
             loop.add_signal_handler(signum, self.stopping.set)
         self.bus.watch(KV_CONFIG, KV_CURRENT, self._take_config)
         self.bus.watch(KV_MAP, KV_CURRENT, self._take_map)
+        self.bus.watch(KV_ATLAS, KV_CURRENT, self._take_atlas)
         self.bus.start()
         beating = asyncio.create_task(self._beat())
         try:
@@ -86,7 +97,7 @@ class Runtime:
             await self.bus.close()
 
     def _take_config(self, _revision: int, value: bytes) -> None:
-        new = _decode(value, Config)
+        new = _decode(value, _config)
         if new is None or new.version <= self.config.version:
             return
         if _adopt(self._on_config, new, self.config):
@@ -94,13 +105,21 @@ class Runtime:
             state.write_atomically(self.folder / "config.json", value)
 
     def _take_map(self, _revision: int, value: bytes) -> None:
-        new = _decode(value, Map)
+        new = _decode(value, decode)
         old = self.map
         if new is None or (old is not None and (new.term, new.version) <= (old.term, old.version)):
             return
         if _adopt(self._on_map, new, old):
             self.map = new
-            state.write_atomically(self.folder / "map.json", value)
+            state.write_atomically(self.folder / MAP_FILE, value)
+
+    def _take_atlas(self, _revision: int, value: bytes) -> None:
+        new = _decode(value, unpack)
+        if new is None or (self.atlas is not None and new.digest == self.atlas.digest):
+            return
+        if _adopt(self._on_atlas, new, self.atlas):
+            self.atlas = new
+            state.write_atomically(self.folder / ATLAS_FILE, value)
 
     async def _beat(self) -> None:
         seq, requests, cpu_s, at_s = 0, 0, time.process_time(), time.monotonic()
@@ -140,18 +159,22 @@ def _adopt(callbacks: list[Callable[[T], None]], new: T, old: T | None) -> bool:
     return True
 
 
-def _decode(data: bytes, kind: type[T]) -> T | None:
+def _config(data: bytes) -> Config:
+    return msgspec.json.decode(data, type=Config)
+
+
+def _decode(data: bytes, read: Callable[[bytes], T]) -> T | None:
     """None where the bytes are not what they should be: a bad message never replaces what works."""
     try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
-        log.error("a %s that cannot be read is ignored: %s", kind.__name__, error)
+        return read(data)
+    except ValueError as error:
+        log.error("what cannot be read is ignored: %s", error)
         return None
 
 
-def _last_good(path: Path, kind: type[T]) -> T | None:
+def _last_good(path: Path, read: Callable[[bytes], T]) -> T | None:
     with contextlib.suppress(FileNotFoundError):
-        return _decode(path.read_bytes(), kind)
+        return _decode(path.read_bytes(), read)
     return None
 
 
