@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from nearmile.config.compress import Compress
 from nearmile.config.names import Dns, SiteDns
+from nearmile.config.probes import Probes
 from nearmile.config.regions import Contract
 from nearmile.config.regions import Region as Region
 from nearmile.config.upstream import ORIGINS_MAX, PARENTS_MAX, EarlyHints, Upstream
@@ -184,6 +185,7 @@ class Network(Document, frozen=True, kw_only=True):
     edge: Edge = Edge()
     health: Health = Health()
     acme: Acme | None = None
+    probes: Probes = Probes()
     reports: Reports = Reports()
 
 

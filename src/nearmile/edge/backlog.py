@@ -11,6 +11,8 @@ from asyncio import WriteTransport
 
 BYTES_ACKED = (120, "Q")
 """Where Linux' struct tcp_info has tcpi_bytes_acked (RFC 4898, tcpEStatsAppHCThruOctetsAcked)."""
+RTT_OFFSET = 68
+"""Where it has tcpi_rtt, in microseconds."""
 
 
 class Backlog:
@@ -54,6 +56,16 @@ def free(transport: WriteTransport) -> None:
 def unread(transport: WriteTransport) -> bool:
     """Whether something has come that nobody has read yet."""
     return _queued_bytes(transport, termios.FIONREAD) > 0
+
+
+def handshake_ms(transport: WriteTransport) -> float:
+    """The round trip that the kernel has measured by the handshake of a connection just accepted; 0 for none."""
+    try:
+        connection = transport.get_extra_info("socket")
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RTT_OFFSET + 4)
+        return int(struct.unpack_from("I", info, RTT_OFFSET)[0]) / 1000
+    except (OSError, AttributeError, struct.error):
+        return 0.0
 
 
 def _taken_bytes(transport: WriteTransport) -> int:

@@ -26,6 +26,7 @@ from nearmile.edge.rules.rates import Limiter
 from nearmile.edge.rules.site import Allow, Asked, Files
 from nearmile.edge.sites import Site, Sites, sites_of
 from nearmile.edge.visitors import Hop, Visitors
+from nearmile.edge.voices import Voices
 from nearmile.edge.wake import Loop
 from nearmile.http import hpack
 from nearmile.http.fields import Fields, FieldsMemo, Pairs
@@ -101,6 +102,8 @@ class Node:
         self.shapes: dict[int, str] = {}
         """Under which rules each site's stored responses were made: by serial, see sites.shape_of."""
         self.limiter = Limiter()
+        self.voices = Voices(now_s)
+        """How far clients are."""
         self.object_bytes_max = 0
         self.connections_max = 0
         self.via = b"via: 1.1 %b\r\n" % self.name

@@ -13,6 +13,7 @@ from math import inf
 from msgspec import Struct
 
 from nearmile.base.gazetteer import Area
+from nearmile.base.geography import Place
 from nearmile.config.layout import Config, Process
 from nearmile.config.network import Network
 from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported, Health, MembersChanged
@@ -20,7 +21,8 @@ from nearmile.fleet.lease import Chance, Election, LeaseAnswer, LeaseForgotten, 
 from nearmile.mapping.allocate import Allocation
 from nearmile.mapping.demand import Demand, DemandArrived
 from nearmile.mapping.make import Terms, left, make_map, same_answers, steady
-from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.map import Map, MapRegion, Server, unit_of
+from nearmile.mapping.measured import Measured, Report
 from nearmile.mapping.safety import Guard
 from nearmile.mapping.score import Distances
 from nearmile.mapping.spread import Spread
@@ -33,6 +35,8 @@ MAP_GAP_S = 0.1
 CROWDS_S = 0.5
 # How often load alone may change the map.
 REFRESH_S = 10.0
+# How soon after a map what is measured may make another: what it gains lasts for hours.
+MEASURED_GAP_S = 1.0
 
 
 class RegionsChanged(Struct, frozen=True):
@@ -51,6 +55,12 @@ class AtlasMade(Struct, frozen=True):
     """The mapping units are these from now on."""
 
     areas: Sequence[Area]
+
+
+class MeasuresArrived(Struct, frozen=True):
+    """An edge tells how far its clients and the network's targets are."""
+
+    report: Report
 
 
 class MapSeen(Struct, frozen=True):
@@ -83,6 +93,7 @@ Event = (
     | RegionsChanged
     | AtlasMade
     | DemandArrived
+    | MeasuresArrived
     | LeaseSeen
     | LeaseAnswer
     | MapSeen
@@ -98,6 +109,7 @@ class Controller:
     def __init__(self, me: str, areas: Sequence[Area], chance: Chance, last_good: Map | None = None) -> None:
         self.health = Health()
         self.guard = Guard()
+        self.measured = Measured()
         self._election = Election(me, chance)
         self._areas = areas
         self._regions: tuple[MapRegion, ...] = ()
@@ -106,6 +118,8 @@ class Controller:
         self._spread = Spread()
         self._crowds_at_s = -inf
         self._demand = Demand(self._distances.units, self._distances.people)
+        self._rows: dict[str, int] = {}
+        self._columns: dict[str, int] = {}
         self._terms: tuple[Terms, ...] = ()
         self._pins: dict[int, tuple[int, ...]] = {}
         self._allocation: Allocation | None = None
@@ -155,6 +169,9 @@ class Controller:
             case DemandArrived(hits):
                 self._demand.add(hits, now_s)
                 return []
+            case MeasuresArrived(report):
+                if self.measured.add(report, now_s):
+                    self._look_at_s = min(self._look_at_s, max(now_s, self._put_at_s + MEASURED_GAP_S))
             case LeaseSeen() | LeaseAnswer():
                 led = self._election.term(now_s)
                 self._election.handle(event, now_s)
@@ -226,6 +243,7 @@ class Controller:
             regions.append(MapRegion(region.name, region.point, live, self._spread.place(placed, now_s)))
             loads.append(load)
             now_terms.append(left(terms, len(live), len(region.servers)))
+        self.measured.forget(now_s)
         made = make_map(
             self._distances,
             tuple(regions),
@@ -234,6 +252,7 @@ class Controller:
             demand_rps=self._demand.rates(now_s),
             pins=self._pins,
             former=self._allocation,
+            measured=lambda candidates: self.measured.applied(candidates, self._rows, self._columns, now_s),
             version=self._latest_version + 1,
             term=term,
             made_at_s=now_s,
@@ -245,7 +264,7 @@ class Controller:
         regions = event.regions
         self._terms = event.terms or tuple(Terms() for _ in regions)
         self._pins, self._allocation = event.pins, None
-        if [region.point for region in regions] != [region.point for region in self._regions]:
+        if [(region.name, region.point) for region in regions] != [(one.name, one.point) for one in self._regions]:
             self._regions = regions
             self._measure()
         self._regions = regions
@@ -257,6 +276,10 @@ class Controller:
         """The distances of the units that there are to the regions that there are."""
         units = self._distances.units
         self._distances = Distances(self._areas, [region.point for region in self._regions])
+        self._rows = {name: row for row, name in enumerate(self._distances.units)}
+        self._columns = {region.name: column for column, region in enumerate(self._regions)}
+        points = {unit_of(Place(area.country, area.state)): area.point for area in self._areas}
+        self.measured.know(points, {region.name: region.point for region in self._regions})
         if self._distances.units != units:
             self._demand = Demand(self._distances.units, self._distances.people)
 

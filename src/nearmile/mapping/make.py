@@ -1,13 +1,13 @@
 """Makes the map: for every unit the best regions, given who lives, how loaded they are, what they can carry."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 
 import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from nearmile.mapping.allocate import Allocation, Capacities, Floats, Indexes, allocate
+from nearmile.mapping.allocate import Allocation, Candidates, Capacities, Floats, Indexes, allocate
 from nearmile.mapping.allocate import loads as loads_of
 from nearmile.mapping.map import PARTS, Map, MapRegion, Units, View
 from nearmile.mapping.score import RANKED_MAX, Distances, penalty_ms
@@ -49,6 +49,7 @@ def make_map(
     demand_rps: Sequence[float] | Floats = (),
     pins: dict[int, tuple[int, ...]] | None = None,
     former: Allocation | None = None,
+    measured: Callable[[Candidates], Candidates] | None = None,
     version: int = 0,
     term: int = 0,
     made_at_s: float = 0.0,
@@ -56,7 +57,7 @@ def make_map(
     """The map for these regions, with their live servers, in the order of the columns of ``distances``.
 
     ``terms`` is by region and ``demand_rps`` by unit, each empty where nothing is said; ``pins`` gives the regions
-    of pinned sites by serial.
+    of pinned sites by serial. ``measured`` corrects what is expected by distance.
     """
     terms = terms or [Terms() for _ in regions]
     demand = np.asarray(demand_rps, dtype=np.float64) if len(demand_rps) else np.zeros(len(distances.units))
@@ -70,6 +71,8 @@ def make_map(
     room = capacities.regions - (loads_of(former, len(regions)) if former is not None else 0.0)
     alive = np.array([bool(region.servers) for region in regions])
     candidates = distances.candidates(penalties_ms, alive, np.maximum(room, 0.0), demand)
+    if measured is not None:
+        candidates = measured(candidates)
     allocation, shares = None, dict[str, tuple[int, ...]]()
     ranked = candidates.regions[:, :RANKED_MAX]
     if any(min(term.capacity_rps, term.contract_rps) < inf for term in terms) and demand.any():

@@ -15,7 +15,7 @@ from nearmile.config.layout import Config
 from nearmile.fleet.beat import SUBJECT, Beat
 from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported
 from nearmile.fleet.lease import Lease, LeaseAnswer, LeaseSeen, Outcome, PutLease
-from nearmile.mapping import demand
+from nearmile.mapping import demand, measured
 from nearmile.mapping.controller import (
     AtlasMade,
     Command,
@@ -23,11 +23,13 @@ from nearmile.mapping.controller import (
     Event,
     MapAnswer,
     MapSeen,
+    MeasuresArrived,
     PutMap,
     changed_by,
 )
 from nearmile.mapping.demand import DemandArrived
 from nearmile.mapping.map import Map, decode, encode
+from nearmile.mapping.measured import Report
 from nearmile.services.acme.account import Account
 from nearmile.services.acme.renewals import Renewals
 from nearmile.services.atlases import Atlases
@@ -67,6 +69,7 @@ class Shell:
         self._bus.subscribe(f"{SUBJECT}.*", self._beat)
         self._bus.subscribe(f"{EXIT_SUBJECT}.*", self._exit)
         self._bus.subscribe(f"{demand.SUBJECT}.*", self._demand)
+        self._bus.subscribe(f"{measured.SUBJECT}.*", self._measured)
         self._bus.watch(KV_LEASE, LEASE_KEY, self._lease_seen)
         self._bus.watch(KV_MAP, KV_CURRENT, self._map_seen)
         if self._bus.up:
@@ -187,6 +190,10 @@ class Shell:
     async def _demand(self, message: Msg) -> None:
         with contextlib.suppress(msgspec.DecodeError):  # one report of many
             self._tell(DemandArrived(msgspec.msgpack.decode(message.data, type=dict[str, int])))
+
+    async def _measured(self, message: Msg) -> None:
+        with contextlib.suppress(msgspec.DecodeError):
+            self._tell(MeasuresArrived(msgspec.msgpack.decode(message.data, type=Report)))
 
     async def _exit(self, message: Msg) -> None:
         self._tell(ExitReported(message.data.decode(errors="replace")))

@@ -8,7 +8,9 @@ import logging
 import resource
 import shutil
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -27,6 +29,7 @@ from nearmile.reports.disk import Journal
 from nearmile.services import state
 from nearmile.services.acme.issued import Issued
 from nearmile.services.certificates import LOOK_S, Certificates
+from nearmile.services.measures import Measures
 from nearmile.services.purges import Purges
 from nearmile.services.runtime import Runtime
 from nearmile.services.shipper import Shipper
@@ -97,17 +100,24 @@ async def run(runtime: Runtime) -> None:
     await purges.settled()
     await _listen(runtime, server, certificates)
     runtime.ready = True
-    ticking = [asyncio.create_task(work) for work in (_tell(runtime, server, disk, journal), _look(certificates))]
-    await runtime.stopping.wait()
-    runtime.ready = False
-    for task in ticking:
-        task.cancel()
+    await _until_told(
+        runtime, _tell(runtime, server, disk, journal), _look(certificates), Measures(runtime, node.voices).run()
+    )
     await server.close()
     await shipping
     await shipper.flush()
     purging.cancel()
     if disk is not None:
         await loop.run_in_executor(None, disk.close)
+
+
+async def _until_told(runtime: Runtime, *works: Coroutine[Any, Any, None]) -> None:
+    """Does all these until the process shall stop."""
+    tasks = [asyncio.create_task(work) for work in works]
+    await runtime.stopping.wait()
+    runtime.ready = False
+    for task in tasks:
+        task.cancel()
 
 
 async def _listen(runtime: Runtime, server: EdgeServer, certificates: Certificates) -> None:

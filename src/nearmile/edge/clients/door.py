@@ -32,8 +32,8 @@ class Door(Protocol):
     loop: asyncio.AbstractEventLoop
     closing: bool
 
-    def opened(self, guest: Guest) -> None:
-        """A connection has come; it may be turned away."""
+    def opened(self, guest: Guest, accepted: asyncio.Transport | None = None) -> None:
+        """A connection has come, over that transport if it is a new one of TCP; it may be turned away."""
         ...
 
     def closed(self, guest: Guest) -> None:

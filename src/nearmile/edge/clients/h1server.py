@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         visitors = self.node.visitors
         self.trusted = visitors.trusts(self.peer)
         self._place = visitors.place_id(self.peer)
-        self.door.opened(self)
+        self.door.opened(self, None if self.secure else self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Of asyncio."""

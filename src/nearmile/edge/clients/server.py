@@ -5,6 +5,7 @@ import ssl
 from collections import Counter
 
 from nearmile.edge import limits
+from nearmile.edge.backlog import handshake_ms
 from nearmile.edge.clients.door import Guest
 from nearmile.edge.clients.h1server import Connection
 from nearmile.edge.clients.h2server import H2Connection
@@ -66,12 +67,14 @@ class EdgeServer:
         """Clients connected now."""
         return len(self._connections)
 
-    def opened(self, guest: Guest) -> None:
-        """Called by a new connection."""
+    def opened(self, guest: Guest, accepted: asyncio.Transport | None = None) -> None:
+        """Called by a new connection, with its transport where that is TCP itself."""
         self._connections.add(guest)
         most, client = self.node.connections_max, self._client_of(guest)
         self._of_clients[client] += 1
         one_most = max(limits.CLIENT_CONNECTIONS_MIN, most * limits.CLIENT_CONNECTIONS_SHARE)
+        if client and accepted is not None and self.node.voices.wanted():
+            self.node.voices.heard(guest.peer, handshake_ms(accepted))
         if len(self._connections) > most or (client and self._of_clients[client] > one_most):
             self.refused += 1
             guest.turn_away()

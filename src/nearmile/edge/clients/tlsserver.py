@@ -64,7 +64,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0, low=0)
         self.peer = transport.get_extra_info("peername")[0]
         self.trusted = self._door.node.visitors.trusts(self.peer)
-        self._door.opened(self)
+        self._door.opened(self, self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Of asyncio."""

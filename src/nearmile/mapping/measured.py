@@ -1,0 +1,189 @@
+"""Scores that were measured: round trips from regions to units, as edges' clients and probes have them.
+
+An edge tells what its clients' handshakes took, by unit and client, and how far the operator's targets are. Of
+each region and unit the median over clients is smoothed (EWMA) and grows old towards the prior, which is distance.
+One client moves nobody: three at least must have said something, each has one vote, and what it says is held
+between what light in a fibre needs and what no path takes. The operator's own targets count before clients.
+
+Most units are measured from where they are served alone. What all regions have in common for a unit, its last
+mile, must not make others look nearer: so what the nearest measured region takes beyond its prior, up to
+ACCESS_MS_MAX, is expected of the others as well.
+"""
+
+from collections.abc import Mapping
+from statistics import median
+
+import numpy as np
+from msgspec import Struct, structs
+
+from nearmile.base.geography import Point, distance_km, expected_rtt_ms
+from nearmile.mapping.allocate import Candidates
+
+SUBJECT = "measured"  # on the bus: measured.<edge's name>
+# An edge tells every so often, of so many units with so many clients each: 60 KB at most.
+TELL_S, UNITS_TOLD_MAX, CLIENTS_TOLD_MAX = 2.0, 512, 8
+# Fewer clients than this prove nothing. The votes of so many count, the latest.
+CLIENTS_MIN, CLIENTS_MAX = 3, 32
+# Of a new median so much is taken at once.
+WEIGHT_NEW = 0.5
+# What was measured counts half after so long without anything new, and not at all after some of those.
+HALF_LIFE_S, FORGET_S = 300.0, 3600.0
+# Light in fibre: 200 km a millisecond, there and back.
+LIGHT_MS_PER_KM = 0.01
+# Further away than a satellite on a bad day, is no path.
+RTT_MS_MAX = 2000.0
+ACCESS_MS_MAX = 50.0
+# A change of a score by so much is looked at soon: it may move the unit.
+STEP_MS = 3.0
+# Units and regions that are kept: some 400 bytes each.
+PAIRS_MAX = 200_000
+CHUNK = 1024
+
+
+class Report(Struct, frozen=True):
+    """What an edge of a region has measured since its last one, in ms.
+
+    ``clients`` has by unit the round trip of each client (a number that stands for it), ``targets`` those to the
+    operator's targets, by unit and target.
+    """
+
+    region: str
+    clients: dict[str, dict[int, float]] = {}
+    targets: dict[str, dict[str, float]] = {}
+
+
+class Score(Struct, frozen=True):
+    """Of a region and a unit: the smoothed round trip, when it was renewed, and of how many voices."""
+
+    rtt_ms: float
+    prior_ms: float
+    at_s: float
+    voices: int
+
+    def trust(self, now_s: float) -> float:
+        """From 1 for what is new to 0 for what is forgotten."""
+        age_s = max(now_s - self.at_s, 0.0)
+        return 0.0 if age_s > FORGET_S else 0.5 ** (age_s / HALF_LIFE_S)
+
+    def delta_ms(self, now_s: float) -> float:
+        """What the score is beyond its prior."""
+        return self.trust(now_s) * (self.rtt_ms - self.prior_ms)
+
+
+class Measured:
+    """All scores. Units and regions are told by name, so that neither need stay in its place."""
+
+    def __init__(self) -> None:
+        self._units: dict[str, Point] = {}
+        self._regions: dict[str, Point] = {}
+        self._votes: dict[tuple[str, str, bool], dict[int | str, tuple[float, float]]] = {}
+        self.scores: dict[str, dict[str, Score]] = {}
+        """By unit and region."""
+        self._pairs = 0
+        self._used: dict[tuple[str, str], float] = {}
+
+    def know(self, units: Mapping[str, Point], regions: Mapping[str, Point]) -> None:
+        """From now on there are these; what was measured of others, or of regions that moved, goes."""
+        moved = {name for name, point in self._regions.items() if regions.get(name) != point}
+        self._units, self._regions = dict(units), dict(regions)
+        for unit in tuple(self.scores):
+            kept = {name: score for name, score in self.scores[unit].items() if name not in moved}
+            if unit in units and kept:
+                self.scores[unit] = kept
+            else:
+                del self.scores[unit]
+        self._votes = {pair: votes for pair, votes in self._votes.items() if pair[0] in self.scores}
+        self._pairs = sum(map(len, self.scores.values()))
+        self._used = {pair: ms for pair, ms in self._used.items() if pair[1] in self.scores.get(pair[0], {})}
+
+    def add(self, report: Report, now_s: float) -> bool:
+        """Takes a report; whether a score has changed by so much that a map should be made soon."""
+        if report.region not in self._regions:
+            return False
+        changed = False
+        for unit, clients in report.clients.items():
+            changed |= self._vote(unit, report.region, clients, now_s, False)
+        for unit, targets in report.targets.items():
+            changed |= self._vote(unit, report.region, targets, now_s, True)
+        return changed
+
+    def _vote(
+        self, unit: str, region: str, told: Mapping[int, float] | Mapping[str, float], now_s: float, own: bool
+    ) -> bool:
+        if unit not in self._units or not told:
+            return False
+        if not own and _fresh(self._votes.get((unit, region, True)), now_s):
+            return False
+        votes, least = self._votes.setdefault((unit, region, own), {}), 1 if own else CLIENTS_MIN
+        for voice, rtt_ms in told.items():
+            if rtt_ms > 0:
+                votes.pop(voice, None)  # the newest are the last
+                votes[voice] = (min(rtt_ms, RTT_MS_MAX), now_s)
+        while votes and (len(votes) > CLIENTS_MAX or now_s - next(iter(votes.values()))[1] > HALF_LIFE_S):
+            del votes[next(iter(votes))]
+        before = self.scores.get(unit, {}).get(region)
+        if len(votes) < least or (before is None and self._pairs >= PAIRS_MAX):
+            return False
+        return self._score(unit, region, before, [rtt_ms for rtt_ms, _ in votes.values()], now_s)
+
+    def _score(self, unit: str, region: str, before: Score | None, rtts_ms: list[float], now_s: float) -> bool:
+        km = distance_km(self._units[unit], self._regions[region])
+        rtt_ms, prior_ms = max(median(rtts_ms), km * LIGHT_MS_PER_KM), expected_rtt_ms(km)
+        if before is None:
+            self._pairs += 1
+        else:
+            rtt_ms = before.rtt_ms + WEIGHT_NEW * (rtt_ms - before.rtt_ms)
+        score = Score(rtt_ms, prior_ms, now_s, len(rtts_ms))
+        self.scores.setdefault(unit, {})[region] = score
+        return abs(score.delta_ms(now_s) - self._used.get((unit, region), 0.0)) >= STEP_MS
+
+    def forget(self, now_s: float) -> None:
+        """Drops what is too old to count."""
+        for unit, scores in tuple(self.scores.items()):
+            for region in [name for name, score in scores.items() if not score.trust(now_s)]:
+                del scores[region]
+                self._used.pop((unit, region), None)
+                for own in (False, True):
+                    self._votes.pop((unit, region, own), None)
+                self._pairs -= 1
+            if not scores:
+                del self.scores[unit]
+
+    def deltas_ms(self, unit: str, now_s: float) -> tuple[dict[str, float], float]:
+        """What to add to the priors of regions that were measured, and to those of all others.
+
+        It stays as it was until it is well away from that, so that noise moves nobody.
+        """
+        found = {}
+        for region, score in self.scores.get(unit, {}).items():
+            used_ms, delta_ms = self._used.get((unit, region)), score.delta_ms(now_s)
+            if used_ms is None or abs(delta_ms - used_ms) >= STEP_MS:
+                used_ms = self._used[unit, region] = delta_ms
+            found[region] = used_ms
+        return found, min(max(min(found.values(), default=0.0), 0.0), ACCESS_MS_MAX)
+
+    def applied(
+        self, candidates: Candidates, units: Mapping[str, int], regions: Mapping[str, int], now_s: float
+    ) -> Candidates:
+        """Candidates by what was measured, in order; ``units`` and ``regions`` give rows and numbers by name."""
+        named = [(units[unit], unit) for unit in self.scores if unit in units]
+        found = candidates.regions.copy(), candidates.scores.copy()
+        for start in range(0, len(named), CHUNK):
+            part = named[start : start + CHUNK]
+            rows = np.array([row for row, _ in part])
+            deltas = np.zeros((len(part), len(regions)), dtype=np.float32)
+            for at, (_, unit) in enumerate(part):
+                own_ms, deltas[at] = self.deltas_ms(unit, now_s)
+                for region in own_ms.keys() & regions.keys():
+                    deltas[at, regions[region]] = own_ms[region]
+            own, scores = found[0][rows], found[1][rows]
+            scores += np.take_along_axis(deltas, own.astype(np.intp), axis=1)
+            order = np.argsort(scores, axis=1, kind="stable")
+            found[0][rows] = np.take_along_axis(own, order, axis=1)
+            found[1][rows] = np.take_along_axis(scores, order, axis=1)
+        return structs.replace(candidates, regions=found[0], scores=found[1])
+
+
+def _fresh(votes: Mapping[int | str, tuple[float, float]] | None, now_s: float) -> bool:
+    """Whether any of them is of lately."""
+    return any(now_s - at_s <= HALF_LIFE_S for _, at_s in (votes or {}).values())

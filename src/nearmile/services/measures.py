@@ -1,0 +1,147 @@
+"""What an edge server measures for the mapping: how far its clients are, and the network's targets."""
+
+import asyncio
+import logging
+import os
+from ipaddress import ip_address
+from zlib import crc32
+
+import msgspec
+
+from nearmile.config.probes import Target
+from nearmile.edge.voices import Voices
+from nearmile.mapping.atlas import Atlas, Finder
+from nearmile.mapping.choose import owner
+from nearmile.mapping.map import Map, Server
+from nearmile.mapping.measured import CLIENTS_TOLD_MAX, SUBJECT, TELL_S, UNITS_TOLD_MAX, Report
+from nearmile.services.runtime import Runtime
+
+log = logging.getLogger("nearmile.edge")
+# Whoever is further away is no choice.
+PATIENCE_S = 2.0
+# Probes under way at once; each is a socket.
+PROBES_MAX = 64
+IPV6_CLIENT_BITS = 56
+# RFC 1035: no flags, one question, for NS of the root in class IN. Every resolver knows that.
+QUESTION = b"\0\0\0\1\0\0\0\0\0\0" + b"\0" + b"\0\2\0\1"
+
+
+class Measures:
+    """One edge server's."""
+
+    def __init__(self, runtime: Runtime, voices: Voices) -> None:
+        self._runtime, self._voices = runtime, voices
+        self._finder: Finder | None = None
+        self._names: tuple[str, ...] = ()
+        self._neighbours: tuple[Server, ...] = ()
+        self._targets: dict[str, float] = {}
+        self._probing: set[asyncio.Task[None]] = set()
+        runtime.on_atlas(self._take_atlas)
+        runtime.on_map(self._take_map)
+
+    async def run(self) -> None:
+        """Probes and tells, until it is cancelled."""
+        asking = asyncio.create_task(self._ask())
+        try:
+            while True:
+                await asyncio.sleep(TELL_S)
+                report = self.report()
+                if report.clients or report.targets:
+                    subject = f"{SUBJECT}.{self._runtime.me.name}"
+                    self._runtime.bus.publish(subject, msgspec.msgpack.encode(report))
+        finally:
+            asking.cancel()
+            for task in self._probing:
+                task.cancel()
+
+    def report(self) -> Report:
+        """What was measured since the last; those with the most clients first, as far as there is room."""
+        heard, targets = self._voices.take(), self._targets
+        self._targets = {}
+        if self._finder is None:
+            return Report(self._runtime.me.region)
+        clients: dict[str, dict[int, float]] = {}
+        for address, rtt_ms in heard.items():
+            unit = self._names[self._finder.unit(address)]
+            own = clients.setdefault(unit, {}) if unit else {}
+            if len(own) < CLIENTS_TOLD_MAX:
+                own[_number(address)] = round(rtt_ms, 3)
+        busiest = sorted(clients.items(), key=lambda each: (-len(each[1]), each[0]))[:UNITS_TOLD_MAX]
+        of_unit: dict[str, dict[str, float]] = {}
+        for address, rtt_ms in targets.items():
+            unit = self._names[self._finder.unit(address)]
+            if unit:
+                of_unit.setdefault(unit, {})[address] = round(rtt_ms, 3)
+        return Report(self._runtime.me.region, dict(busiest), of_unit)
+
+    def _take_atlas(self, atlas: Atlas) -> None:
+        self._finder, self._names = Finder(atlas), atlas.names
+
+    def _take_map(self, map_: Map) -> None:
+        mine = self._runtime.me.region
+        self._neighbours = next((region.servers for region in map_.regions if region.name == mine), ())
+
+    async def _ask(self) -> None:
+        """Each target once in a round, one after the other, if it is this server's to ask."""
+        while True:
+            probes = self._runtime.config.network.probes
+            pause_s = probes.every_s / max(len(probes.targets), 1)
+            for target in probes.targets:
+                if self._is_mine(target) and len(self._probing) < PROBES_MAX:
+                    task = asyncio.create_task(self._probe(target))
+                    self._probing.add(task)
+                    task.add_done_callback(self._probing.discard)
+                await asyncio.sleep(pause_s)
+            if not probes.targets:
+                await asyncio.sleep(pause_s)
+
+    def _is_mine(self, target: Target) -> bool:
+        servers = self._neighbours
+        return bool(servers) and owner(target.address.encode(), servers).name == self._runtime.me.name
+
+    async def _probe(self, target: Target) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            started_s = loop.time()
+            async with asyncio.timeout(PATIENCE_S):
+                await (_question if target.by == "dns" else _connection)(target, self._runtime.me.address)
+            self._targets[target.address] = (loop.time() - started_s) * 1000
+        except (OSError, TimeoutError) as error:
+            log.debug("no answer from %s: %s", target.address, error)
+
+
+async def _connection(target: Target, local: str) -> None:
+    same = (":" in local) == (":" in target.address)
+    _, writer = await asyncio.open_connection(target.address, target.port, local_addr=(local, 0) if same else None)
+    writer.close()
+
+
+async def _question(target: Target, local: str) -> None:
+    """Any response to our question counts, even a refusal."""
+    loop, asked = asyncio.get_running_loop(), os.urandom(2) + QUESTION
+    answered: asyncio.Future[None] = loop.create_future()
+
+    class Answers(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, _address: object) -> None:
+            if data[:2] == asked[:2] and not answered.done():
+                answered.set_result(None)
+
+        def error_received(self, error: Exception) -> None:
+            if not answered.done():
+                answered.set_exception(error)
+
+    same = (":" in local) == (":" in target.address)
+    transport, _ = await loop.create_datagram_endpoint(
+        Answers, local_addr=(local, 0) if same else None, remote_addr=(target.address, target.port)
+    )
+    try:
+        transport.sendto(asked)
+        await answered
+    finally:
+        transport.close()
+
+
+def _number(address: str) -> int:
+    """What stands for a client: of IPv6 all that it can have to itself."""
+    packed = ip_address(address.partition("%")[0]).packed
+    return crc32(packed[: IPV6_CLIENT_BITS // 8] if len(packed) > 4 else packed)
