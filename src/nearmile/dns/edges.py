@@ -19,6 +19,7 @@ from nearmile.dns.zone import Zone, wants_https
 from nearmile.mapping.atlas import BITS
 from nearmile.mapping.choose import Choice, choose, split, turns
 from nearmile.mapping.map import Map
+from nearmile.mapping.plans import BLOCK_BITS, Plan, resolver_block
 
 # Bodies kept ready, about 400 bytes each: units times sites are rarely more.
 BODIES_MAX = 65_536
@@ -57,17 +58,19 @@ class Edges:
             qtype == wire.HTTPS and not wants_https(site)
         ):
             return zone.negative(query.name, wire.NOERROR, query.proof, qtype), 0, False  # whoever asks
-        spot, scope, by_resolver = self._locator.resolver(resolver), 0, True
-        unit, _ = self._unit(spot, site.serial)
+        spot, scope, longest, by_resolver = self._locator.resolver(resolver), 0, 0, True
+        plan = self._plan(spot)
+        unit = self._unit(spot, site.serial)[0] if plan is None else plan.whole
         subnet = query.edns.subnet if query.edns is not None else None
         if subnet is not None and subnet.source:
             # A subnet of which nothing is known has a scope as well: with 0, its answer would be taken for
             # everybody's (scopes must not overlap: RFC 7871, section 7.2.1).
             client, longest = self._locator.subnet(subnet), min(subnet.source, SCOPE_MAX[subnet.family])
-            known, bits = self._unit(client, site.serial)
+            self._locator.note(spot, client)
+            known, bits = self._planned(plan, client, site.serial)
             scope = min(max(bits, 1), longest)
             if known:
-                spot, unit, by_resolver = client, known, False
+                spot, unit, by_resolver = client, known, plan is not None
         # Clients of a unit that is split between regions are told apart, so their answers hold for nobody else.
         part = 0
         if self._map is not None and split(self._map, unit):
@@ -78,6 +81,24 @@ class Edges:
             body = self._choose(zone, site, *key)
             self._bodies.put(key, body)
         return body, 0 if body is NO_MAP else scope, by_resolver
+
+    def _plan(self, resolver: Spot) -> Plan | None:
+        """For the resolver's clients, where they are known."""
+        if self._map is None or not self._map.plans:
+            return None
+        return self._map.plans.get(resolver_block(resolver.family, resolver.number))
+
+    def _planned(self, plan: Plan | None, client: Spot, serial: int) -> tuple[str, int]:
+        """As ``_unit``, but by the plan where it says something of the client."""
+        if plan is None:
+            return self._unit(client, serial)
+        family = client.family
+        block = client.number >> BITS[family] - BLOCK_BITS[family]
+        unit, bits = (plan.v4 if family == 4 else plan.v6).find(family, block)
+        if unit:
+            return unit, bits
+        unit, alike_bits = self._unit(client, serial)
+        return unit, max(bits, alike_bits)  # whom the plan answers must not get what is for others
 
     def _unit(self, spot: Spot, serial: int) -> tuple[str, int]:
         """A unit that the map answers as the spot's own, and the shortest prefix in which everybody has that."""

@@ -11,12 +11,15 @@ from nearmile.dns.wire import Subnet
 from nearmile.mapping.alike import Alike
 from nearmile.mapping.atlas import BITS, Atlas
 from nearmile.mapping.map import PARTS, Map, Units, unit_of
+from nearmile.mapping.plans import BLOCK_BITS, TOLD_MAX, Seen, resolver_block
 
 # Answers are tailored no finer than this, by address family (RFC 7871, section 11.1, and what resolvers send).
 SCOPE_MAX = {0: 0, 1: 24, 2: 48}
 ADDRESS_BYTES = {1: 4, 2: 16}
 # About 10 MB of memory when full; it is then emptied, which costs each asker one look into the database again.
 REMEMBERED_MAX = 65_536
+# Pairs of resolver and client block between two reports; 200 bytes each.
+SEEN_MAX = 4 * TOLD_MAX
 Shares = Mapping[str, tuple[int, ...]]
 NO_SHARES: Shares = {}
 
@@ -46,6 +49,7 @@ class Locator:
     ) -> None:
         self._place_of = place_of
         self._atlas = atlas
+        self._seen: dict[tuple[str, int, int], int] = {}
         self._alike: dict[int, tuple[Units, Shares, Alike]] = {}
         self._trusted = tuple(ip_network(block, strict=False) for block in trusted)
         self._resolvers: dict[str, Spot] = {}
@@ -71,6 +75,19 @@ class Locator:
             address = ip_address(prefix.ljust(ADDRESS_BYTES[subnet.family], b"\0"))
             spot = known[prefix] = self._spot(str(address))
         return spot
+
+    def note(self, resolver: Spot, client: Spot) -> None:
+        """That resolver has asked for that client subnet; strangers beyond the bound are not counted."""
+        block = client.number >> BITS[client.family] - BLOCK_BITS[client.family]
+        key = (resolver_block(resolver.family, resolver.number), client.family, block)
+        if key in self._seen or len(self._seen) < SEEN_MAX:
+            self._seen[key] = self._seen.get(key, 0) + 1
+
+    def take_seen(self) -> tuple[Seen, ...]:
+        """Who asked for whom since the last time, the most frequent; all is then forgotten."""
+        seen, self._seen = self._seen, {}
+        most = sorted(seen.items(), key=lambda each: -each[1])[:TOLD_MAX]
+        return tuple(Seen(*key, count) for key, count in most)
 
     def alike(self, current: Map) -> tuple[Alike, ...]:
         """For the map itself and each of its views who is answered alike by it; nothing without an atlas.

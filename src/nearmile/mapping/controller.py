@@ -10,7 +10,7 @@ Pure: ``handle(event, now_s)`` and ``wake(now_s)`` return commands; the shell an
 from collections.abc import Sequence
 from math import inf
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from nearmile.base.gazetteer import Area
 from nearmile.base.geography import Place
@@ -19,10 +19,13 @@ from nearmile.config.network import Network
 from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported, Health, MembersChanged
 from nearmile.fleet.lease import Chance, Election, LeaseAnswer, LeaseForgotten, LeaseSeen, Outcome, PutLease
 from nearmile.mapping.allocate import Allocation
+from nearmile.mapping.atlas import Atlas
 from nearmile.mapping.demand import Demand, DemandArrived
 from nearmile.mapping.make import Terms, left, make_map, same_answers, steady
 from nearmile.mapping.map import Map, MapRegion, Server, unit_of
 from nearmile.mapping.measured import Measured, Report
+from nearmile.mapping.planner import Planner
+from nearmile.mapping.plans import Seen
 from nearmile.mapping.safety import Guard
 from nearmile.mapping.score import Distances
 from nearmile.mapping.spread import Spread
@@ -54,7 +57,13 @@ class RegionsChanged(Struct, frozen=True):
 class AtlasMade(Struct, frozen=True):
     """The mapping units are these from now on."""
 
-    areas: Sequence[Area]
+    atlas: Atlas
+
+
+class BehindArrived(Struct, frozen=True):
+    """A name server tells for whom resolvers asked it."""
+
+    seen: tuple[Seen, ...]
 
 
 class MeasuresArrived(Struct, frozen=True):
@@ -94,6 +103,7 @@ Event = (
     | AtlasMade
     | DemandArrived
     | MeasuresArrived
+    | BehindArrived
     | LeaseSeen
     | LeaseAnswer
     | MapSeen
@@ -110,6 +120,7 @@ class Controller:
         self.health = Health()
         self.guard = Guard()
         self.measured = Measured()
+        self._planner = Planner()
         self._election = Election(me, chance)
         self._areas = areas
         self._regions: tuple[MapRegion, ...] = ()
@@ -118,7 +129,6 @@ class Controller:
         self._spread = Spread()
         self._crowds_at_s = -inf
         self._demand = Demand(self._distances.units, self._distances.people)
-        self._rows: dict[str, int] = {}
         self._columns: dict[str, int] = {}
         self._terms: tuple[Terms, ...] = ()
         self._pins: dict[int, tuple[int, ...]] = {}
@@ -162,8 +172,9 @@ class Controller:
                 self.health.handle(event, now_s)
             case RegionsChanged():
                 self._configure(event, now_s)
-            case AtlasMade(areas):
-                self._areas, self._allocation = areas, None
+            case AtlasMade(atlas):
+                self._planner.know(atlas)
+                self._areas, self._allocation = atlas.areas(), None
                 self._measure()
                 self._look_at_s = now_s
             case DemandArrived(hits):
@@ -171,6 +182,12 @@ class Controller:
                 return []
             case MeasuresArrived(report):
                 if self.measured.add(report, now_s):
+                    self._look_at_s = min(self._look_at_s, max(now_s, self._put_at_s + MEASURED_GAP_S))
+            case BehindArrived(seen):
+                self._planner.behind.add(seen, now_s)
+                if self._kept is not None and self._planner.work(
+                    self._kept, self._distances, self.measured, now_s
+                ):
                     self._look_at_s = min(self._look_at_s, max(now_s, self._put_at_s + MEASURED_GAP_S))
             case LeaseSeen() | LeaseAnswer():
                 led = self._election.term(now_s)
@@ -252,13 +269,15 @@ class Controller:
             demand_rps=self._demand.rates(now_s),
             pins=self._pins,
             former=self._allocation,
-            measured=lambda candidates: self.measured.applied(candidates, self._rows, self._columns, now_s),
+            measured=lambda candidates: self.measured.applied(
+                candidates, self._distances.rows, self._columns, now_s
+            ),
             version=self._latest_version + 1,
             term=term,
             made_at_s=now_s,
         )
         self._allocation = made.allocation
-        return made.map
+        return structs.replace(made.map, plans=self._planner.plans)
 
     def _configure(self, event: RegionsChanged, now_s: float) -> None:
         regions = event.regions
@@ -276,7 +295,6 @@ class Controller:
         """The distances of the units that there are to the regions that there are."""
         units = self._distances.units
         self._distances = Distances(self._areas, [region.point for region in self._regions])
-        self._rows = {name: row for row, name in enumerate(self._distances.units)}
         self._columns = {region.name: column for column, region in enumerate(self._regions)}
         points = {unit_of(Place(area.country, area.state)): area.point for area in self._areas}
         self.measured.know(points, {region.name: region.point for region in self._regions})

@@ -9,6 +9,7 @@ import zstandard
 from msgspec import Struct
 
 from nearmile.base.geography import Place, Point
+from nearmile.mapping.plans import Plan
 
 # Into so many parts the clients of a unit are split where one region cannot carry them all.
 PARTS = 16
@@ -106,7 +107,8 @@ class Map(Struct, frozen=True, kw_only=True):
     ``units`` gives for each mapping unit (see ``unit_of``) indexes into ``regions``, best first; ``fallback``
     is the same for clients of whom nothing is known. ``term`` is the leader's; ``version`` grows with each map.
     A unit in ``shares`` is split: of PARTS parts of its clients each of its first regions has so many. ``pins``
-    gives for the serials of pinned sites an index into ``views``.
+    gives for the serials of pinned sites an index into ``views``, ``plans`` by resolver (``resolver_block``) as
+    which units its clients are answered.
     """
 
     version: int
@@ -118,6 +120,7 @@ class Map(Struct, frozen=True, kw_only=True):
     shares: dict[str, tuple[int, ...]] = {}
     pins: dict[int, int] = {}
     views: tuple[View, ...] = ()
+    plans: dict[str, Plan] = {}
 
 
 def above(unit: str) -> Iterator[str]:

@@ -52,6 +52,7 @@ class Distances:
         )
         self.units = tuple(name for name, _ in named)
         """Sorted. Rows are units in this order."""
+        self.rows = {name: row for row, name in enumerate(self.units)}
         self.people = np.array([area.population for _, area in named], dtype=np.float64)
         points = radians(area.point for _, area in named)
         self._places, place_of = np.unique(points, axis=0, return_inverse=True)
@@ -88,6 +89,11 @@ class Distances:
         own = np.array(sorted(set(regions)), dtype=np.int32)
         ranked = own[_best(round_trips_ms(self._places, self._regions[own]) + penalties_ms[own])]
         return ranked[self._place_of]
+
+    def expected_ms(self, units: Sequence[str], regions: Sequence[int]) -> Matrix:
+        """What is expected between those units (rows) and regions."""
+        places = self._places[self._place_of[[self.rows[unit] for unit in units]]]
+        return round_trips_ms(places, self._regions[list(regions)])
 
     def for_anybody(self, penalties_ms: Matrix, regions: Sequence[int] | None = None) -> tuple[int, ...]:
         """The best of all regions, or of these, for a client of whom nothing is known: by the mean over people."""

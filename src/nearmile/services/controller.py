@@ -15,9 +15,10 @@ from nearmile.config.layout import Config
 from nearmile.fleet.beat import SUBJECT, Beat
 from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported
 from nearmile.fleet.lease import Lease, LeaseAnswer, LeaseSeen, Outcome, PutLease
-from nearmile.mapping import demand, measured
+from nearmile.mapping import demand, measured, plans
 from nearmile.mapping.controller import (
     AtlasMade,
+    BehindArrived,
     Command,
     Controller,
     Event,
@@ -30,6 +31,7 @@ from nearmile.mapping.controller import (
 from nearmile.mapping.demand import DemandArrived
 from nearmile.mapping.map import Map, decode, encode
 from nearmile.mapping.measured import Report
+from nearmile.mapping.plans import Seen
 from nearmile.services.acme.account import Account
 from nearmile.services.acme.renewals import Renewals
 from nearmile.services.atlases import Atlases
@@ -53,7 +55,7 @@ class Shell:
         # One clock: monotonic, but near the wall clock's time, since maps carry it.
         self._offset_s = time.time() - self._loop.time()
         self._machine = Controller(runtime.me.name, areas(), Random(runtime.epoch), runtime.map)
-        self._atlas = Atlases(runtime, self.leading, lambda atlas: self._tell(AtlasMade(atlas.areas())))
+        self._atlas = Atlases(runtime, self.leading, lambda atlas: self._tell(AtlasMade(atlas)))
         self._timer: asyncio.TimerHandle | None = None
         self._greeting: asyncio.Task[None] | None = None
         self._held_why = ""
@@ -70,6 +72,7 @@ class Shell:
         self._bus.subscribe(f"{EXIT_SUBJECT}.*", self._exit)
         self._bus.subscribe(f"{demand.SUBJECT}.*", self._demand)
         self._bus.subscribe(f"{measured.SUBJECT}.*", self._measured)
+        self._bus.subscribe(f"{plans.SUBJECT}.*", self._behind)
         self._bus.watch(KV_LEASE, LEASE_KEY, self._lease_seen)
         self._bus.watch(KV_MAP, KV_CURRENT, self._map_seen)
         if self._bus.up:
@@ -194,6 +197,10 @@ class Shell:
     async def _measured(self, message: Msg) -> None:
         with contextlib.suppress(msgspec.DecodeError):
             self._tell(MeasuresArrived(msgspec.msgpack.decode(message.data, type=Report)))
+
+    async def _behind(self, message: Msg) -> None:
+        with contextlib.suppress(msgspec.DecodeError):
+            self._tell(BehindArrived(msgspec.msgpack.decode(message.data, type=tuple[Seen, ...])))
 
     async def _exit(self, message: Msg) -> None:
         self._tell(ExitReported(message.data.decode(errors="replace")))

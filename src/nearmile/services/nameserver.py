@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import cast
 
+import msgspec
+
 from nearmile.base.errors import NearmileError
 from nearmile.config.layout import Config
 from nearmile.dns import wire
@@ -21,6 +23,7 @@ from nearmile.dns.signer import Signer
 from nearmile.mapping.atlas import Atlas
 from nearmile.mapping.map import Map
 from nearmile.mapping.places import Places
+from nearmile.mapping.plans import SUBJECT, TELL_S
 from nearmile.services import state
 from nearmile.services.datagrams import Datagrams
 from nearmile.services.late_maps import LateMaps
@@ -96,6 +99,14 @@ class Nameserver:
         self._atlas = atlas
         if self._config is not None:
             self._renew(self._config, self._locate(self._config), self._runtime.map)
+
+    async def tell(self) -> None:
+        """Tells the controllers for whom resolvers ask."""
+        while True:
+            await asyncio.sleep(TELL_S)
+            seen = self._locator.take_seen() if self._locator is not None else ()
+            if seen:
+                self._runtime.bus.publish(f"{SUBJECT}.{self._runtime.me.name}", msgspec.msgpack.encode(seen))
 
     async def keep_time(self) -> None:
         """Signatures, and the maps of a delayed server, grow old without any event."""
@@ -266,9 +277,10 @@ async def run(runtime: Runtime) -> None:
             server.learn()
             datagrams = Datagrams(sock, wire.QUERY_BYTES_MAX, wire.UDP_BYTES_MAX)
             loop.add_reader(sock, datagrams.exchange, server.answers)
-            keeping = asyncio.create_task(server.keep_time())
+            tasks = [asyncio.create_task(work) for work in (server.keep_time(), server.tell())]
             try:
                 await runtime.stopping.wait()
             finally:
-                keeping.cancel()
+                for task in tasks:
+                    task.cancel()
                 loop.remove_reader(sock)
