@@ -9,19 +9,26 @@ is scored on the next.
 
 import argparse
 import lzma
-import math
 import re
 import sys
 import time
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import NamedTuple
 
+import dns.message
+import msgspec
 import numpy as np
 from measure import Case, progress, show
 from numpy.typing import NDArray
 
 from nearmile.base.gazetteer import areas
-from nearmile.base.geography import Point, distance_km
+from nearmile.base.geography import NOWHERE, Point, distance_km
+from nearmile.config.layout import Config, lay_out
+from nearmile.config.network import Nameserver, Network, Region, Site
+from nearmile.dns.answer import LowWorld, answer
+from nearmile.dns.locate import Locator
+from nearmile.mapping import atlas
 from nearmile.mapping.allocate import (
     Allocation,
     Candidates,
@@ -31,6 +38,13 @@ from nearmile.mapping.allocate import (
     rank,
     uncontracted,
 )
+from nearmile.mapping.atlas import Atlas
+from nearmile.mapping.make import make_map
+from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.measured import Measured, Report
+from nearmile.mapping.planner import Planner
+from nearmile.mapping.plans import Seen, resolver_block
+from nearmile.mapping.score import Distances
 
 Floats = NDArray[np.float64]
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -41,6 +55,9 @@ SITES, BLOCKS_LOG2, RANGE, TTL_S = 60, 15, 512, 20.0
 # Requests/s of the names, by Zipf's law; so that full client subnets cost about the published 8 times the queries.
 NAMES_PER_S = 550.0 / np.arange(1, 101)
 ACCESS_MS = 8.0
+SERIAL = 7
+# What name servers have counted when plans are made.
+COUNTED_S = 3600.0
 # Scores are means of so many measurements; round trips are those of the next.
 SMOOTHED = 10
 # Shares of users whose resolver is their own network's nearby, their network's far away, or a public one.
@@ -235,7 +252,7 @@ class Model:
         self.home = np.array(homes)
         self.demand = np.minimum(chance.pareto(1.2, blocks) + 0.1, 100.0)
         self.demand /= self.demand.sum()
-        regions = chance.choice(count, SITES, replace=False, p=share)
+        regions = self.regions = chance.choice(count, SITES, replace=False, p=share)
         swings = (places.jitter_ms * chance.normal(0, 0.5, places.rtt_ms.shape) for _ in range(SMOOTHED + 1))
         *seen, later = (np.maximum(places.rtt_ms + swing, 1.0)[:, regions] for swing in swings)
         self.measured: Floats = np.mean(seen, axis=0)
@@ -284,38 +301,85 @@ def refetched(shares: Floats) -> Floats:
     return found
 
 
-def merged(model: Model, price: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Region and prefix of each block, where prefixes are as long as they are worth their queries.
+class Answered(NamedTuple):
+    """What production name servers answer: regions and prefixes (as numbers) of the blocks that tell subnets."""
 
-    Each resolver that tells subnets has scopes of its own, by the clients that edges have seen behind it.
-    """
+    regions: NDArray[np.intp]
+    prefixes: NDArray[np.intp]
+
+
+def network_of(model: Model, places: Places) -> tuple[Config, Map, Atlas, Measured]:
+    """The model as production code sees it: places are units and have targets, each region has a server."""
+    names = [f"P{number:03}" for number in range(len(places.points))]
+    starts = np.append(
+        np.arange(len(model.home), dtype=np.uint64) << np.uint64(8), np.uint64(len(model.home) << 8)
+    )
+    units = np.append(model.home + 1, 0).astype(np.uint32)
+    nobody = np.zeros(1, np.uint64), np.zeros(1, np.uint32)
+    known = atlas.made("", names, places.points, [1.0] * len(names), (starts, units), nobody)
+    network = Network(
+        name="model",
+        zone="model.test",
+        regions={f"r{n:02}": Region(city=f"r{n:02}", servers=1) for n in range(SITES)},
+        nameservers=(Nameserver(tier="top", city="r00"), Nameserver(tier="low", city="r00")),
+    )
+    points = {f"r{n:02}": places.points[at] for n, at in enumerate(model.regions)}
+    site = Site(hostnames=("www.model.test",), origin="http://127.0.0.1", serial=SERIAL)
+    config = lay_out(network, {"www": site}, points, version=1)
+    regions = tuple(
+        MapRegion(p.region, points[p.region], (Server(p.name, p.address, p.port),)) for p in config.of_role("edge")
+    )
+    measured = Measured()
+    measured.know(dict(zip(names, places.points, strict=True)), {one.name: one.point for one in regions})
+    for column, region in enumerate(regions):
+        told = {name: {"target": float(model.measured[row, column])} for row, name in enumerate(names)}
+        measured.add(Report(region.name, {}, told), 0.0)
+    distances = Distances(known.areas(), [one.point for one in regions])
+    columns = {one.name: column for column, one in enumerate(regions)}
+    made = make_map(
+        distances,
+        regions,
+        [0.0] * SITES,
+        measured=lambda found, penalties_ms: measured.applied(found, penalties_ms, distances.rows, columns, 0.0),
+    )
+    planner = Planner()
+    planner.know(known)
+    own = np.flatnonzero(model.subnets)
+    asked = [refetched(model.demand[block : block + 1])[0] * COUNTED_S for block in own]
+    seen = [
+        Seen(resolver_block(4, resolver_number(int(model.resolver[block]))), 4, int(block), float(queries))
+        for block, queries in zip(own, asked, strict=True)
+    ]
+    planner.behind.add(seen, 0.0)
+    while planner.work(made.map, distances, measured, 0.0):
+        pass
+    return config, msgspec.structs.replace(made.map, plans=planner.plans), known, measured
+
+
+def resolver_number(place: int) -> int:
+    """The address of the resolver at a place."""
+    return 10 << 24 | place << 8 | 53
+
+
+def answered(model: Model, config: Config, current: Map, known: Atlas) -> Answered:
+    """Asks a name server, by packets, for every block that tells its subnet."""
+    world = LowWorld(config, current, Locator(lambda _: NOWHERE, (), known))
+    column_of = {p.address: column for column, p in enumerate(config.of_role("edge"))}
+    name = (
+        b"".join(len(label).to_bytes(1) + label for label in f"a{SERIAL}.g.model.test".encode().split(b"."))
+        + b"\0"
+    )
+    head = b"\0\1\0\0\0\1\0\0\0\0\0\1" + name + b"\0\1\0\1" + b"\0\0\x29\4\xd0\0\0\0\0\0\x0b\0\x08\0\7\0\1\x18\0"
     regions, prefixes = model.by_resolver(), np.zeros(len(model.home), dtype=np.intp)
-    for resolver in np.unique(model.resolver[model.subnets]).tolist():
-        behind = model.subnets & (model.resolver == resolver)
-        chosen, scopes = scopes_of(np.where(behind, model.demand, 0.0), model.measured[model.home], price)
-        regions[behind], prefixes[behind] = chosen[behind], scopes[behind]
-    return regions, prefixes
-
-
-def scopes_of(demand: Floats, rtt_ms: Floats, price: float) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Region and prefix of each block for one resolver's clients.
-
-    Bottom-up over the binary tree of prefixes: a prefix is split where that gains more, in demand times
-    milliseconds, than its additional queries cost at that price; else its clients share the best answer.
-    """
-    cost_of = demand[:, np.newaxis] * rtt_ms
-    prefixes, regions = np.arange(len(demand)), cost_of.argmin(axis=1)
-    best = cost_of.min(axis=1) + price * refetched(demand)
-    for level in range(1, BLOCKS_LOG2 + 1):
-        cost_of, demand = cost_of[0::2] + cost_of[1::2], demand[0::2] + demand[1::2]
-        apart = best[0::2] + best[1::2]
-        together = cost_of.min(axis=1) + price * refetched(demand)
-        best = np.minimum(apart, together)
-        joined = np.flatnonzero(together <= apart)
-        rows = (joined[:, np.newaxis] << level) + np.arange(1 << level)
-        prefixes[rows] = rows[:, :1]
-        regions[rows] = cost_of[joined].argmin(axis=1)[:, np.newaxis]
-    return regions, prefixes
+    for block in np.flatnonzero(model.subnets).tolist():
+        resolver = str(IPv4Address(resolver_number(int(model.resolver[block]))))
+        packet = answer(head + block.to_bytes(3), resolver, world)
+        assert packet is not None
+        reply = dns.message.from_wire(packet)
+        scope = reply.options[0].scopelen
+        regions[block] = column_of[reply.answer[0][0].address]
+        prefixes[block] = (block >> 24 - scope << 24 - scope) * 32 + scope
+    return Answered(regions, prefixes)
 
 
 class Ways(NamedTuple):
@@ -327,7 +391,8 @@ class Ways(NamedTuple):
 
 def ways(file: Path) -> Ways:
     """Case 2: three ways to map, and merged scopes."""
-    model = Model(read_places(file))
+    places = read_places(file)
+    model = Model(places)
     blocks = np.arange(len(model.home))
     chosen = {
         "by resolver": model.by_resolver(),
@@ -348,20 +413,21 @@ def ways(file: Path) -> Ways:
     own = model.subnets
     for name, found in (("full", model.at_home()), ("none", model.by_resolver())):
         mean_of[name] = mean(model.round_trips(found)[own], model.demand[own])
-    kept, times = 0.0, math.inf
-    for price in np.geomspace(0.2, 1e-3, 20):
-        regions, prefixes = merged(model, float(price))
-        at = queries_per_s(model, prefixes) / once
-        if at > 2.0:  # the next are all dearer
-            break
-        gained = mean_of["none"] - mean(model.round_trips(regions)[own], model.demand[own])
-        kept, times = gained / (mean_of["none"] - mean_of["full"]), at
-    cases += [
-        line("gain of client subnets kept with merged scopes", 100 * kept, 100.0, "%", ">= 95 %"),
-        line(
-            "queries with merged scopes, with full scopes (by resolver: 1)", times, full_queries, "times", "<= 2"
-        ),
-    ]
+    config, current, known, _ = network_of(model, places)
+    for what, map_, goals in (
+        ("without plans", msgspec.structs.replace(current, plans={}), ("(information)", "(information)")),
+        ("by plans", current, (">= 95 %", "<= 2")),
+    ):
+        told = answered(model, config, map_, known)
+        gained = mean_of["none"] - mean(model.round_trips(told.regions)[own], model.demand[own])
+        kept = gained / (mean_of["none"] - mean_of["full"])
+        at = queries_per_s(model, told.prefixes) / once
+        cases += [
+            line(f"gain of client subnets, name servers {what}", 100 * kept, 100.0, "%", goals[0]),
+            line(f"queries, name servers {what}; each block for itself", at, full_queries, "times", goals[1]),
+        ]
+    held = sum(len(plan.v4.firsts) for plan in current.plans.values())
+    cases.append(line("prefixes of all plans, resolvers", held, len(current.plans), "prefixes", "(information)"))
     return Ways(cases, curves)
 
 

@@ -13,6 +13,7 @@ from nearmile.mapping.measured import (
     FORGET_S,
     HALF_LIFE_S,
     LIGHT_MS_PER_KM,
+    NEAR_KM,
     RTT_MS_MAX,
     Measured,
     Report,
@@ -60,7 +61,7 @@ def test_one_client_moves_nobody_whatever_it_says(lies: list[float], truth: floa
 def test_what_cannot_be_is_held_between_light_and_patience() -> None:
     far = known()
     far.add(clients("tokyo", "FR", 0.1, 0.1, 0.1), 0.0)
-    light_ms = distance_km(LYON, TOKYO) * LIGHT_MS_PER_KM
+    light_ms = (distance_km(LYON, TOKYO) - NEAR_KM) * LIGHT_MS_PER_KM
     assert far.scores["FR"]["tokyo"].rtt_ms == pytest.approx(light_ms)
     far.add(clients("paris", "FR", 1e9, 1e9, 1e9), 0.0)
     assert far.scores["FR"]["paris"].rtt_ms == RTT_MS_MAX
@@ -110,11 +111,23 @@ def test_a_measured_region_moves_up_or_down_the_list() -> None:
     scores = np.array([[20.0, 30.0], [20.0, 30.0]], dtype=np.float32)
     rows, columns = {"FR": 0, "JP": 1}, {"paris": 0, "tokyo": 1}
     measured.add(clients("paris", "FR", *[PRIOR + 70] * 3), 0.0)
-    found = measured.applied(rank(scores), rows, columns, 0.0)
+    found = measured.applied(rank(scores), np.zeros(2), rows, columns, 0.0)
     assert found.regions.tolist() == [[1, 0], [0, 1]]
     assert found.scores[0].tolist() == pytest.approx([80.0, 90.0])  # what is common is at most 50
     assert found.scores[1].tolist() == [20.0, 30.0]
-    assert Measured().applied(rank(scores), rows, columns, 0.0).regions.tolist() == [[0, 1], [0, 1]]
+    assert Measured().applied(rank(scores), np.zeros(2), rows, columns, 0.0).regions.tolist() == [[0, 1], [0, 1]]
+
+
+def test_a_far_region_that_was_measured_to_be_near_becomes_a_candidate() -> None:
+    measured = known()
+    measured.add(Report("tokyo", {}, {"FR": {"x": 100.0}}), 0.0)  # by satellites, perhaps
+    scores, columns = np.array([[150.0, 140.0, 160.0]], dtype=np.float32), {"rome": 0, "lima": 1, "tokyo": 2}
+    near = rank(scores, 2)
+    assert near.regions.tolist() == [[1, 0]]
+    found = measured.applied(near, np.zeros(3), {"FR": 0}, columns, 0.0)
+    assert found.regions.tolist() == [[2, 1]]
+    penalty = np.array([0.0, 0.0, 90.0])
+    assert measured.applied(near, penalty, {"FR": 0}, columns, 0.0).regions.tolist() == [[1, 0]]
 
 
 def test_memory_is_bounded_and_a_region_that_moves_is_measured_anew() -> None:

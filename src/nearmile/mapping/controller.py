@@ -269,8 +269,8 @@ class Controller:
             demand_rps=self._demand.rates(now_s),
             pins=self._pins,
             former=self._allocation,
-            measured=lambda candidates: self.measured.applied(
-                candidates, self._distances.rows, self._columns, now_s
+            measured=lambda found, penalties_ms: self.measured.applied(
+                found, penalties_ms, self._distances.rows, self._columns, now_s
             ),
             version=self._latest_version + 1,
             term=term,

@@ -49,7 +49,7 @@ def make_map(
     demand_rps: Sequence[float] | Floats = (),
     pins: dict[int, tuple[int, ...]] | None = None,
     former: Allocation | None = None,
-    measured: Callable[[Candidates], Candidates] | None = None,
+    measured: Callable[[Candidates, Floats], Candidates] | None = None,
     version: int = 0,
     term: int = 0,
     made_at_s: float = 0.0,
@@ -72,7 +72,7 @@ def make_map(
     alive = np.array([bool(region.servers) for region in regions])
     candidates = distances.candidates(penalties_ms, alive, np.maximum(room, 0.0), demand)
     if measured is not None:
-        candidates = measured(candidates)
+        candidates = measured(candidates, penalties_ms)
     allocation, shares = None, dict[str, tuple[int, ...]]()
     ranked = candidates.regions[:, :RANKED_MAX]
     if any(min(term.capacity_rps, term.contract_rps) < inf for term in terms) and demand.any():

@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Struct, structs
 
 from nearmile.base.geography import Point, distance_km, expected_rtt_ms
-from nearmile.mapping.allocate import Candidates
+from nearmile.mapping.allocate import Candidates, Floats
 
 SUBJECT = "measured"  # on the bus: measured.<edge's name>
 # An edge tells every so often, of so many units with so many clients each: 60 KB at most.
@@ -30,6 +30,8 @@ WEIGHT_NEW = 0.5
 HALF_LIFE_S, FORGET_S = 300.0, 3600.0
 # Light in fibre: 200 km a millisecond, there and back.
 LIGHT_MS_PER_KM = 0.01
+# A unit's point is so far from many of its clients.
+NEAR_KM = 200.0
 # Further away than a satellite on a bad day, is no path.
 RTT_MS_MAX = 2000.0
 ACCESS_MS_MAX = 50.0
@@ -128,7 +130,7 @@ class Measured:
 
     def _score(self, unit: str, region: str, before: Score | None, rtts_ms: list[float], now_s: float) -> bool:
         km = distance_km(self._units[unit], self._regions[region])
-        rtt_ms, prior_ms = max(median(rtts_ms), km * LIGHT_MS_PER_KM), expected_rtt_ms(km)
+        rtt_ms, prior_ms = max(median(rtts_ms), (km - NEAR_KM) * LIGHT_MS_PER_KM), expected_rtt_ms(km)
         if before is None:
             self._pairs += 1
         else:
@@ -163,22 +165,39 @@ class Measured:
         return found, min(max(min(found.values(), default=0.0), 0.0), ACCESS_MS_MAX)
 
     def applied(
-        self, candidates: Candidates, units: Mapping[str, int], regions: Mapping[str, int], now_s: float
+        self,
+        candidates: Candidates,
+        penalties_ms: Floats,
+        units: Mapping[str, int],
+        regions: Mapping[str, int],
+        now_s: float,
     ) -> Candidates:
-        """Candidates by what was measured, in order; ``units`` and ``regions`` give rows and numbers by name."""
+        """Candidates by what was measured, in order; ``units`` and ``regions`` give rows and numbers by name.
+
+        A region that is too far away to be a candidate, but was measured to be near, takes the place of the last.
+        """
         named = [(units[unit], unit) for unit in self.scores if unit in units]
         found = candidates.regions.copy(), candidates.scores.copy()
+        width = candidates.regions.shape[1]
+        everywhere = np.arange(len(regions))
         for start in range(0, len(named), CHUNK):
             part = named[start : start + CHUNK]
             rows = np.array([row for row, _ in part])
             deltas = np.zeros((len(part), len(regions)), dtype=np.float32)
+            absolute = np.full((len(part), len(regions)), np.inf, dtype=np.float32)
             for at, (_, unit) in enumerate(part):
                 own_ms, deltas[at] = self.deltas_ms(unit, now_s)
                 for region in own_ms.keys() & regions.keys():
-                    deltas[at, regions[region]] = own_ms[region]
-            own, scores = found[0][rows], found[1][rows]
-            scores += np.take_along_axis(deltas, own.astype(np.intp), axis=1)
-            order = np.argsort(scores, axis=1, kind="stable")
+                    column = regions[region]
+                    deltas[at, column] = own_ms[region]
+                    prior_ms = self.scores[unit][region].prior_ms
+                    absolute[at, column] = prior_ms + own_ms[region] + penalties_ms[column]
+            own = found[0][rows]
+            scores = found[1][rows] + np.take_along_axis(deltas, own.astype(np.intp), axis=1)
+            np.put_along_axis(absolute, own.astype(np.intp), np.inf, axis=1)
+            scores = np.concatenate((scores, absolute), axis=1)
+            own = np.concatenate((own, np.broadcast_to(everywhere, deltas.shape)), axis=1)
+            order = np.argsort(scores, axis=1, kind="stable")[:, :width]
             found[0][rows] = np.take_along_axis(own, order, axis=1)
             found[1][rows] = np.take_along_axis(scores, order, axis=1)
         return structs.replace(candidates, regions=found[0], scores=found[1])

@@ -30,7 +30,7 @@ HALF_LIFE_S = 1800.0
 # Of fewer queries nothing is concluded.
 QUERIES_MIN = 50.0
 # Another prefix must gain the resolver's clients so much on the mean: see the figures in docs/mapping.md.
-PREFIX_MS = 0.5
+PREFIX_MS = 0.35
 # Plans of all resolvers together stay below 100 KB on the bus.
 PREFIXES_MAX = 256
 
