@@ -253,6 +253,8 @@ def documents(data: bytes) -> None:
 
 
 HEAD = b"Host: www.test.example\r\n"
+# EDNS as it is, and with a wish for signatures.
+OPTS = tuple(b"\x00\x00\x29\x04\xd0\x00\x00" + flags + b"\x00\x00\x00" for flags in (b"\x00", b"\xc0"))
 QUERY = b"\x00\x01\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x03www\x04test\x07example\x00\x00\x01\x00\x01"
 NETWORK = b"""name = "n"
 zone = "n.example"
@@ -318,7 +320,7 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
         (b"Sun, 06 Nov 1994 08:49:37 GMT", b"Sunday, 06-Nov-94 08:49:37 GMT", b"Sun Nov  6 08:49:37 1994"),
     ),
     "cache-status": (cache_status, (b"a; hit", b"b; fwd=stale; fwd-status=304, a; hit; ttl=-3")),
-    "query": (query, (QUERY, QUERY[:11] + b"\x01" + QUERY[12:] + b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00")),
+    "query": (query, (QUERY, *(QUERY[:11] + b"\x01" + QUERY[12:] + opt for opt in OPTS))),
     "subnet": (subnet, (b"\x00\x01\x18\x00\x09\x09\x09", b"\x00\x02\x30\x00\x20\x01\x0d\xb8\x00\x00")),
     "hits": (hits, (b"\x00\x10" + b"\x81" * 40,)),
     "documents": (documents, (NETWORK,)),
