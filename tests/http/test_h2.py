@@ -20,6 +20,7 @@ from nearmile.http.limits import (
     H2_REMEMBERED_MAX,
     H2_STREAM_WINDOW_BYTES,
     H2_STREAMS_MAX,
+    H2_UNREAD_BYTES_MAX,
 )
 from nearmile.http.prefixed import Strings
 
@@ -243,6 +244,17 @@ def test_a_stream_that_we_gave_up_may_go_on_for_a_while() -> None:
         one.feed(asks(number, block(method="POST"), 4))
         one.reset(number, codes.CANCEL)
     assert len(one._given_up) <= H2_REMEMBERED_MAX
+
+
+def test_heads_of_streams_given_up_do_not_pile_up_unread() -> None:
+    one, number, most = session(), -1, 0
+    while not one._over and number < 2_000:
+        number += 2
+        one.feed(asks(number, block()))
+        one.respond(number, ((b":status", b"200"), (b"x", b"y" * 60_000)), end=False)
+        one.feed(frame(codes.RST_STREAM, 0, number, b"\0\0\0\x08"))
+        most = max(most, one._out_bytes)
+    assert one._over and most <= H2_UNREAD_BYTES_MAX + 70_000
 
 
 def test_what_is_used_of_bodies_may_be_sent_again() -> None:

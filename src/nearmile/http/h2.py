@@ -24,6 +24,7 @@ from nearmile.http.limits import (
     H2_REMEMBERED_MAX,
     H2_STREAM_WINDOW_BYTES,
     H2_STREAMS_MAX,
+    H2_UNREAD_BYTES_MAX,
     HEAD_BYTES_MAX,
 )
 from nearmile.http.prefixed import Strings
@@ -179,7 +180,7 @@ class Session(Sender):
         if (block is None) == (kind == h2.CONTINUATION) or (block is not None and block.number != number):
             raise Fault(h2.PROTOCOL_ERROR)
         self._barren += 1
-        if self._barren > H2_BARREN_MAX:
+        if self._barren > H2_BARREN_MAX or self._out_bytes > H2_UNREAD_BYTES_MAX:
             raise Fault(h2.ENHANCE_YOUR_CALM)
         if (taker := _TAKERS.get(kind)) is not None:
             taker(self, flags, number, payload)

@@ -43,6 +43,9 @@ H2_HELD_ACKS_MAX = 100
 H2_KNOWN_BYTES_MAX = 8 << 10
 # Answers put together that wait to be written; with more, a stream keeps its body by reference, and stays open.
 H2_HELD_BYTES_MAX = 128 << 10
+# Frames that wait to be written, beside bodies: twice what the largest heads take of all streams that a client may
+# have open. More comes of streams that are given up while nothing is read, whose heads stay behind.
+H2_UNREAD_BYTES_MAX = 16 << 20
 # Streams that we reset, and gaps in the client's numbers: a client has no more on their way than it may have open.
 H2_REMEMBERED_MAX = 256
 # Frames, since something was moved, that ask for nothing and bring nothing: empty DATA (CVE-2019-9518), PRIORITY,
