@@ -29,6 +29,7 @@ from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.dns.answer import LowWorld, answer
 from nearmile.dns.locate import Locator
 from nearmile.mapping import atlas
+from nearmile.mapping.alike import Alike
 from nearmile.mapping.allocate import (
     Allocation,
     Candidates,
@@ -40,7 +41,7 @@ from nearmile.mapping.allocate import (
 )
 from nearmile.mapping.atlas import Atlas
 from nearmile.mapping.make import make_map
-from nearmile.mapping.map import Map, MapRegion, Server
+from nearmile.mapping.map import Map, MapRegion, Server, Units, decode, encode
 from nearmile.mapping.measured import Measured, Report
 from nearmile.mapping.planner import Planner
 from nearmile.mapping.plans import Seen, resolver_block
@@ -382,6 +383,50 @@ def answered(model: Model, config: Config, current: Map, known: Atlas) -> Answer
     return Answered(regions, prefixes)
 
 
+def atlas_cases() -> list[Case]:
+    """How large atlas and map of 100,000 units are, each with a range of addresses at random, and how quick."""
+    chance = np.random.default_rng(4)
+    starts = np.unique(np.append(0, chance.choice(1 << 24, UNITS, replace=False))).astype(np.uint64) << np.uint64(
+        8
+    )
+    names = [f"US/State {n // 2000:02}/City {n:05}" for n in range(UNITS)]
+    units = chance.permutation(np.arange(len(starts)) % UNITS + 1).astype(np.uint32)
+    nobody = np.zeros(1, np.uint64), np.zeros(1, np.uint32)
+    points = [Point(float(lat), float(lon)) for lat, lon in chance.uniform(-60, 60, (UNITS, 2))]
+    packed = atlas.pack(atlas.made("", names, points, np.ones(UNITS, np.float32), (starts, units), nobody))
+    lists = np.sort(chance.integers(0, REGIONS, (2000, 8)).astype("<u2"), axis=1)[chance.integers(0, 2000, UNITS)]
+    regions = tuple(MapRegion(f"r{n}", Point(0, 0), (Server(f"r{n}-1", "10.0.0.1", 80),)) for n in range(REGIONS))
+    whole = Map(
+        version=1,
+        term=1,
+        made_at_s=0,
+        regions=regions,
+        units=Units(tuple(names), 8, lists.tobytes()),
+        fallback=(0,),
+    )
+    sent, times = encode(whole), []
+    asked = chance.integers(0, 1 << 32, UNITS).tolist()
+    known = Alike(atlas.unpack(packed), whole.units, {})
+    for work in (
+        lambda: atlas.unpack(packed),
+        lambda: decode(sent),
+        lambda: Alike(atlas.unpack(packed), whole.units, {}),
+        lambda: [known.find(4, number) for number in asked],
+    ):
+        before_s = time.process_time()
+        work()
+        times.append(time.process_time() - before_s)
+    what = "100,000 units"
+    return [
+        line(f"{what}: atlas on the bus, what NATS carries", len(packed) / 1000, 1048, "KB", "< 1048"),
+        line(f"{what}: map on the bus, what NATS carries", len(sent) / 1000, 1048, "KB", "< 1048"),
+        line(f"{what}: atlas read (CPU)", 1000 * times[0], 0, "ms", "(information)"),
+        line(f"{what}: map read (CPU)", 1000 * times[1], 0, "ms", "(information)"),
+        line(f"{what}: atlas and map joined (CPU)", 1000 * (times[2] - times[0]), 0, "ms", "(information)"),
+        line(f"{what}: address found (CPU)", 1e6 * times[3] / UNITS, 0, "us", "(information)"),
+    ]
+
+
 class Ways(NamedTuple):
     """Case 2's result."""
 
@@ -492,7 +537,7 @@ def main() -> None:
     if chosen.plot:
         chosen.plot.write_text(plot(found.curves))
     progress("allocation of 100,000 units to 500 regions")
-    show([*allocation_cases(slices), *found.cases], chosen.json)
+    show([*allocation_cases(slices), *found.cases, *atlas_cases()], chosen.json)
 
 
 if __name__ == "__main__":

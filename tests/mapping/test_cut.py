@@ -3,11 +3,9 @@
 from ipaddress import ip_network
 
 import numpy as np
-import pytest
 
 from nearmile.base.gazetteer import Area
 from nearmile.base.geography import NOWHERE, Place, Point
-from nearmile.mapping import cut as cutting
 from nearmile.mapping.atlas import Atlas, Finder
 from nearmile.mapping.cut import Ground, Survey, cut, overlay
 
@@ -86,9 +84,8 @@ def test_the_operator_knows_better_and_the_longer_prefix_counts() -> None:
     assert at(atlas, "255.255.254.9", "255.255.255.255") == [f"{own}/San Diego", "FR"]
 
 
-def test_ranges_are_bounded_and_those_go_that_lose_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutting, "RANGES_MAX", 4)
+def test_ranges_are_bounded_and_those_go_that_lose_least() -> None:
     # France and the unlike ends of California, and among them small blocks of their neighbours.
-    atlas = cut(survey([1] * 8 + [2, 3] * 4 + [3] * 8), AREAS, REGIONS, 1000, "")
+    atlas = cut(survey([1] * 8 + [2, 3] * 4 + [3] * 8), AREAS, REGIONS, 1000, "", 4)
     assert len(atlas.v4.starts) // 8 <= 3
     assert at(atlas, "0.0.0.1", "0.7.0.1", "0.20.0.1") == ["FR", "FR", "US/California/San Diego"]

@@ -1,10 +1,11 @@
 """Why a unit is served from where it is, and what differs between two maps."""
 
 import pytest
+from msgspec import structs
 
 from nearmile.base.geography import Point
-from nearmile.mapping.explain import difference, explain
-from nearmile.mapping.map import Map, MapRegion, Server, Units
+from nearmile.mapping.explain import Told, difference, explain
+from nearmile.mapping.map import Map, MapRegion, Server, Units, View
 
 
 def map_of(version: int, units: dict[str, tuple[int, ...]], **servers: int) -> Map:
@@ -69,3 +70,15 @@ def test_difference() -> None:
     assert found.reranked == 1
     same = difference(MAP, MAP)
     assert (same.gone, same.come, same.moved, same.reranked) == ((), (), (), 0)
+
+
+def test_what_was_measured_what_it_costs_and_shares() -> None:
+    split = structs.replace(MAP, shares={"DE": (10, 6)})
+    told = Told(deltas_ms={"fra": 30.0}, others_ms=4.0, voices={"fra": (9, 12.5)}, costs_ms={"par": 2.0})
+    found = explain(split, "DE", {"fra": 5.0, "par": 15.0}, {}, 0, 2, told)
+    fra, par, _ = found.candidates
+    assert (fra.prior_ms, fra.rtt_ms, fra.voices, fra.age_s, fra.share) == (5.0, 35.0, 9, 12.5, 10)
+    assert (par.prior_ms, par.rtt_ms, par.voices, par.score_ms, par.share) == (15.0, 19.0, 0, 21.0, 6)
+    assert fra.why == "wins by the map, though now 14.0 ms behind" and not found.pinned
+    pinned = structs.replace(MAP, pins={7: 0}, views=(View(Units.of({"DE": (1,)}), (1,)),))
+    assert explain(pinned, "DE", {}, {}, 7, 2).pinned and explain(pinned, "DE", {}, {}, 7, 2).region == "par"

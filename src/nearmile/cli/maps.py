@@ -1,6 +1,7 @@
 """``nearmile map``: why a user is sent where, and what changed from one map to another."""
 
 import argparse
+import contextlib
 from statistics import fmean
 
 import msgspec
@@ -13,11 +14,12 @@ from nearmile.base.geography import distance_km, expected_rtt_ms
 from nearmile.cli import fetch, purge, status
 from nearmile.config.layout import Config
 from nearmile.mapping import explain as explaining
-from nearmile.mapping.explain import Difference, Explanation, difference
-from nearmile.mapping.map import Map, decode, unit_of
+from nearmile.mapping.atlas import Finder, unpack
+from nearmile.mapping.explain import NOTHING_TOLD, Difference, Explanation, Told, difference
+from nearmile.mapping.map import PARTS, Map, decode, unit_of
 from nearmile.mapping.places import Places
 from nearmile.services import agent, state
-from nearmile.services.bus import KV_CURRENT, KV_MAP, Bus
+from nearmile.services.bus import EXPLAIN_SUBJECT, KV_ATLAS, KV_CURRENT, KV_MAP, Bus, BusDown
 
 CONNECT_PATIENCE_S = 3.0
 
@@ -38,7 +40,8 @@ def explain(args: argparse.Namespace) -> int:
     """Prints the candidates, the best of the map first, and who answers."""
     now, config = status.read(args.state), state.read_config(args.state)
     place = Places.open(config.network).lookup(fetch.client_address(args.where))
-    kept = _kept(args, config)
+    address = fetch.client_address(args.where)
+    unit, kept, told = _learned(args, config, address, unit_of(place))
     if not kept:
         raise WrongInput("there is no map yet; `nearmile status` says what is not ready")
     map_ = kept[-1]
@@ -47,7 +50,8 @@ def explain(args: argparse.Namespace) -> int:
         for region in map_.regions
     }
     serial = _serial(config, args.site) if args.site else 0
-    found = explaining.explain(map_, unit_of(place), rtt_ms, _loads(now, map_), serial, config.network.dns.answers)
+    answers = config.network.dns.answers
+    found = explaining.explain(map_, unit, rtt_ms, _loads(now, map_), serial, answers, told)
     if args.json:
         print(msgspec.json.encode(found).decode())
     else:
@@ -70,6 +74,33 @@ def diff(args: argparse.Namespace) -> int:
     return 0
 
 
+def _learned(args: argparse.Namespace, config: Config, address: str, of_place: str) -> tuple[str, list[Map], Told]:
+    """The unit of an address by the atlas (else that of its place), the maps, and what the controller says."""
+
+    async def read() -> tuple[str, list[bytes], Told]:
+        bus = Bus(state.bus_url(config), state.read_token(args.state), "map")
+        async with bus.opened(CONNECT_PATIENCE_S):
+            held, unit, told = await bus.get(KV_ATLAS, KV_CURRENT), of_place, NOTHING_TOLD
+            if held is not None:
+                atlas = unpack(held[1])
+                unit = atlas.names[Finder(atlas).unit(address)]
+            with contextlib.suppress(BusDown, msgspec.DecodeError):
+                told = msgspec.msgpack.decode(await bus.request(EXPLAIN_SUBJECT, unit.encode()), type=Told)
+            return unit, await bus.history(KV_MAP, KV_CURRENT), told
+
+    unit, history, told = uvloop.run(read())
+    return unit, _readable(history), told
+
+
+def _readable(history: list[bytes]) -> list[Map]:
+    """Without those of a release that wrote them otherwise."""
+    found = []
+    for data in history:
+        with contextlib.suppress(msgspec.DecodeError):
+            found.append(decode(data))
+    return found
+
+
 def _kept(args: argparse.Namespace, config: Config) -> list[Map]:
     """The maps that the bus keeps, the oldest first; without those of a release that wrote them otherwise."""
 
@@ -78,13 +109,7 @@ def _kept(args: argparse.Namespace, config: Config) -> list[Map]:
         async with bus.opened(CONNECT_PATIENCE_S):
             return await bus.history(KV_MAP, KV_CURRENT)
 
-    found = []
-    for data in uvloop.run(read()):
-        try:
-            found.append(decode(data))
-        except msgspec.DecodeError:
-            continue
-    return found
+    return _readable(uvloop.run(read()))
 
 
 def _serial(config: Config, site: str) -> int:
@@ -110,13 +135,18 @@ def _table(*columns: str, words: int) -> Table:
 def _show_explanation(found: Explanation, out: Console) -> None:
     as_ = " for anybody" if not found.found_as else f" as {found.found_as}" if found.found_as != found.unit else ""
     out.print(f"mapping unit [bold]{found.unit or 'unknown'}[/bold]{as_} (map {found.map_version})\n")
-    table = _table("region", "", "rtt ms", "load", "cost ms", "score ms", "live", words=2)
+    columns = "prior ms", "rtt ms", "measured by", "s ago", "load", "cost ms", "score ms", "live", "share"
+    table = _table("region", "", *columns, words=2)
     for one in found.candidates:
         style = "green" if one.region == found.region else "" if one.live else "red"
         why = f"[{style}]{one.why}[/{style}]" if style else one.why
-        figures = f"{one.rtt_ms:.1f}", f"{one.load:.0%}", f"{one.cost_ms:.1f}", f"{one.score_ms:.1f}"
-        table.add_row(one.region, why, *figures, str(one.live))
+        measured = (str(one.voices), f"{one.age_s:.0f}") if one.voices else ("-", "-")
+        figures = f"{one.load:.0%}", f"{one.cost_ms:.1f}", f"{one.score_ms:.1f}", str(one.live)
+        share = f"{one.share}/{PARTS}" if one.share else ""
+        table.add_row(one.region, why, f"{one.prior_ms:.1f}", f"{one.rtt_ms:.1f}", *measured, *figures, share)
     out.print(table)
+    if found.pinned:
+        out.print("\nthe site is pinned to its regions")
     servers = f": {', '.join(found.servers)}" if found.servers else ""
     out.print(f"\nanswered from {found.region or 'nowhere: no server lives'}{servers}")
 

@@ -161,7 +161,7 @@ class Network(Document, frozen=True, kw_only=True):
     ] = None
     units: Annotated[
         int,
-        Meta(ge=1000, le=1_000_000, description="Mapping units at most; countries and states are always units."),
+        Meta(ge=1000, le=200_000, description="Mapping units at most; countries and states are always units."),
     ] = 20_000
     nats: Annotated[
         str | None, Meta(description="URL of an existing NATS cluster; by default `up` starts a server.")

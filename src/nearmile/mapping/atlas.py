@@ -27,6 +27,8 @@ Starts = NDArray[np.uint64]
 BITS = {4: 32, 6: 64}
 # An atlas of a million units is below this.
 UNPACKED_BYTES_MAX = 256 << 20
+# NATS carries 1 MiB in a message.
+PACKED_BYTES_MAX = 1_000_000
 # Packed once, read by everybody.
 LEVEL = 12
 DIGEST_BYTES = 8
@@ -43,7 +45,7 @@ class Atlas(Struct, frozen=True, kw_only=True):
     """Units by index; unit 0, without a name, is everybody of whom nothing is known.
 
     ``basis`` tells what it was made of: where that is the same, the atlas is. ``points`` are latitudes and
-    longitudes in degrees, ``weights`` how many people or addresses each unit has (float32).
+    longitudes in hundredths of a degree (int16), ``weights`` how many people or addresses each unit has (float32).
     """
 
     digest: str
@@ -56,7 +58,7 @@ class Atlas(Struct, frozen=True, kw_only=True):
 
     def areas(self) -> list[Area]:
         """The units but the first, for distances; what is within a country counts as its state."""
-        points, people = np.frombuffer(self.points, "<f4").reshape(-1, 2), np.frombuffer(self.weights, "<f4")
+        points, people = np.frombuffer(self.points, "<i2").reshape(-1, 2) / 100, np.frombuffer(self.weights, "<f4")
         rows = zip(self.names, points.tolist(), people.tolist(), strict=True)
         return [
             Area(name.partition("/")[0], name.partition("/")[2], Point(lat, lon), round(weight))
@@ -139,23 +141,22 @@ def made(
 ) -> Atlas:
     """An atlas of units, of which the first is everybody; starts begin with 0."""
     own = ("", *names)
-    where = np.array([(0.0, 0.0), *((point.lat, point.lon) for point in points)], dtype="<f4")
+    where = np.array([(0.0, 0.0), *((point.lat, point.lon) for point in points)])
     people = np.array([0.0, *weights], dtype="<f4")
     ranges = [Ranges(starts.astype("<u8").tobytes(), units.astype("<u4").tobytes()) for starts, units in (v4, v6)]
-    columns = (
-        where.tobytes(),
-        people.tobytes(),
-        *(column for each in ranges for column in (each.starts, each.units)),
-    )
-    digest = blake2b("\n".join(own).encode(), digest_size=DIGEST_BYTES)
-    for column in columns:
+    return _digested(basis, own, np.round(where * 100).astype("<i2").tobytes(), people.tobytes(), ranges)
+
+
+def _digested(basis: str, names: tuple[str, ...], points: bytes, weights: bytes, ranges: list[Ranges]) -> Atlas:
+    digest = blake2b("\n".join(names).encode(), digest_size=DIGEST_BYTES)
+    for column in (points, weights, *(column for each in ranges for column in (each.starts, each.units))):
         digest.update(column)
     return Atlas(
         digest=digest.hexdigest(),
         basis=basis,
-        names=own,
-        points=columns[0],
-        weights=columns[1],
+        names=names,
+        points=points,
+        weights=weights,
         v4=ranges[0],
         v6=ranges[1],
     )
@@ -166,7 +167,7 @@ def pack(atlas: Atlas) -> bytes:
     packed = _Packed(
         atlas.basis,
         "\n".join(atlas.names),
-        _shuffled(atlas.points, 4),
+        _shuffled(atlas.points, 2),
         _shuffled(atlas.weights, 4),
         (_shuffled(_differences(atlas.v4.starts), 8), _shuffled(atlas.v4.units, 4)),
         (_shuffled(_differences(atlas.v6.starts), 8), _shuffled(atlas.v6.units, 4)),
@@ -180,7 +181,7 @@ def unpack(data: bytes) -> Atlas:
         plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=UNPACKED_BYTES_MAX)
         packed = msgspec.msgpack.decode(plain, type=_Packed)
         names = packed.names.split("\n")
-        points = np.frombuffer(_ordered(packed.points, 4), "<f4").reshape(-1, 2)
+        points = np.frombuffer(_ordered(packed.points, 2), "<i2").reshape(-1, 2)
         weights = np.frombuffer(_ordered(packed.weights, 4), "<f4")
         families = [
             (
@@ -198,8 +199,8 @@ def unpack(data: bytes) -> Atlas:
             raise ValueError("no atlas: its ranges are not whole")
         if (starts[1:] <= starts[:-1]).any():
             raise ValueError("no atlas: its ranges are not in order")
-    rest = (Point(float(lat), float(lon)) for lat, lon in points[1:].tolist())
-    return made(packed.basis, names[1:], rest, weights[1:], *families)
+    ranges = [Ranges(starts.astype("<u8").tobytes(), units.tobytes()) for starts, units in families]
+    return _digested(packed.basis, tuple(names), points.tobytes(), weights.tobytes(), ranges)
 
 
 def _differences(starts: bytes) -> bytes:

@@ -21,6 +21,7 @@ from nearmile.fleet.lease import Chance, Election, LeaseAnswer, LeaseForgotten, 
 from nearmile.mapping.allocate import Allocation
 from nearmile.mapping.atlas import Atlas
 from nearmile.mapping.demand import Demand, DemandArrived
+from nearmile.mapping.explain import Told
 from nearmile.mapping.make import Terms, left, make_map, same_answers, steady
 from nearmile.mapping.map import Map, MapRegion, Server, unit_of
 from nearmile.mapping.measured import Measured, Report
@@ -203,6 +204,17 @@ class Controller:
     def wake(self, now_s: float) -> list[Command]:
         """Decides what is due."""
         return self._step((), now_s)
+
+    def told(self, unit: str, now_s: float) -> Told:
+        """What is known of a unit, for people."""
+        deltas_ms, others_ms = self.measured.deltas_ms(unit, now_s)
+        scores = self.measured.scores.get(unit, {})
+        return Told(
+            deltas_ms=deltas_ms,
+            others_ms=others_ms,
+            voices={name: (score.voices, now_s - score.at_s) for name, score in scores.items()},
+            costs_ms={one.name: terms.cost_ms for one, terms in zip(self._regions, self._terms, strict=True)},
+        )
 
     def _step(self, changes: tuple[Change, ...], now_s: float) -> list[Command]:
         deadline_s = self.health.next_deadline()

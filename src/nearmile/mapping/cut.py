@@ -32,7 +32,7 @@ SPLIT_MS = 5.0
 BLOCK_WEIGHT_MAX = 256
 # A network is split off for no fewer addresses than so many /24.
 NETWORK_WEIGHT_MIN = 64
-# Ranges of both families together: packed they stay below what NATS carries in a message (1 MiB).
+# Ranges of both families together; packed they take 3 to 5 bytes each.
 RANGES_MAX = 250_000
 # In each round that makes ranges fewer, this share of those too many is taken into neighbours; few go at once.
 ROUND_SHARE = 1 / 2
@@ -77,7 +77,14 @@ def overlay(survey: Survey, entries: Iterable[tuple[IPv4Network | IPv6Network, P
     return Survey(places, grounds)
 
 
-def cut(survey: Survey, areas: Sequence[Area], regions: Sequence[Point], units_max: int, basis: str) -> Atlas:
+def cut(
+    survey: Survey,
+    areas: Sequence[Area],
+    regions: Sequence[Point],
+    units_max: int,
+    basis: str,
+    ranges_max: int = RANGES_MAX,
+) -> Atlas:
     """The units of a survey: every area, and with cities and networks up to ``units_max``."""
     known = {unit_of(Place(area.country, area.state)): area for area in areas}
     sizes = {family: _sizes(ground, family) for family, ground in survey.grounds.items()}
@@ -101,7 +108,7 @@ def cut(survey: Survey, areas: Sequence[Area], regions: Sequence[Point], units_m
     units_of, pairs = _networks(survey, sizes, base_of, max(units_max - len(names), 0), len(names))
     names += [f"{_padded(names[base])}/AS{network}" for base, network in pairs]
     points = np.concatenate((points, points[[base for base, _ in pairs]].reshape(-1, 2)))
-    return _made(survey, units_of, sizes, names, points, known, basis)
+    return _made(survey, units_of, sizes, names, points, known, basis, ranges_max)
 
 
 def _made(
@@ -112,15 +119,16 @@ def _made(
     points: Floats,
     known: Mapping[str, Area],
     basis: str,
+    ranges_max: int,
 ) -> Atlas:
-    """With units in the order of their names, and no more ranges than RANGES_MAX."""
+    """With units in the order of their names, and no more ranges than that."""
     weights = np.zeros(len(names))
     for family, units in units_of.items():
         weights += np.bincount(units, sizes[family], minlength=len(names))
     order = np.argsort(np.array(names))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    share = RANGES_MAX / max(sum(len(units) for units in units_of.values()), 1)
+    share = ranges_max / max(sum(len(units) for units in units_of.values()), 1)
     columns = {}
     for family, ground in survey.grounds.items():
         units, most = units_of[family], max(int(share * len(units_of[family])), 1)

@@ -12,7 +12,12 @@ from nearmile.mapping.score import penalty_ms
 
 
 class Candidate(Struct, frozen=True):
-    """A region that could serve the unit. ``score_ms`` is the round trip and the cost of its load together."""
+    """A region that could serve the unit. ``score_ms`` is the round trip and the cost of its load together.
+
+    The round trip is what distance lets expect, ``prior_ms``, corrected by what ``voices`` clients or targets have
+    last shown ``age_s`` ago; of a region that nobody measured, by what is common to all. ``share`` counts the
+    parts of PARTS that it has of a split unit.
+    """
 
     region: str
     live: int
@@ -22,11 +27,18 @@ class Candidate(Struct, frozen=True):
     """Its servers' mean share of what they can do, now."""
     cost_ms: float
     score_ms: float
+    prior_ms: float = 0.0
+    voices: int = 0
+    age_s: float = 0.0
+    share: int = 0
     why: str = ""
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
-    """Who serves a mapping unit. ``found_as`` is the map's entry that was used; empty for that for anybody."""
+    """Who serves a mapping unit. ``found_as`` is the map's entry that was used; empty for that for anybody.
+
+    ``pinned`` says whether the site is served by some regions alone.
+    """
 
     map_version: int
     unit: str
@@ -34,6 +46,20 @@ class Explanation(Struct, frozen=True, kw_only=True):
     region: str
     servers: tuple[str, ...]
     candidates: tuple[Candidate, ...]
+    pinned: bool = False
+
+
+class Told(Struct, frozen=True, kw_only=True):
+    """What the controller knows of a unit, by region: what to add to priors (and for all others), how many have
+    measured it and how many seconds ago, and what the operator says it costs."""
+
+    deltas_ms: dict[str, float] = {}
+    others_ms: float = 0.0
+    voices: dict[str, tuple[int, float]] = {}
+    costs_ms: dict[str, float] = {}
+
+
+NOTHING_TOLD = Told()
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -51,26 +77,38 @@ class Difference(Struct, frozen=True, kw_only=True):
 
 
 def explain(
-    map_: Map, unit: str, rtt_ms: Mapping[str, float], loads: Mapping[str, float], serial: int, count: int
+    map_: Map,
+    unit: str,
+    rtt_ms: Mapping[str, float],
+    loads: Mapping[str, float],
+    serial: int,
+    count: int,
+    told: Told = NOTHING_TOLD,
 ) -> Explanation:
-    """``rtt_ms`` and ``loads`` are of the regions by name: those of now, which the map was not made of.
+    """``rtt_ms`` (by distance), ``loads`` and ``told`` are of the regions by name: of now, not of the map.
 
     Serial 0 is of no site: the region alone is explained.
     """
-    found_as, indexes = ranked(map_, unit)
+    found_as, indexes = ranked(map_, unit, serial)
+    pinned = serial in map_.pins
+    shares = () if pinned else map_.shares.get(found_as, ())
     choice = choose(map_, unit, serial, count)
     candidates = []
-    for index in indexes:
+    for place, index in enumerate(indexes):
         region = map_.regions[index]
-        rtt, load = rtt_ms.get(region.name, 0.0), loads.get(region.name, 0.0)
-        cost, live = penalty_ms(True, load), len(region.servers)
-        candidates.append(Candidate(region.name, live, rtt, load, cost, rtt + cost))
+        prior, load = rtt_ms.get(region.name, 0.0), loads.get(region.name, 0.0)
+        rtt = prior + told.deltas_ms.get(region.name, told.others_ms)
+        cost, live = penalty_ms(True, load) + told.costs_ms.get(region.name, 0.0), len(region.servers)
+        voices, age_s = told.voices.get(region.name, (0, 0.0))
+        share = shares[place] if place < len(shares) else 0
+        candidates.append(Candidate(region.name, live, rtt, load, cost, rtt + cost, prior, voices, age_s, share))
     return Explanation(
         map_version=map_.version,
         unit=unit,
         found_as=found_as,
         region=choice.region,
         servers=tuple(server.name for server in choice.servers) if serial else (),
+        pinned=pinned,
         candidates=tuple(_compared(candidate, candidates, choice.region) for candidate in candidates),
     )
 

@@ -10,13 +10,15 @@ from nearmile.base.gazetteer import areas
 from nearmile.base.geography import NOWHERE, Place, Point
 from nearmile.config.network import Network
 from nearmile.mapping import mmdb
-from nearmile.mapping.atlas import BITS, Atlas
-from nearmile.mapping.cut import DEPTHS, Ground, Ints, Survey, cut, overlay
+from nearmile.mapping.atlas import BITS, PACKED_BYTES_MAX, Atlas, pack
+from nearmile.mapping.cut import DEPTHS, RANGES_MAX, Ground, Ints, Survey, cut, overlay
 from nearmile.mapping.mmdb import Blocks
 from nearmile.mapping.places import entries_of, place_of
 
 # Part of what an atlas is made of: another number for another way to cut.
 EDITION = 1
+# With fewer ranges, nobody would be told from anybody.
+RANGES_MIN = 10_000
 NONE = Blocks(np.zeros(1, np.int64), np.full(1, mmdb.NO_RECORD))
 
 
@@ -36,7 +38,12 @@ def make_atlas(network: Network, files: Sequence[Path], networks: Path | None, r
     """
     survey = overlay(read(files, networks), entries_of(network))
     basis = basis_of(network, [*files, *([networks] if networks else [])], regions)
-    return cut(survey, areas(), regions, network.units, basis)
+    ranges_max = RANGES_MAX
+    while True:
+        made = cut(survey, areas(), regions, network.units, basis, ranges_max)
+        if len(pack(made)) <= PACKED_BYTES_MAX or ranges_max < RANGES_MIN:
+            return made
+        ranges_max //= 2
 
 
 def read(files: Sequence[Path], networks: Path | None = None) -> Survey:

@@ -36,6 +36,7 @@ KV_CERTIFICATES, KV_CHALLENGES = "certificates", "challenges"
 KV_CURRENT = "current"
 # An authority asks within minutes; a proof is 200 bytes.
 CHALLENGE_S, CHALLENGES_BYTES_MAX = 3600.0, 1 << 20
+EXPLAIN_SUBJECT = "explain"  # a unit's name; the leading controller answers
 HITS_STREAM = "HITS"
 HITS_SUBJECT = "hits"  # hits.<edge name>
 # A day of hits of a large network; when full, edges keep their segments on their own disks (DiscardPolicy.NEW).

@@ -35,7 +35,16 @@ from nearmile.mapping.plans import Seen
 from nearmile.services.acme.account import Account
 from nearmile.services.acme.renewals import Renewals
 from nearmile.services.atlases import Atlases
-from nearmile.services.bus import FAULTS, KV_CONFIG, KV_CURRENT, KV_LEASE, KV_MAP, BusDown, Conflict
+from nearmile.services.bus import (
+    EXPLAIN_SUBJECT,
+    FAULTS,
+    KV_CONFIG,
+    KV_CURRENT,
+    KV_LEASE,
+    KV_MAP,
+    BusDown,
+    Conflict,
+)
 from nearmile.services.runtime import Runtime
 
 log = logging.getLogger("nearmile.controller")
@@ -73,6 +82,7 @@ class Shell:
         self._bus.subscribe(f"{demand.SUBJECT}.*", self._demand)
         self._bus.subscribe(f"{measured.SUBJECT}.*", self._measured)
         self._bus.subscribe(f"{plans.SUBJECT}.*", self._behind)
+        self._bus.subscribe(EXPLAIN_SUBJECT, self._explain)
         self._bus.watch(KV_LEASE, LEASE_KEY, self._lease_seen)
         self._bus.watch(KV_MAP, KV_CURRENT, self._map_seen)
         if self._bus.up:
@@ -201,6 +211,11 @@ class Shell:
     async def _behind(self, message: Msg) -> None:
         with contextlib.suppress(msgspec.DecodeError):
             self._tell(BehindArrived(msgspec.msgpack.decode(message.data, type=tuple[Seen, ...])))
+
+    async def _explain(self, message: Msg) -> None:
+        if self.leading():
+            told = self._machine.told(message.data.decode(errors="replace"), self._now_s())
+            await message.respond(msgspec.msgpack.encode(told))
 
     async def _exit(self, message: Msg) -> None:
         self._tell(ExitReported(message.data.decode(errors="replace")))
