@@ -83,6 +83,11 @@ def test_who_is_measured_to_be_nearer_serves(tmp_path: Path) -> None:
             eventually(lambda: answered(network) == tokyo, MOVES_S, "served from Tokyo")
             resolver.delays_s = dict.fromkeys(tokyo, 0.5)
             took_s = eventually(lambda: answered(network) == paris, MOVES_S, "moved to Paris", poll_s=0.1)
+            found = network.json("map", "explain", TARGET)
+            measured = {one["region"]: one for one in found["candidates"]}
+            assert (found["unit"], found["region"]) == ("JP/Tokyo", "paris")
+            assert measured["tokyo"]["voices"] == measured["paris"]["voices"] == 1
+            assert measured["tokyo"]["rtt_ms"] > measured["paris"]["rtt_ms"]
             resolver.delays_s = {}
             back_s = eventually(lambda: answered(network) == tokyo, MOVES_S, "back in Tokyo", poll_s=0.1)
             print(f"moved after {took_s:.1f} s, back after {back_s:.1f} s")
