@@ -18,6 +18,7 @@ from nearmile.dns.answer import LowWorld, TopWorld, World, answer
 from nearmile.dns.locate import Locator
 from nearmile.mapping.atlas import made
 from nearmile.mapping.map import Map, Server
+from nearmile.mapping.plans import Plan, Prefixes, resolver_block
 
 SOA = "shop.test. 20 IN SOA ns1.cdn.test. hostmaster.cdn.test. 3 3600 600 604800 20"
 OWN_SOA = "cdn.test. 20 IN SOA ns1.cdn.test. hostmaster.cdn.test. 3 3600 600 604800 20"
@@ -181,3 +182,26 @@ def test_an_answer_holds_for_all_neighbours_that_have_the_same(
         assert {line.split()[-1].split(".")[2] for line in lines(response)} == {str(net)}
     split = msgspec.structs.replace(current_map, shares={"DE": (8, 8)})
     assert asker(LowWorld(config, split, located))("a7.g.cdn.test", "A", "9.9.9.0").options[0].scopelen == 24
+
+
+def test_a_resolver_with_a_plan_is_answered_by_its_clients(
+    config: Config, current_map: Map, place_of: Callable[[str], Place]
+) -> None:
+    """Of 192.168.0.1's clients 203.0.0.0/8 are answered as Japan's; without a subnet all are."""
+    six = np.zeros(1, np.uint64), np.array([1], np.uint32)
+    four = np.array([0, 0xCB007000], np.uint64), np.array([1, 2], np.uint32)
+    located = Locator(place_of, (), made("", ("DE", "JP"), (NOT_FAR, NOT_FAR), (1.0, 1.0), four, six))
+    plan = Plan("JP", Prefixes((0xCB0000,), (8,), ("JP",)))
+    planned = msgspec.structs.replace(current_map, plans={resolver_block(4, 0xC0A80001): plan})
+    ask = asker(LowWorld(config, planned, located))
+    for client, scope, net in (("203.0.9.0", 8, 2), ("9.0.0.0", 1, 1), ("202.9.9.0", 8, 1), ("", None, 2)):
+        response = ask("a7.g.cdn.test", "A", client)
+        assert {line.split()[-1].split(".")[2] for line in lines(response)} == {str(net)}
+        assert [option.scopelen for option in response.options] == ([] if scope is None else [scope])
+    seen = located.take_seen()
+    assert {(one.resolver, one.block, one.queries) for one in seen} == {
+        ("4/12625920", 0xCB0009, 1),
+        ("4/12625920", 0x090000, 1),
+        ("4/12625920", 0xCA0909, 1),
+    }
+    assert located.take_seen() == ()
