@@ -19,10 +19,12 @@ from nearmile.dns.zone import Zone, wants_https
 from nearmile.mapping.atlas import BITS
 from nearmile.mapping.choose import Choice, choose, split, turns
 from nearmile.mapping.map import Map
-from nearmile.mapping.plans import BLOCK_BITS, Plan, resolver_block
+from nearmile.mapping.plans import BLOCK_BITS, Plan
 
 # Bodies kept ready, about 400 bytes each: units times sites are rarely more.
 BODIES_MAX = 65_536
+# Askers whose units are remembered, 200 bytes each: a look-up in a large atlas takes several microseconds.
+UNITS_MAX = 65_536
 HTTPS_PORT = 443
 NO_MAP = Body(wire.SERVFAIL, reason=wire.NOT_READY)
 NOTHING = Choice("", ())
@@ -47,6 +49,7 @@ class Edges:
         for name, (zone, site) in hosts.items():
             zone.varying[name] = self._types(site)
         self._turns = {serial: 0 for region in current.regions for serial in region.hot} if current else {}
+        self._units: Memo[tuple[int, int, int], tuple[str, int]] = Memo(UNITS_MAX)
         self._bodies: Memo[tuple[str, int, bytes, int, int, int], Body] = Memo(BODIES_MAX)
 
     def answer(self, query: Query, resolver: str) -> tuple[Body, int, bool]:
@@ -60,7 +63,7 @@ class Edges:
             return zone.negative(query.name, wire.NOERROR, query.proof, qtype), 0, False  # whoever asks
         spot, scope, longest, by_resolver = self._locator.resolver(resolver), 0, 0, True
         plan = self._plan(spot)
-        unit = self._unit(spot, site.serial)[0] if plan is None else plan.whole
+        unit = "" if plan is None else plan.whole
         subnet = query.edns.subnet if query.edns is not None else None
         if subnet is not None and subnet.source:
             # A subnet of which nothing is known has a scope as well: with 0, its answer would be taken for
@@ -71,6 +74,8 @@ class Edges:
             scope = min(max(bits, 1), longest)
             if known:
                 spot, unit, by_resolver = client, known, plan is not None
+        if by_resolver and plan is None:
+            unit = self._unit(spot, site.serial)[0]
         # Clients of a unit that is split between regions are told apart, so their answers hold for nobody else.
         part = 0
         if self._map is not None and split(self._map, unit):
@@ -86,7 +91,7 @@ class Edges:
         """For the resolver's clients, where they are known."""
         if self._map is None or not self._map.plans:
             return None
-        return self._map.plans.get(resolver_block(resolver.family, resolver.number))
+        return self._map.plans.get(resolver.block)
 
     def _planned(self, plan: Plan | None, client: Spot, serial: int) -> tuple[str, int]:
         """As ``_unit``, but by the plan where it says something of the client."""
@@ -104,8 +109,13 @@ class Edges:
         """A unit that the map answers as the spot's own, and the shortest prefix in which everybody has that."""
         if not self._alike or self._map is None:
             return spot.unit, BITS[spot.family]
-        view = self._map.pins.get(serial)
-        return self._alike[0 if view is None else view + 1].find(spot.family, spot.number)
+        view = self._map.pins.get(serial, -1)
+        key = (view, spot.family, spot.number)
+        found = self._units.get(key)
+        if found is None:
+            found = self._alike[view + 1].find(spot.family, spot.number)
+            self._units.put(key, found)
+        return found
 
     def _turn(self, unit: str, part: int, serial: int) -> int:
         """Which part of a hot serial's load this answer is; 0 for what is not hot, whose answers stay the same."""

@@ -34,6 +34,8 @@ class Spot(Struct, frozen=True):
     point: Point | None
     trusted: bool = False
     """Whether this resolver's client subnet also tells where the resolver is."""
+    block: str = ""
+    """Under which name its plan is, as that of a resolver."""
     part: int = 0
     """Which of the PARTS parts of its unit it belongs to: always the same for an address."""
 
@@ -79,7 +81,7 @@ class Locator:
     def note(self, resolver: Spot, client: Spot) -> None:
         """That resolver has asked for that client subnet; strangers beyond the bound are not counted."""
         block = client.number >> BITS[client.family] - BLOCK_BITS[client.family]
-        key = (resolver_block(resolver.family, resolver.number), client.family, block)
+        key = (resolver.block, client.family, block)
         if key in self._seen or len(self._seen) < SEEN_MAX:
             self._seen[key] = self._seen.get(key, 0) + 1
 
@@ -110,7 +112,8 @@ class Locator:
             parsed = parsed.ipv4_mapped
         number = int(parsed) >> parsed.max_prefixlen - BITS[parsed.version]
         part = crc32(address.encode()) % PARTS
-        return Spot(parsed.version, number, unit_of(place), place.point, trusted, part)
+        block = resolver_block(parsed.version, number)
+        return Spot(parsed.version, number, unit_of(place), place.point, trusted, block, part)
 
     def _is_trusted(self, address: str) -> bool:
         if not self._trusted:
