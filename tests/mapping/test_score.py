@@ -33,9 +33,8 @@ def found(
     """The candidates; who has a penalty of death is dead."""
     penalties = np.array(penalties_ms)
     rooms = np.full(len(penalties), np.inf) if room is None else np.array(room)
-    return distances.candidates(
-        penalties, penalties < penalty_ms(False, 0), rooms, np.full(len(distances.units), demand)
-    )
+    demands = np.full(len(distances.units), demand)
+    return distances.candidates(penalties, penalties < penalty_ms(False, 0), lambda: rooms, demands)
 
 
 def ranked(distances: Distances, penalties_ms: list[float]) -> dict[str, list[int]]:

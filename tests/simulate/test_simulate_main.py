@@ -7,6 +7,7 @@ import pytest
 from nearmile.simulate import __main__ as command
 from nearmile.simulate import checks
 from nearmile.simulate.outages import Outages
+from nearmile.simulate.planet import Scale as PlanetScale
 from nearmile.simulate.purges import Purges
 
 
@@ -24,6 +25,16 @@ def test_the_second_scenario(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert "stale after a confirmed purge: 0 violations" in capsys.readouterr().out
     monkeypatch.setattr(Purges, "check", lambda self: checks.Found(["something"], 1))
     assert command.main() == 1
+
+
+def test_the_third_scenario(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    small = PlanetScale(regions=20, servers=2, units=200, places=50)
+    monkeypatch.setattr(command, "PlanetScale", lambda **_: small)
+    monkeypatch.setattr(sys, "argv", ["simulate", "--scenario", "planet", "--tenth", "--minutes", "0.5"])
+    assert command.main() == 0
+    said = capsys.readouterr().out
+    assert "40 servers in 20 regions, 200 units" in said
+    assert "regions too full: 0 violations" in said
 
 
 def test_violations_are_an_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

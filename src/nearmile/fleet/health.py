@@ -75,7 +75,7 @@ NEXT: dict[tuple[State, Signal], State] = {
     (State.DEAD, Signal.READY): State.HELD,
     (State.DEAD, Signal.UNREADY): State.IDLE,
 }
-IN_MAP = {State.LIVE, State.SUSPECT}
+IN_MAP = (State.LIVE, State.SUSPECT)
 
 
 class BeatArrived(Struct, frozen=True):
@@ -244,6 +244,8 @@ class Health:
         server.load += (beat.cpu - server.load) * min(silent_s / LOAD_MEMORY_S, 1.0)
         self._heard[beat.name] = now_s
         self._heard.move_to_end(beat.name)
+        if beat.ready and server.state is State.LIVE:
+            return ()  # as nearly always
         change = self._signal(beat.name, Signal.READY if beat.ready else Signal.UNREADY, now_s)
         if change is not None and change.after is State.HELD and server.held_until_s <= now_s:
             return _told(self._signal(beat.name, Signal.RELEASED, now_s))

@@ -205,7 +205,7 @@ class _Market:
         self._next = np.zeros(len(demand), dtype=np.intp)
         self._raised = np.zeros(len(demand), dtype=np.bool_)
         self._placed = np.zeros(len(self._region_of))
-        self._held = np.empty(0, dtype=np.intp)
+        self._held, self._held_at = np.empty(0, dtype=np.intp), np.empty(0, dtype=np.int32)
         filled = float(demand.sum()) / max(usable(capacities), ROUNDING)
         stretch = filled / STRETCHED if filled > 1 else 1.0
         levels = np.arange(len(capacities.regions)), capacities.contract_of
@@ -255,7 +255,9 @@ class _Market:
 
     def _propose(self, rows: Rows) -> None:
         pieces = rows * self._k + self._next[rows]
-        self._held = np.concatenate((self._held, pieces[self._placed[pieces] == 0]))
+        new = pieces[self._placed[pieces] == 0]
+        self._held = np.concatenate((self._held, new))
+        self._held_at = np.concatenate((self._held_at, self._region_of[new]))
         self._move(pieces, self._unmet[rows])
         self._unmet[rows] = 0
 
@@ -271,21 +273,21 @@ class _Market:
         over = level.load > level.limit
         if not over.any():
             return np.empty(0, dtype=np.intp)
-        nodes = level.node_of[self._region_of[self._held]]
-        inside = over[nodes]
-        pieces, nodes = self._held[inside], nodes[inside]
+        inside = np.flatnonzero(over[level.node_of][self._held_at])
+        pieces, nodes = self._held[inside], level.node_of[self._held_at[inside]]
         order = np.lexsort((pieces, self._worth[pieces], nodes))
-        pieces, nodes = pieces[order], nodes[order]
+        inside, pieces, nodes = inside[order], pieces[order], nodes[order]
         amounts = self._placed[pieces]
         before = np.cumsum(amounts) - amounts
         before -= before[np.searchsorted(nodes, nodes)]  # of the same node
         gone = np.clip((level.load - FULL * level.limit)[nodes] - before, 0, amounts)
         losing = gone > 0
-        pieces, nodes, gone = pieces[losing], nodes[losing], gone[losing]
+        inside, pieces, nodes, gone = inside[losing], pieces[losing], nodes[losing], gone[losing]
         self._move(pieces, -gone)
         np.add.at(self._unmet, pieces // self._k, gone)
         np.maximum.at(level.bars, nodes, self._worth[pieces])
-        self._held = self._held[self._placed[self._held] > 0]
+        emptied = inside[self._placed[pieces] <= 0]
+        self._held, self._held_at = np.delete(self._held, emptied), np.delete(self._held_at, emptied)
         rows: Rows = pieces // self._k
         return rows
 

@@ -33,8 +33,11 @@ from nearmile.mapping.spread import Spread
 
 # Deaths that arrive within this time make one map.
 COALESCE_S = 0.005
-# At most ten maps a second: a map goes to every nameserver and edge.
-MAP_GAP_S = 0.1
+# At most ten maps a second: a map goes to every nameserver and edge. Fewer where there are very many servers.
+MAP_GAP_S, MAP_GAP_S_PER_SERVER = 0.1, 1e-5
+# Who lives is news at once, but to place all units anew takes about a quarter of this time; meanwhile the clients
+# of the dead have the next server or region of what was placed last.
+PLACING_S_PER_UNIT = 1e-5
 # How often a crowd is looked for: a fraction of the time in which it must be spread.
 CROWDS_S = 0.5
 # How often load alone may change the map.
@@ -131,9 +134,14 @@ class Controller:
         self._crowds_at_s = -inf
         self._demand = Demand(self._distances.units, self._distances.people)
         self._columns: dict[str, int] = {}
+        self._region_of: dict[str, str] = {}
+        self._told: set[str] = set()  # the regions that told of serials since crowds were looked for
         self._terms: tuple[Terms, ...] = ()
         self._pins: dict[int, tuple[int, ...]] = {}
         self._allocation: Allocation | None = None
+        self._placed: Map | None = None  # the last whose units were placed, in this configuration
+        self._placed_at_s = -inf
+        self._gap_s = MAP_GAP_S
         self._latest_version = 0
         self._kept: Map | None = None  # what the KV holds
         self._revision: int | None = None
@@ -162,6 +170,8 @@ class Controller:
             case BeatArrived(beat):
                 changes = self.health.handle(event, now_s)
                 self._spread.heard(beat.name, beat.requests_per_s, beat.serials)
+                if beat.serials and beat.name in self._region_of:
+                    self._told.add(self._region_of[beat.name])
                 self._look_for_crowds(now_s)
             case ExitReported():
                 changes = self.health.handle(event, now_s)
@@ -175,7 +185,7 @@ class Controller:
                 self._configure(event, now_s)
             case AtlasMade(atlas):
                 self._planner.know(atlas)
-                self._areas, self._allocation = atlas.areas(), None
+                self._areas, self._allocation, self._placed = atlas.areas(), None, None
                 self._measure()
                 self._look_at_s = now_s
             case DemandArrived(hits):
@@ -234,15 +244,16 @@ class Controller:
 
     def _look(self, now_s: float) -> PutMap | None:
         """Makes a map, and says to write it where it is due, ours to write, and says something new."""
-        if now_s < self._put_at_s + MAP_GAP_S:
-            self._look_at_s = self._put_at_s + MAP_GAP_S
+        if now_s < self._put_at_s + self._gap_s:
+            self._look_at_s = self._put_at_s + self._gap_s
             return None
-        self._look_at_s = now_s + REFRESH_S
         term = self._election.term(now_s)
         if not term or not self.health.settled:
+            self._look_at_s = now_s + REFRESH_S
             return None
         made = self.guard.judge(self._kept, self._make(term, now_s), self.health.gone, now_s)
-        self._look_at_s = min(self._look_at_s, self.guard.next_deadline())
+        again_s = REFRESH_S if self._placed_at_s == now_s else PLACING_S_PER_UNIT * len(self._distances.units)
+        self._look_at_s = min(self._placed_at_s + again_s, self.guard.next_deadline())
         if not any(region.servers for region in made.regions):
             return None  # a map without any server helps nobody: the last one stays
         if self._kept is not None and self._kept.term == term and same_answers(self._kept, made):
@@ -256,50 +267,74 @@ class Controller:
         """Makes a map soon where a serial has become hotter than the last map reckoned with."""
         if now_s >= self._crowds_at_s + CROWDS_S and self._election.term(now_s) and self._kept is not None:
             self._crowds_at_s = now_s
-            if any(self._spread.urgent(region) for region in self._kept.regions):
+            told = [region for region in self._kept.regions if region.name in self._told]
+            self._told.clear()
+            if any(self._spread.urgent(region) for region in told):
                 self._look_at_s = min(self._look_at_s, now_s)
 
     def _make(self, term: int, now_s: float) -> Map:
-        regions, loads, now_terms = [], [], []
-        hot_before = {region.name: region.hot for region in self._kept.regions} if self._kept is not None else {}
-        for region, terms in zip(self._regions, self._terms, strict=True):
-            servers = () if terms.drain else region.servers
-            live = tuple(server for server in servers if self.health.in_map(server.name))
-            measured = sum(self.health.load(server.name) for server in live) / len(live) if live else 0.0
-            load = steady(self._loads.get(region.name, 0.0), measured)
-            self._loads[region.name] = load
-            placed = MapRegion(region.name, region.point, live, hot_before.get(region.name, {}))
-            regions.append(MapRegion(region.name, region.point, live, self._spread.place(placed, now_s)))
-            loads.append(load)
-            now_terms.append(left(terms, len(live), len(region.servers)))
+        """Who lives now; and the units placed anew, unless that was a moment ago."""
+        regions, version = self._live(now_s), self._latest_version + 1
+        if self._placed is not None and now_s < self._placed_at_s + PLACING_S_PER_UNIT * len(
+            self._distances.units
+        ):
+            return structs.replace(
+                self._placed,
+                regions=regions,
+                plans=self._planner.plans,
+                version=version,
+                term=term,
+                made_at_s=now_s,
+            )
+        loads, terms = [], []
+        for region, all_, own in zip(regions, self._regions, self._terms, strict=True):
+            live = len(region.servers)
+            measured = sum(self.health.load(server.name) for server in region.servers) / max(live, 1)
+            loads.append(steady(self._loads.get(region.name, 0.0), measured))
+            self._loads[region.name] = loads[-1]
+            terms.append(left(own, live, len(all_.servers)))
         self.measured.forget(now_s)
         made = make_map(
             self._distances,
-            tuple(regions),
+            regions,
             loads,
-            terms=now_terms,
+            terms=terms,
             demand_rps=self._demand.rates(now_s),
             pins=self._pins,
             former=self._allocation,
             measured=lambda found, penalties_ms: self.measured.applied(
                 found, penalties_ms, self._distances.rows, self._columns, now_s
             ),
-            version=self._latest_version + 1,
+            version=version,
             term=term,
             made_at_s=now_s,
         )
-        self._allocation = made.allocation
+        self._allocation, self._placed, self._placed_at_s = made.allocation, made.map, now_s
         return structs.replace(made.map, plans=self._planner.plans)
+
+    def _live(self, now_s: float) -> tuple[MapRegion, ...]:
+        """The regions with those of their servers that may be named."""
+        hot = {region.name: region.hot for region in self._kept.regions} if self._kept is not None else {}
+        regions = []
+        for region, terms in zip(self._regions, self._terms, strict=True):
+            servers = () if terms.drain else region.servers
+            live = tuple([server for server in servers if self.health.in_map(server.name)])
+            now = MapRegion(region.name, region.point, live, hot.get(region.name, {}))
+            placed = self._spread.place(now, now_s)
+            regions.append(structs.replace(now, hot=placed) if placed or now.hot else now)
+        return tuple(regions)
 
     def _configure(self, event: RegionsChanged, now_s: float) -> None:
         regions = event.regions
         self._terms = event.terms or tuple(Terms() for _ in regions)
-        self._pins, self._allocation = event.pins, None
+        self._pins, self._allocation, self._placed = event.pins, None, None
         if [(region.name, region.point) for region in regions] != [(one.name, one.point) for one in self._regions]:
             self._regions = regions
             self._measure()
         self._regions = regions
-        names = tuple(server.name for region in regions for server in region.servers)
+        self._region_of = {server.name: region.name for region in regions for server in region.servers}
+        self._gap_s = MAP_GAP_S + MAP_GAP_S_PER_SERVER * len(self._region_of)
+        names = tuple(self._region_of)
         self.health.handle(MembersChanged(names, event.dead_after_s), now_s)
         self._look_at_s = now_s
 

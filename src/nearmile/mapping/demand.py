@@ -8,6 +8,7 @@ what it tells of, and all rates are one operation on one array.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from math import exp, inf
 
 import numpy as np
@@ -58,10 +59,11 @@ class Demand:
         if abs(now_s - self._moment_s) > MOVED_S:
             self._sums *= exp(min(self._moment_s - now_s, 0.0) / MEMORY_S)
             self._moment_s = now_s
-        known = [(self._rows[unit], max(count, 0)) for unit, count in hits.items() if unit in self._rows]
-        if known:
-            rows, counts = zip(*known, strict=True)
-            self._sums[list(rows)] += np.array(counts) * exp((now_s - self._moment_s) / MEMORY_S)
+        rows = np.fromiter(map(self._rows.get, hits, repeat(-1)), dtype=np.intp, count=len(hits))
+        counts = np.fromiter(hits.values(), dtype=np.float64, count=len(hits))
+        weights = np.maximum(counts, 0.0) * exp((now_s - self._moment_s) / MEMORY_S)
+        known = rows >= 0
+        self._sums[rows[known]] += weights[known]
 
     def rates(self, now_s: float) -> NDArray[np.float64]:
         """Requests/s of each of the units, by what was told in about the last MEMORY_S."""

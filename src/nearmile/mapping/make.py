@@ -68,9 +68,8 @@ def make_map(
         ]
     )
     capacities = _capacities(regions, terms)
-    room = capacities.regions - (loads_of(former, len(regions)) if former is not None else 0.0)
     alive = np.array([bool(region.servers) for region in regions])
-    candidates = distances.candidates(penalties_ms, alive, np.maximum(room, 0.0), demand)
+    candidates = distances.candidates(penalties_ms, alive, lambda: _room(capacities, former), demand)
     if measured is not None:
         candidates = measured(candidates, penalties_ms)
     allocation, shares = None, dict[str, tuple[int, ...]]()
@@ -103,6 +102,13 @@ def _capacities(regions: Sequence[MapRegion], terms: Sequence[Terms]) -> Capacit
         np.array([names.index(term.contract) for term in terms]),
         np.array(list(contracts.values())),
     )
+
+
+def _room(capacities: Capacities, former: Allocation | None) -> Floats:
+    """What each region could carry besides what it had."""
+    had = loads_of(former, len(capacities.regions)) if former is not None else 0.0
+    left_over: Floats = np.maximum(capacities.regions - had, 0.0)
+    return left_over
 
 
 def _packed(names: tuple[str, ...], ranked: Indexes) -> Units:

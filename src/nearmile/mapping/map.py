@@ -1,8 +1,10 @@
 """The map: which regions serve which mapping unit, and which servers live there. Made by the controller."""
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from struct import pack, unpack_from
+from sys import byteorder
 
 import msgspec
 import zstandard
@@ -86,8 +88,10 @@ class Units(Struct, frozen=True):
 
     def firsts(self) -> set[int]:
         """The regions that are the best for somebody."""
-        found = {self.ranked[at : at + 2] for at in range(0, len(self.ranked), 2 * self.width or 1)}
-        return {int.from_bytes(each, "little") for each in found} - {NO_REGION}
+        numbers = array("H", self.ranked)
+        if byteorder == "big":
+            numbers.byteswap()
+        return set(numbers[:: self.width or 1]) - {NO_REGION}
 
     def _row(self, row: int) -> tuple[int, ...]:
         found = unpack_from(f"<{self.width}H", self.ranked, 2 * self.width * row)

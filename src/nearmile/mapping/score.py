@@ -6,7 +6,7 @@ from map to map, load and life of the regions, is one number per region. Where h
 continent is cut off), the place gets another list, of regions that live and have room for those who lost theirs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 
 import numpy as np
@@ -41,6 +41,7 @@ LOAD_PENALTY_MAX_MS = 50.0
 DEAD_MS = 10_000.0
 # Turns numbers of places into fractions spread evenly (the golden ratio): neighbours draw differently.
 GOLDEN = 0.6180339887498949
+RTT_MS_PER_RADIAN = EARTH_RADIUS_KM * RTT_MS_PER_KM
 
 
 class Distances:
@@ -71,7 +72,7 @@ class Distances:
         self._rtt_ms = self._measure(np.arange(len(self._places)))
 
     def candidates(
-        self, penalties_ms: Matrix, alive: NDArray[np.bool_], room: Matrix, demand: Matrix
+        self, penalties_ms: Matrix, alive: NDArray[np.bool_], room: Callable[[], Matrix], demand: Matrix
     ) -> Candidates:
         """Each unit's candidates in order, given each region's penalty; ``room`` is for demand like that of units.
 
@@ -101,7 +102,7 @@ class Distances:
         best = _best((self._mean_ms + penalties_ms)[np.newaxis, own])[0]
         return tuple(own[best].tolist())
 
-    def _substitute(self, alive: NDArray[np.bool_], room: Matrix, demand: Matrix) -> None:
+    def _substitute(self, alive: NDArray[np.bool_], room: Callable[[], Matrix], demand: Matrix) -> None:
         """Brings the lists up to date with who lives."""
         width = self._nearest.shape[1]
         if width >= len(alive):
@@ -110,11 +111,14 @@ class Distances:
         back = np.flatnonzero(self._substituted & (alive[self._nearest].sum(axis=1) >= needed))
         self._lists[back], self._substituted[back] = self._nearest[back], False
         thin = np.flatnonzero(alive[self._lists].sum(axis=1) < needed)
+        if not len(thin) and not len(back):
+            return
+        roomy = np.where(alive, room(), 0.0)
         wanted = ROOM * float(np.bincount(self._place_of, demand, minlength=len(self._places))[thin].sum())
         for rows in (thin[chunk] for chunk in _chunks(len(thin))):
             rtt_ms = round_trips_ms(self._places[rows], self._regions)
             rtt_ms[:, ~alive] += DEAD_MS
-            self._lists[rows] = _roomy(rtt_ms, np.where(alive, room, 0.0), wanted, width, rows)
+            self._lists[rows] = _roomy(rtt_ms, roomy, wanted, width, rows)
         self._substituted[thin] = True
         changed = np.concatenate((back, thin))
         self._rtt_ms[changed] = self._measure(changed)
@@ -122,8 +126,7 @@ class Distances:
     def _measure(self, rows: Indexes) -> Matrix:
         """Round trips to the regions of the lists of those places."""
         chosen = self._regions[self._lists[rows]]
-        found: Matrix = _between(self._places[rows][:, np.newaxis], chosen)
-        return found
+        return _rtt_ms(np.einsum("ik,ijk->ij", _vectors(self._places[rows]), _vectors(chosen)))
 
 
 def penalty_ms(alive: bool, load: float) -> float:
@@ -174,17 +177,20 @@ def _chunks(count: int) -> Iterable[slice]:
 
 
 def round_trips_ms(rows: Matrix, columns: Matrix) -> Matrix:
-    """Those to expect between all pairs of points (in radians)."""
-    return _between(rows[:, np.newaxis], columns)
+    """Those to expect between all pairs of points (in radians), as ``base.geography`` has them."""
+    return _rtt_ms(_vectors(rows) @ _vectors(columns).T)
 
 
-def _between(a: Matrix, b: Matrix) -> Matrix:
-    """``base.geography``'s haversine and round trip, for points in radians along the last axis."""
-    lat_a, lon_a, lat_b, lon_b = a[..., 0], a[..., 1], b[..., 0], b[..., 1]
-    h = np.sin((lat_b - lat_a) / 2) ** 2 + np.cos(lat_a) * np.cos(lat_b) * np.sin((lon_b - lon_a) / 2) ** 2
-    km = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(1.0, h)))
-    rtt: Matrix = RTT_ACCESS_MS + km * RTT_MS_PER_KM
+def _rtt_ms(cosines: Matrix) -> Matrix:
+    """Over the angle between two unit vectors."""
+    rtt: Matrix = RTT_ACCESS_MS + RTT_MS_PER_RADIAN * np.arccos(np.clip(cosines, -1.0, 1.0))
     return rtt
+
+
+def _vectors(points: Matrix) -> Matrix:
+    """Unit vectors; latitudes and longitudes are along the last axis."""
+    lat, lon = points[..., 0], points[..., 1]
+    return np.stack((np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)), axis=-1)
 
 
 def radians(points: Iterable[Point]) -> Matrix:

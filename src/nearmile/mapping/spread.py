@@ -154,18 +154,23 @@ class Spread:
     def __init__(self, least: int = 2) -> None:
         self._least = least
         self._heard: dict[str, tuple[float, dict[int, float]]] = {}
+        self._telling: set[str] = set()
         self._rates: dict[str, dict[int, float]] = {}
         self._at_s: dict[str, float] = {}
 
     def heard(self, server: str, requests_per_s: float, serials: Mapping[int, float]) -> None:
         """A server's load, and the part of its hottest serials in it."""
         self._heard[server] = requests_per_s, dict(serials)
+        if serials:
+            self._telling.add(server)
+        else:
+            self._telling.discard(server)
 
     def place(self, region: MapRegion, now_s: float) -> dict[int, Parts]:
         """Of a region with its live servers, and with the former placement."""
-        rates, base = self._measured(region)
-        if not rates and not region.hot:
+        if not region.hot and self._telling.isdisjoint([server.name for server in region.servers]):
             return {}
+        rates, base = self._measured(region)
         left = 0.5 ** (max(now_s - self._at_s.get(region.name, now_s), 0.0) / HALF_LIFE_S)
         for serial in region.hot:
             rates[serial] = max(rates.get(serial, 0.0), self._rates.get(region.name, {}).get(serial, 0.0) * left)
