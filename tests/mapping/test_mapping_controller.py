@@ -18,6 +18,7 @@ from nearmile.mapping.controller import (
     MAP_GAP_S,
     REFRESH_S,
     Controller,
+    DrainSeen,
     MapAnswer,
     MapSeen,
     PutMap,
@@ -331,6 +332,23 @@ def test_a_drained_region_leaves_the_answers_at_once_and_nobody_is_said_to_have_
     script.happens(RegionsChanged((PARIS, TOKYO), 1.25))
     script.passes(2 * MAP_GAP_S)
     assert living(script.maps[-1]) == ALL
+
+
+def test_whom_an_administrator_drains_leaves_the_answers_at_once_and_returns() -> None:
+    script = Script()
+    script.passes(2)
+    for drained, left in (
+        ({"tokyo-1"}, "paris-1 paris-2 tokyo-2"),
+        ({"tokyo", "paris-1"}, "paris-2"),  # most of all, and at once: it was said
+        (set[str](), ALL),
+    ):
+        script.happens(DrainSeen(frozenset(drained)))
+        script.passes(2 * MAP_GAP_S)
+        assert living(script.maps[-1]) == left
+    maps = len(script.maps)
+    script.happens(DrainSeen(frozenset({"tokyo", "paris"})))
+    script.passes(1)
+    assert len(script.maps) == maps, "somebody must answer"
 
 
 def test_demand_above_a_region_s_capacity_goes_to_the_next() -> None:

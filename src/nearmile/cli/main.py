@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nearmile.base.errors import NearmileError
-from nearmile.cli import fetch, maps, names, purge, report, run, sign, status
+from nearmile.cli import drain, fetch, maps, names, purge, report, run, sign, status
 from nearmile.services.state import default_root
 
 EXIT_CODES = """exit codes:
@@ -96,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     sub = grammar.on_state("sign", sign.sign, sign.TEXT)
     sign.arguments(sub)
     sub.add_argument("--expires", type=seconds, required=True, metavar="SPAN", help="from now on: 10m, 2h, 1d")
+    drain.arguments(grammar.question("drain", drain.drain, drain.TEXT))
     group = grammar.group("map", "Explain the map: why a user is sent where, and what changed.")
     maps.explain_arguments(group.question("explain", maps.explain, "Show who serves a user, and why."))
     maps.diff_arguments(group.question("diff", maps.diff, "Show what changed from one map to another."))

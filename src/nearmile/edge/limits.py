@@ -5,6 +5,9 @@
 # unless it is a trusted proxy or a server of the network: 1,000 by default, more than an office behind one
 # address has. And no fewer than a few browsers open.
 CLIENT_CONNECTIONS_SHARE, CLIENT_CONNECTIONS_MIN = 0.1, 64
+# Of all connections that it may have, the share with which an edge says that it is full and leaves the answers,
+# and that with which it returns: the clients who know its address still find room.
+FULL_SHARE, ROOMY_SHARE = 0.9, 0.7
 # Pending connections the kernel keeps; Linux caps it at net.core.somaxconn (4096 since 5.4).
 BACKLOG = 4096
 # The coarse sweep that ends what took too long; every time below is kept to within this.

@@ -76,6 +76,12 @@ class MeasuresArrived(Struct, frozen=True):
     report: Report
 
 
+class DrainSeen(Struct, frozen=True):
+    """An administrator wants these regions and servers, all of them, out of the answers."""
+
+    names: frozenset[str]
+
+
 class MapSeen(Struct, frozen=True):
     """The KV holds this at that revision; revision 0 and no map where it holds nothing."""
 
@@ -105,6 +111,7 @@ Event = (
     | BusBack
     | RegionsChanged
     | AtlasMade
+    | DrainSeen
     | DemandArrived
     | MeasuresArrived
     | BehindArrived
@@ -137,6 +144,7 @@ class Controller:
         self._region_of: dict[str, str] = {}
         self._told: set[str] = set()  # the regions that told of serials since crowds were looked for
         self._terms: tuple[Terms, ...] = ()
+        self._drained: frozenset[str] = frozenset()
         self._pins: dict[int, tuple[int, ...]] = {}
         self._allocation: Allocation | None = None
         self._placed: Map | None = None  # the last whose units were placed, in this configuration
@@ -188,6 +196,8 @@ class Controller:
                 self._areas, self._allocation, self._placed = atlas.areas(), None, None
                 self._measure()
                 self._look_at_s = now_s
+            case DrainSeen(names):
+                self._drained, self._look_at_s = names, now_s
             case DemandArrived(hits):
                 self._demand.add(hits, now_s)
                 return []
@@ -251,7 +261,7 @@ class Controller:
         if not term or not self.health.settled:
             self._look_at_s = now_s + REFRESH_S
             return None
-        made = self.guard.judge(self._kept, self._make(term, now_s), self.health.gone, now_s)
+        made = self.guard.judge(self._kept, self._make(term, now_s), self._gone, now_s)
         again_s = REFRESH_S if self._placed_at_s == now_s else PLACING_S_PER_UNIT * len(self._distances.units)
         self._look_at_s = min(self._placed_at_s + again_s, self.guard.next_deadline())
         if not any(region.servers for region in made.regions):
@@ -312,13 +322,17 @@ class Controller:
         self._allocation, self._placed, self._placed_at_s = made.allocation, made.map, now_s
         return structs.replace(made.map, plans=self._planner.plans)
 
+    def _gone(self, name: str) -> bool:
+        """Whether there is somebody's word for it that the server is not there."""
+        return self.health.gone(name) or not self._drained.isdisjoint((name, self._region_of.get(name, "")))
+
     def _live(self, now_s: float) -> tuple[MapRegion, ...]:
         """The regions with those of their servers that may be named."""
         hot = {region.name: region.hot for region in self._kept.regions} if self._kept is not None else {}
         regions = []
         for region, terms in zip(self._regions, self._terms, strict=True):
-            servers = () if terms.drain else region.servers
-            live = tuple([server for server in servers if self.health.in_map(server.name)])
+            servers = () if terms.drain or region.name in self._drained else region.servers
+            live = tuple([s for s in servers if self.health.in_map(s.name) and s.name not in self._drained])
             now = MapRegion(region.name, region.point, live, hot.get(region.name, {}))
             placed = self._spread.place(now, now_s)
             regions.append(structs.replace(now, hot=placed) if placed or now.hot else now)

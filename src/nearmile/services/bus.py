@@ -34,6 +34,7 @@ log = logging.getLogger("nearmile.bus")
 KV_CONFIG, KV_MAP, KV_LEASE, KV_ATLAS = "config", "map", "lease", "atlas"
 KV_CERTIFICATES, KV_CHALLENGES = "certificates", "challenges"
 KV_CURRENT = "current"
+KV_DRAINED = "drained"  # beside the configuration: names of regions and servers
 # An authority asks within minutes; a proof is 200 bytes.
 CHALLENGE_S, CHALLENGES_BYTES_MAX = 3600.0, 1 << 20
 EXPLAIN_SUBJECT = "explain"  # a unit's name; the leading controller answers

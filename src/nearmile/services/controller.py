@@ -21,6 +21,7 @@ from nearmile.mapping.controller import (
     BehindArrived,
     Command,
     Controller,
+    DrainSeen,
     Event,
     MapAnswer,
     MapSeen,
@@ -40,6 +41,7 @@ from nearmile.services.bus import (
     FAULTS,
     KV_CONFIG,
     KV_CURRENT,
+    KV_DRAINED,
     KV_LEASE,
     KV_MAP,
     BusDown,
@@ -85,6 +87,7 @@ class Shell:
         self._bus.subscribe(EXPLAIN_SUBJECT, self._explain)
         self._bus.watch(KV_LEASE, LEASE_KEY, self._lease_seen)
         self._bus.watch(KV_MAP, KV_CURRENT, self._map_seen)
+        self._bus.watch(KV_CONFIG, KV_DRAINED, self._drain_seen)
         if self._bus.up:
             self._up()
 
@@ -191,6 +194,9 @@ class Shell:
 
     def _map_seen(self, revision: int, value: bytes) -> None:
         self._tell(MapSeen(revision, _read_map(value)))
+
+    def _drain_seen(self, _revision: int, value: bytes) -> None:
+        self._tell(DrainSeen(_decode(value, frozenset[str]) or frozenset()))
 
     async def _beat(self, message: Msg) -> None:
         try:

@@ -99,6 +99,7 @@ async def run(runtime: Runtime) -> None:
     _tune_collector()
     await purges.settled()
     await _listen(runtime, server, certificates)
+    runtime.full = lambda: server.full
     runtime.ready = True
     await _until_told(
         runtime, _tell(runtime, server, disk, journal), _look(certificates), Measures(runtime, node.voices).run()

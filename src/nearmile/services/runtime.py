@@ -52,6 +52,8 @@ class Runtime:
         self.bus = Bus(state.bus_url(self.config), state.read_token(root), name)
         self.stopping = asyncio.Event()
         self.ready = False
+        self.full: Callable[[], bool] = lambda: False
+        """Whether no more clients should come for now, where the role knows."""
         self.requests = 0
         """Requests answered since the start; the role counts, the heartbeat tells the rate."""
         self.serials: dict[int, float] = {}
@@ -133,7 +135,7 @@ class Runtime:
                 role=self.me.role,
                 epoch=self.epoch,
                 seq=seq,
-                ready=self.ready and not self.stopping.is_set(),
+                ready=self.ready and not self.stopping.is_set() and not self.full(),
                 requests_per_s=(self.requests - requests) / elapsed_s,
                 cpu=(now_cpu_s - cpu_s) / elapsed_s,
                 config_version=self.config.version,

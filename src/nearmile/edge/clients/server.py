@@ -27,6 +27,8 @@ class EdgeServer:
         self.closing = False
         self.refused = 0
         """Connections beyond the limit."""
+        self.full = False
+        """Whether there are so many that the clients of others should not come."""
         self._connections: set[Guest] = set()
         self._of_clients: Counter[bytes] = Counter()
         """How many of them each client has, where that is bounded."""
@@ -72,6 +74,7 @@ class EdgeServer:
         self._connections.add(guest)
         most, client = self.node.connections_max, self._client_of(guest)
         self._of_clients[client] += 1
+        self.full = self.full or len(self._connections) > most * limits.FULL_SHARE
         one_most = max(limits.CLIENT_CONNECTIONS_MIN, most * limits.CLIENT_CONNECTIONS_SHARE)
         if client and accepted is not None and self.node.voices.wanted():
             self.node.voices.heard(guest.peer, handshake_ms(accepted))
@@ -83,6 +86,7 @@ class EdgeServer:
         """Called by a connection that has ended."""
         if guest in self._connections:
             self._connections.discard(guest)
+            self.full = self.full and len(self._connections) > self.node.connections_max * limits.ROOMY_SHARE
             client = self._client_of(guest)
             self._of_clients[client] -= 1
             if not self._of_clients[client]:

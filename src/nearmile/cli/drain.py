@@ -1,0 +1,50 @@
+"""``nearmile drain``: regions and servers leave all answers while they run on, until they are told to return."""
+
+import argparse
+
+import msgspec
+import uvloop
+
+from nearmile.base.errors import WrongInput
+from nearmile.cli import status
+from nearmile.config.layout import Config
+from nearmile.services import state
+from nearmile.services.bus import KV_CONFIG, KV_DRAINED, Bus
+
+CONNECT_PATIENCE_S = 3.0
+TEXT = "Take regions or servers out of all answers, though they run on; without names: show who is out."
+
+
+def arguments(sub: argparse.ArgumentParser) -> None:
+    """Of the subcommand."""
+    sub.add_argument("names", nargs="*", metavar="REGION|SERVER", help="such as tokyo or tokyo-1")
+    sub.add_argument("--undo", action="store_true", help="these may be in the answers again")
+
+
+def drain(args: argparse.Namespace) -> int:
+    """Prints who is out now. It stays so, whoever restarts, until it is undone."""
+    status.read(args.state)
+    config = state.read_config(args.state)
+    wanted = frozenset(args.names)
+    known = {*config.network.regions, *(process.name for process in config.of_role("edge"))}
+    if wanted - known:
+        raise WrongInput(
+            f"no region or server is called {', '.join(sorted(wanted - known))}; see `nearmile status`"
+        )
+    out = sorted(uvloop.run(_change(args, config, wanted)))
+    if args.json:
+        print(msgspec.json.encode({"drained": out}).decode())
+    else:
+        print(f"out of the answers: {', '.join(out)}" if out else "nobody is out of the answers")
+    return 0
+
+
+async def _change(args: argparse.Namespace, config: Config, wanted: frozenset[str]) -> frozenset[str]:
+    bus = Bus(state.bus_url(config), state.read_token(args.state), "drain")
+    async with bus.opened(CONNECT_PATIENCE_S):
+        revision, value = await bus.get(KV_CONFIG, KV_DRAINED) or (0, b"[]")
+        before = msgspec.json.decode(value, type=frozenset[str])
+        after = before - wanted if args.undo else before | wanted
+        if after != before:
+            await bus.put(KV_CONFIG, KV_DRAINED, msgspec.json.encode(sorted(after)), revision)
+        return after
