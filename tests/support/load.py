@@ -6,6 +6,7 @@ import hashlib
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -127,8 +128,16 @@ class Client:
 class Load:
     """Many clients at once, in the background of a test: `async with Load(...) as load: ...`."""
 
-    def __init__(self, config: Config, hostname: str, digests: dict[str, str], clients: int = 32) -> None:
+    def __init__(
+        self,
+        config: Config,
+        hostname: str,
+        digests: dict[str, str],
+        clients: int = 32,
+        cities: Sequence[str] = CITIES,
+    ) -> None:
         self.tally = Tally()
+        self._cities = cities
         self._config, self._hostname, self._digests, self._count = config, hostname, digests, clients
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -144,7 +153,7 @@ class Load:
     async def _one(self, number: int) -> None:
         choice = random.Random(number)
         paths = sorted(self._digests)
-        city = CITIES[number % len(CITIES)]
+        city = self._cities[number % len(self._cities)]
         client = Client(self._config, self._hostname, city, self._digests, self.tally)
         while not self._stopping:
             await client.fetch(choice.choice(paths))

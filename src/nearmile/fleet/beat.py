@@ -18,6 +18,8 @@ class Beat(Struct, frozen=True, kw_only=True):
     """Share of one core used since the last beat."""
     serials: dict[int, float] = {}
     """Requests a second of the sites that had the most, by serial."""
+    others_per_s: float = 0.0
+    """Those of all other sites, in the same time."""
     config_version: int = 0
     map_version: int = 0
     detail: dict[str, float] = {}

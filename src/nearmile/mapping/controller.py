@@ -39,7 +39,7 @@ MAP_GAP_S, MAP_GAP_S_PER_SERVER = 0.1, 1e-5
 # of the dead have the next server or region of what was placed last.
 PLACING_S_PER_UNIT = 1e-5
 # How often a crowd is looked for: a fraction of the time in which it must be spread.
-CROWDS_S = 0.5
+CROWDS_S = 0.25
 # How often load alone may change the map.
 REFRESH_S = 10.0
 # How soon after a map what is measured may make another: what it gains lasts for hours.
@@ -177,7 +177,7 @@ class Controller:
         match event:
             case BeatArrived(beat):
                 changes = self.health.handle(event, now_s)
-                self._spread.heard(beat.name, beat.requests_per_s, beat.serials)
+                self._spread.heard(beat.name, beat.others_per_s, beat.serials)
                 if beat.serials and beat.name in self._region_of:
                     self._told.add(self._region_of[beat.name])
                 self._look_for_crowds(now_s)

@@ -158,9 +158,9 @@ class Spread:
         self._rates: dict[str, dict[int, float]] = {}
         self._at_s: dict[str, float] = {}
 
-    def heard(self, server: str, requests_per_s: float, serials: Mapping[int, float]) -> None:
-        """A server's load, and the part of its hottest serials in it."""
-        self._heard[server] = requests_per_s, dict(serials)
+    def heard(self, server: str, others_per_s: float, serials: Mapping[int, float]) -> None:
+        """Requests a second of a server's hottest serials, and of all others."""
+        self._heard[server] = others_per_s, dict(serials)
         if serials:
             self._telling.add(server)
         else:
@@ -191,8 +191,7 @@ class Spread:
         """Requests a second by serial in the region, and those of no such serial by server."""
         rates, base = dict[int, float](), dict[str, float]()
         for server in region.servers:
-            requests_per_s, serials = self._heard.get(server.name, (0.0, {}))
-            base[server.name] = max(requests_per_s - sum(serials.values()), 0.0)
+            base[server.name], serials = self._heard.get(server.name, (0.0, {}))
             for serial, rate in serials.items():
                 rates[serial] = rates.get(serial, 0.0) + rate
         return rates, base

@@ -40,7 +40,9 @@ log = logging.getLogger("nearmile.edge")
 DISK = "cache"
 SHAPES = "rules.json"
 QUIC_KEY = "quic.key"
-DETAIL_S = 1.0
+DETAIL_S = 0.1
+# Hits are sealed each second; when there are none for so long, nobody asks.
+QUIET_S = 2.0
 # Of the sites with the most requests the heartbeat tells: a network's hottest are among them, in 1 KB.
 SERIALS_MAX = 64
 # Young objects are looked at every 10,000 allocations, all of them only after 200 million.
@@ -192,10 +194,13 @@ async def _look(certificates: Certificates) -> None:
 
 async def _tell(runtime: Runtime, server: EdgeServer, disk: DiskStore | None, journal: Journal) -> None:
     """Keeps the heartbeat's details current."""
+    taken_s = time.monotonic()
     while True:
-        runtime.serials = {
-            serial: hits / DETAIL_S for serial, hits in journal.take_counts().most_common(SERIALS_MAX)
-        }
+        counts, now_s = journal.take_counts(), time.monotonic()
+        if counts or now_s >= taken_s + QUIET_S:  # what a second's hits are is known when they are sealed
+            top = {serial: hits / (now_s - taken_s) for serial, hits in counts.most_common(SERIALS_MAX)}
+            runtime.serials, runtime.others_per_s = top, counts.total() / (now_s - taken_s) - sum(top.values())
+            taken_s = now_s
         store = server.node.store
         runtime.detail |= {
             "connections": server.connections,

@@ -57,7 +57,8 @@ class Runtime:
         self.requests = 0
         """Requests answered since the start; the role counts, the heartbeat tells the rate."""
         self.serials: dict[int, float] = {}
-        """Requests a second of the sites that have the most, where the role knows."""
+        self.others_per_s = 0.0
+        """Requests a second of the sites that have the most, where the role knows, and of all others."""
         self.detail: dict[str, float] = {}
         self.epoch = int(time.time() * 1000)
         self._on_config: list[Callable[[Config], None]] = []
@@ -141,6 +142,7 @@ class Runtime:
                 config_version=self.config.version,
                 map_version=self.map.version if self.map is not None else 0,
                 serials=self.serials,
+                others_per_s=self.others_per_s,
                 detail=self.detail,
             )
             requests, cpu_s, at_s = self.requests, now_cpu_s, now_s
