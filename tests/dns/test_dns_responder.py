@@ -6,6 +6,7 @@ import dns.edns
 import dns.flags
 import dns.message
 import dns.rcode
+import msgspec
 import pytest
 
 from nearmile.config.layout import Config
@@ -129,6 +130,19 @@ def test_capitals_come_back_though_the_answer_is_prepared(low: Asking) -> None:
                 made = answer(packet, CLIENT, low.world)
                 assert low.responder.answer(packet, CLIENT, low.world, NOW_S, False) == made
         assert len(low.world.prepared) == 1
+
+
+def test_what_takes_turns_is_not_prepared(config: Config, current_map: Map, locator: Locator) -> None:
+    """A resolver that tells one client subnet of all its users must not have one server for all of a crowd."""
+    regions = tuple(
+        msgspec.structs.replace(region, hot={7: {server.name: 1 for server in region.servers}})
+        for region in current_map.regions
+    )
+    asking = Asking(LowWorld(config, msgspec.structs.replace(current_map, regions=regions), locator))
+    subnet = dns.edns.ECSOption("203.0.113.0", 24)
+    found = [asking("a7.g.cdn.test", subnet) for _ in range(8)]
+    firsts = [one.answer[0][0].to_text() for one in found if one is not None]
+    assert sorted(firsts.count(address) for address in set(firsts)) == [4, 4]
 
 
 def test_what_is_told_besides(low: Asking) -> None:

@@ -44,11 +44,11 @@ PREPARED_MAX = 65_536
 
 
 class Answer(NamedTuple):
-    """A response's body, the length of the prefix it holds for, and whether another resolver may get another."""
+    """A response's body, the length of the prefix it holds for, and whether who asks next may get another."""
 
     body: Body
     scope: int = 0
-    by_resolver: bool = False
+    varies: bool = False
 
 
 Prepared = Memo[bytes, tuple[bytes, int]]
@@ -98,7 +98,7 @@ class TopWorld:
         name = query.name
         # The parent answers for the delegation's DS (RFC 4035, section 3.1.4.1).
         if is_under(name, self._delegated) and not (query.qtype == wire.DS and name == self._delegated):
-            return Answer(self._referral(name, self._near(query, resolver), bool(query.proof)), by_resolver=True)
+            return Answer(self._referral(name, self._near(query, resolver), bool(query.proof)), varies=True)
         if query.qtype in DIRECT_TYPES and name in self.edges.hosts:
             return Answer(*self.edges.answer(query, resolver))
         return Answer(self.zones.answer(name, query.qtype, query.proof))

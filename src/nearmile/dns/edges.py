@@ -54,7 +54,7 @@ class Edges:
 
     def answer(self, query: Query, resolver: str) -> tuple[Body, int, bool]:
         """The body of A, AAAA, HTTPS or ANY (RFC 8482: A is enough), the prefix length it holds for, and whether
-        it was the resolver's place that counted."""
+        who asks next may get another: the resolver's place counted, or the site is hot."""
         qtype = wire.A if query.qtype == wire.ANY else query.qtype
         zone, site = self.hosts[query.name]
         if (qtype == wire.AAAA and self._known and self._map6 is None) or (
@@ -85,7 +85,7 @@ class Edges:
         if body is None:
             body = self._choose(zone, site, *key)
             self._bodies.put(key, body)
-        return body, 0 if body is NO_MAP else scope, by_resolver
+        return body, 0 if body is NO_MAP else scope, by_resolver or site.serial in self._turns
 
     def _plan(self, resolver: Spot) -> Plan | None:
         """For the resolver's clients, where they are known."""

@@ -57,12 +57,12 @@ class Responder:
         apex = world.missing(query) if query.name else b""
         if apex and not self._may_say_missing(apex, real, now_s):
             return wire.respond(query, TOO_MANY, 0, over_tcp, options) if real else self._slip(query, options)
-        body, scope, by_resolver = body_for(query, resolver, world)
+        body, scope, varies = body_for(query, resolver, world)
         kind = hash(query.name if body.answers else body.flags.to_bytes(2, "big"))
         if not real and not self._rates.take(block + kind, now_s):
             return self._slip(query, options)
         response = wire.respond(query, body, scope, over_tcp, options)
-        if body.answers and not (by_resolver or over_tcp or options):
+        if body.answers and not (varies or over_tcp or options):
             end, folded = _folded(packet)
             world.prepared.put(
                 folded, (response[2:NAME_AT] + folded[NAME_AT - 2 : end - 2] + response[end:], kind)
