@@ -44,10 +44,10 @@ class Asked(NamedTuple):
         """Its body, however framed."""
         if self.fields.get("transfer-encoding") == "chunked":
             body = b""
-            while size := int(await self.reader.readline(), 16):
+            while size := int(await self.reader.readuntil(b"\r\n"), 16):
                 body += await self.reader.readexactly(size)
-                await self.reader.readline()
-            await self.reader.readline()
+                await self.reader.readuntil(b"\r\n")
+            await self.reader.readuntil(b"\r\n")
             return body
         return await self.reader.readexactly(int(self.fields.get("content-length", 0)))
 
