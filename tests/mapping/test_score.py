@@ -119,11 +119,26 @@ def test_a_continent_without_regions_goes_to_those_that_have_room_and_returns() 
     # 100 places with a demand of 1 each look for room for 200; there is 150, everywhere with the first half.
     substitutes = after.regions[:100]
     assert set(substitutes.ravel().tolist()) <= set(range(300, 451))
-    assert len(set(substitutes[:, 0].tolist())) > 5, "not all to the same"
+    assert len(set(substitutes.ravel().tolist())) > 100, "not all to the same"
     assert (after.regions[100:] == before.regions[100:]).all()
     one_back = [0.0, *dead[1:]]
     assert (found(distances, one_back, room).regions[:100] == substitutes).all(), "they stay with who has room"
     assert (found(distances, [0.0] * len(MANY), room).regions == before.regions).all()
+
+
+def test_who_was_turned_down_by_all_gets_some_that_have_room_until_its_own_have() -> None:
+    distances, alive, calm = Distances(PEOPLE, MANY), np.full(len(MANY), True), np.zeros(len(MANY))
+    demand, down = np.ones(len(PEOPLE)), np.arange(len(PEOPLE)) < 3
+    full, roomy = np.array([0.0] * 300 + [1.0] * 300), np.ones(len(MANY))
+    before = distances.candidates(calm, alive, lambda: full, demand)
+    after = distances.candidates(calm, alive, lambda: full, demand, down)
+    assert (after.regions[3:] == before.regions[3:]).all()
+    for old, new in zip(before.regions[:3].tolist(), after.regions[:3].tolist(), strict=True):
+        assert set(old[: CANDIDATES_MAX // 2]) <= set(new), "the nearest stay"
+        assert sum(index >= 300 for index in new) == CANDIDATES_MAX // 2
+    nobody = np.zeros(len(PEOPLE), dtype=bool)
+    assert (distances.candidates(calm, alive, lambda: full, demand, nobody).regions == after.regions).all()
+    assert (distances.candidates(calm, alive, lambda: roomy, demand, nobody).regions == before.regions).all()
 
 
 def test_where_nothing_has_room_or_lives_there_are_candidates_all_the_same() -> None:

@@ -69,7 +69,8 @@ def make_map(
     )
     capacities = _capacities(regions, terms)
     alive = np.array([bool(region.servers) for region in regions])
-    candidates = distances.candidates(penalties_ms, alive, lambda: _room(capacities, former), demand)
+    turned_down = former.raised if former is not None else None
+    candidates = distances.candidates(penalties_ms, alive, lambda: _room(capacities, former), demand, turned_down)
     if measured is not None:
         candidates = measured(candidates, penalties_ms)
     allocation, shares = None, dict[str, tuple[int, ...]]()

@@ -3,7 +3,8 @@
 A score is milliseconds; less is better. Each place where units are has a list of candidates: its nearest regions,
 and some further ones for the day when all near ones are full. It is computed once per set of regions; what changes
 from map to map, load and life of the regions, is one number per region. Where hardly any candidate lives (a
-continent is cut off), the place gets another list, of regions that live and have room for those who lost theirs.
+continent is cut off), or where all have turned somebody down, the place gets another list, half of it regions that
+have room for all such places.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,7 +29,8 @@ CELLS_MAX, CANDIDATES_MIN = 16_000_000, 12
 FAR_SHARE, FAR_RANK_MAX = 4, 256
 # A list of which fewer than this share lives is replaced.
 LIVING_SHARE = 1 / 2
-# The substitutes have room for so many times the demand that looks for them: places choose on their own.
+# Of a substitute the nearest that live are a half. The others have room for so many times the demand that looks
+# for it: places choose on their own.
 ROOM = 2.0
 # Places whose distances to all regions are computed at once, so that 5,000 regions need 40 MB an array.
 CHUNK = 1000
@@ -72,13 +74,19 @@ class Distances:
         self._rtt_ms = self._measure(np.arange(len(self._places)))
 
     def candidates(
-        self, penalties_ms: Matrix, alive: NDArray[np.bool_], room: Callable[[], Matrix], demand: Matrix
+        self,
+        penalties_ms: Matrix,
+        alive: NDArray[np.bool_],
+        room: Callable[[], Matrix],
+        demand: Matrix,
+        turned_down: NDArray[np.bool_] | None = None,
     ) -> Candidates:
         """Each unit's candidates in order, given each region's penalty; ``room`` is for demand like that of units.
 
-        Depends on the calls before: a place keeps the substitutes that it has until its own regions are back.
+        ``turned_down`` marks units whose last candidates were all full. Depends on the calls before: a place keeps
+        the substitutes that it has until its own regions are back and have room.
         """
-        self._substitute(alive, room, demand)
+        self._substitute(alive, room, demand, turned_down)
         scores = self._rtt_ms + penalties_ms[self._lists]
         order = np.argsort(scores, axis=1, kind="stable")
         regions = np.take_along_axis(self._lists, order, axis=1).astype(np.int32)
@@ -102,19 +110,29 @@ class Distances:
         best = _best((self._mean_ms + penalties_ms)[np.newaxis, own])[0]
         return tuple(own[best].tolist())
 
-    def _substitute(self, alive: NDArray[np.bool_], room: Callable[[], Matrix], demand: Matrix) -> None:
-        """Brings the lists up to date with who lives."""
-        width = self._nearest.shape[1]
+    def _substitute(
+        self,
+        alive: NDArray[np.bool_],
+        room: Callable[[], Matrix],
+        demand: Matrix,
+        turned_down: NDArray[np.bool_] | None,
+    ) -> None:
+        """Brings the lists up to date with who lives and has room."""
+        width, count = self._nearest.shape[1], len(self._places)
         if width >= len(alive):
             return  # everybody has all regions
-        needed = width * LIVING_SHARE
-        back = np.flatnonzero(self._substituted & (alive[self._nearest].sum(axis=1) >= needed))
-        self._lists[back], self._substituted[back] = self._nearest[back], False
-        thin = np.flatnonzero(alive[self._lists].sum(axis=1) < needed)
-        if not len(thin) and not len(back):
+        needed, crowded = width * LIVING_SHARE, np.zeros(count, dtype=np.bool_)
+        if turned_down is not None:
+            crowded[self._place_of[turned_down]] = True
+        poor = crowded | (alive[self._lists].sum(axis=1) < needed)
+        if not (poor.any() or self._substituted.any()):
             return
-        roomy = np.where(alive, room(), 0.0)
-        wanted = ROOM * float(np.bincount(self._place_of, demand, minlength=len(self._places))[thin].sum())
+        own, roomy = np.bincount(self._place_of, demand, minlength=count), np.where(alive, room(), 0.0)
+        good = (alive[self._nearest].sum(axis=1) >= needed) & (roomy[self._nearest].sum(axis=1) >= ROOM * own)
+        back = np.flatnonzero(self._substituted & good & ~crowded)
+        self._lists[back], self._substituted[back] = self._nearest[back], False
+        thin = np.flatnonzero(crowded | (alive[self._lists].sum(axis=1) < needed))
+        wanted = ROOM * float(own[thin].sum())
         for rows in (thin[chunk] for chunk in _chunks(len(thin))):
             rtt_ms = round_trips_ms(self._places[rows], self._regions)
             rtt_ms[:, ~alive] += DEAD_MS
@@ -150,13 +168,15 @@ def _near(rtt_ms: Matrix, width: int, first: int) -> Indexes:
 
 
 def _roomy(rtt_ms: Matrix, room: Matrix, wanted: float, width: int, rows: Indexes) -> Indexes:
-    """Per row columns drawn from the nearest that have as much room as is wanted, each by the room it has."""
+    """Per row the nearest columns, and some of the nearest that have as much room as is wanted, by their room."""
     order = np.argsort(rtt_ms, axis=1, kind="stable")
     sums = np.cumsum(np.minimum(room, max(wanted, 1.0))[order], axis=1)
-    reach = np.minimum(sums[:, -1], wanted)[:, np.newaxis]
-    marks = (np.arange(width) + (rows * GOLDEN % 1)[:, np.newaxis]) / width * reach
-    drawn = [np.searchsorted(own, wished) for own, wished in zip(sums, marks, strict=True)]
-    return np.take_along_axis(order, _apart(np.array(drawn, dtype=np.float64), room.size), axis=1)
+    reach, far = np.minimum(sums[:, -1], wanted)[:, np.newaxis], width - width // 2
+    marks = (np.arange(far) + (rows * GOLDEN % 1)[:, np.newaxis]) / far * reach
+    drawn = [np.searchsorted(own, wished, "right") for own, wished in zip(sums, marks, strict=True)]
+    near = np.broadcast_to(np.arange(width // 2), (len(rows), width // 2))
+    ranks = np.sort(np.concatenate((near, drawn), axis=1), axis=1)
+    return np.take_along_axis(order, _apart(ranks.astype(np.float64), room.size), axis=1)
 
 
 def _apart(ranks: Matrix, count: int) -> Indexes:
