@@ -17,6 +17,7 @@ from nearmile.config.network import Edge, Site, Tls
 from nearmile.dns.answer import LowWorld, TopWorld, World, answer
 from nearmile.dns.locate import Locator
 from nearmile.mapping.atlas import made
+from nearmile.mapping.beacons import Sighting
 from nearmile.mapping.map import Map, Server
 from nearmile.mapping.plans import Plan, Prefixes, resolver_block
 
@@ -205,3 +206,55 @@ def test_a_resolver_with_a_plan_is_answered_by_its_clients(
         ("4/12625920", 0xCA0909, 1),
     }
     assert located.take_seen() == ()
+
+
+NONCE = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("name", "qtype", "rcode", "expected"),
+    [
+        (f"{NONCE}.who.g.cdn.test", "A", "NOERROR", None),
+        (f"{NONCE.upper()}.Who.g.cdn.test", "A", "NOERROR", None),
+        ("any.who.g.cdn.test", "A", "NOERROR", None),
+        (f"{NONCE}.who.g.cdn.test", "AAAA", "NOERROR", [LOW_SOA]),
+        (f"{NONCE}.who.g.cdn.test", "HTTPS", "NOERROR", [LOW_SOA]),
+        (f"{NONCE}.who.g.cdn.test", "TXT", "NOERROR", [LOW_SOA]),
+        ("who.g.cdn.test", "A", "NOERROR", [LOW_SOA]),
+        (f"a.{NONCE}.who.g.cdn.test", "A", "NXDOMAIN", [LOW_SOA]),
+        (f"{NONCE}.g.cdn.test", "A", "NXDOMAIN", [LOW_SOA]),
+    ],
+)
+def test_names_of_beacons(
+    config: Config,
+    current_map: Map,
+    locator: Locator,
+    name: str,
+    qtype: str,
+    rcode: str,
+    expected: list[str] | None,
+) -> None:
+    response = asker(LowWorld(config, current_map, locator))(name, qtype, JAPAN)
+    assert dns.rcode.to_text(response.rcode()) == rcode
+    if expected is None:
+        # What the resolver gets is what is to be found out: the subnet does not count.
+        assert set(lines(response)) == {f"{name}. 20 IN A 127.33.1.{n}" for n in (1, 2)}
+        assert response.options[0].scopelen == 0
+    else:
+        assert lines(response) == expected
+
+
+def test_who_asks_for_beacons_is_noted_and_gets_what_its_clients_get(
+    config: Config, current_map: Map, locator: Locator
+) -> None:
+    block = 0xC0A800
+    planned = msgspec.structs.replace(current_map, plans={resolver_block(4, 0xC0A80001): Plan("JP")})
+    ask = asker(LowWorld(config, planned, locator))
+    response = ask(f"{NONCE.upper()}.who.g.cdn.test", "A")
+    assert {str(rdata) for rdata in response.answer[0]} == {f"127.33.2.{n}" for n in (1, 2)}
+    ask("short.who.g.cdn.test", "A")
+    ask(f"{NONCE}.who.g.cdn.test", "AAAA")
+    assert locator.beacons.take() == (Sighting(NONCE, 4, block),)
+    assert asker(LowWorld(config, None, locator))(f"{NONCE}.who.g.cdn.test", "A").rcode() == dns.rcode.SERVFAIL
+    referral = asker(TopWorld(config, current_map, locator))(f"{NONCE}.who.g.cdn.test", "A")
+    assert {str(rrset.name) for rrset in referral.authority} == {"g.cdn.test."}

@@ -165,3 +165,12 @@ def test_ipv6_clients_have_a_block(low: Asking) -> None:
     assert low.kinds(["a7.g.cdn.test"] * 60, client="2001:db8::1")[0] < 60
     assert low.kinds(["a7.g.cdn.test"] * 5, client="2001:db8:0:0:ff::1")[0] == 0
     assert low.kinds(["a7.g.cdn.test"] * 5, client="2001:db8:1::1")[0] == 5
+
+
+def test_made_up_names_of_beacons_have_a_budget(low: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MISSING_PER_S", 50)
+    asking = Asking(low.world)
+    answered, cut, dropped = asking.kinds([f"{n:020d}.who.g.cdn.test" for n in range(300)])
+    assert answered in range(50, 53) and abs(cut - dropped) <= 1
+    assert asking("a7.g.cdn.test") is not None
+    assert len(low.world.prepared) == 0

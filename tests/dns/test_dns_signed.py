@@ -132,6 +132,7 @@ ANSWERS = [
     ("low", "a7.g.cdn.test", "CAA"),
     ("low", "g.cdn.test", "DNSKEY"),
     ("low", "n1.g.cdn.test", "A"),
+    ("low", "0123456789abcdef.who.g.cdn.test", "A"),
 ]
 
 
@@ -163,6 +164,9 @@ def test_answers_are_signed(worlds: dict[str, World], tier: str, name: str, qtyp
         ("low", "a7.g.cdn.test", "TXT", HAS_EDGES),
         ("low", "a8.g.cdn.test", "A", {NXNAME}),
         ("low", "g.cdn.test", "A", APEX),
+        ("low", "0123456789abcdef.who.g.cdn.test", "HTTPS", {"A"}),
+        ("low", "0123456789abcdef.who.g.cdn.test", "AAAA", {"A"}),
+        ("low", "who.g.cdn.test", "A", set()),
     ],
 )
 def test_denials_say_what_there_is(

@@ -22,6 +22,7 @@ from edge_world import (
 from nearmile.edge import limits
 from nearmile.edge.origins.peer import Origin, Peer
 from nearmile.edge.sites import Sites
+from nearmile.mapping.beacons import Sighting
 from nearmile.reports.hit import Cache
 
 FRESH, NO_STORE = "Cache-Control: max-age=60", "Cache-Control: no-store"
@@ -661,5 +662,39 @@ def test_a_herd_shares_one_fetch_of_something_large() -> None:
             answers = await asyncio.gather(*map(ask, clients))
             assert all(answer.body == body for answer in answers)
             assert len(here.origin.asked) == 1
+
+    run(test())
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_beacon_is_answered_and_its_client_noted(method: str) -> None:
+    async def test() -> None:
+        async with world(hello, trusted=("127.45.1.1/32",)) as here:
+            name = "0123456789abcdef.who.g.test.example"
+            for local, *lines in (("127.45.0.9",), ("127.45.1.1", "X-Forwarded-For: 192.0.2.7")):
+                client = await here.client(local=local)
+                client.send("\r\n".join([f"{method} /a?b HTTP/1.1", f"Host: {name}:80", *lines, "", ""]).encode())
+                answer = await client.response(method)
+                assert (answer.status, answer.fields["cache-control"]) == (204, "no-store")
+                assert answer.fields["access-control-allow-origin"] == "*"
+                assert "set-cookie" not in answer.fields and "content-length" not in answer.fields
+                assert (await client.get("/a")).body == b"hello"
+            seen = here.node.voices.beacons.take()
+            assert seen == (
+                Sighting("0123456789abcdef", 4, 0x7F2D00),
+                Sighting("0123456789abcdef", 4, 0xC00002),
+            )
+            assert len(here.origin.asked) == 1
+
+    run(test())
+
+
+def test_a_site_below_which_beacons_are_is_not_asked_for_them() -> None:
+    async def test() -> None:
+        async with world(hello, rules={"hostnames": [HOST, "*.who.g.test.example"]}) as here:
+            client = await here.client()
+            client.send(b"GET / HTTP/1.1\r\nHost: 0123456789abcdef.who.g.test.example\r\n\r\n")
+            assert (await client.response()).status == 204
+            assert not here.origin.asked
 
     run(test())

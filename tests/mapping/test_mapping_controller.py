@@ -3,6 +3,7 @@
 from random import Random
 from typing import Any
 
+import numpy as np
 from msgspec import structs
 
 from nearmile.base.gazetteer import Area
@@ -13,10 +14,15 @@ from nearmile.config.regions import Contract
 from nearmile.fleet.beat import Beat
 from nearmile.fleet.health import HELD_BACK_S, BeatArrived, BusBack, BusLost, Change, ExitReported
 from nearmile.fleet.lease import Lease, LeaseAnswer, LeaseSeen, Outcome, PutLease
+from nearmile.mapping.atlas import made
+from nearmile.mapping.beacons import SETTLE_S, Report, Side, Sighting
 from nearmile.mapping.controller import (
     COALESCE_S,
     MAP_GAP_S,
+    MEASURED_GAP_S,
     REFRESH_S,
+    AtlasMade,
+    BeaconsArrived,
     Controller,
     DrainSeen,
     MapAnswer,
@@ -29,6 +35,7 @@ from nearmile.mapping.controller import (
 from nearmile.mapping.demand import DemandArrived
 from nearmile.mapping.make import Terms
 from nearmile.mapping.map import Map, MapRegion, Server, Units
+from nearmile.mapping.plans import Plan
 
 AREAS = (Area("FR", "", Point(47, 2), 60), Area("JP", "", Point(36, 138), 120))
 PARIS = MapRegion("paris", Point(49, 2), (Server("paris-1", "10.0.1.1", 80), Server("paris-2", "10.0.1.2", 80)))
@@ -388,3 +395,20 @@ def test_what_the_configuration_says_of_regions() -> None:
     assert changed.terms[0] == Terms(capacity_rps=100, contract="uplink", contract_rps=70, cost_ms=5, drain=True)
     assert changed.terms[1] == Terms()
     assert changed.pins == {7: (1,)}
+
+
+def test_beacons_make_a_map_with_a_plan_soon() -> None:
+    script = Script()
+    script.passes(3)
+    starts = np.array([0, 1 << 31], np.uint64), np.array([1, 2], np.uint32)
+    nothing = np.zeros(1, np.uint64), np.zeros(1, np.uint32)
+    points = tuple(area.point for area in AREAS)
+    script.happens(AtlasMade(made("", ("FR", "JP"), points, (1.0, 1.0), starts, nothing)))
+    script.passes(1)
+    nonces = [f"{n:016d}" for n in range(12)]
+    clients = tuple(Sighting(nonce, 4, (1 << 23) + n % 3) for n, nonce in enumerate(nonces))
+    script.happens(BeaconsArrived(Report(Side.CLIENT, clients)))
+    script.happens(BeaconsArrived(Report(Side.RESOLVER, tuple(Sighting(nonce, 4, 9) for nonce in nonces))))
+    assert script.maps[-1].plans == {}
+    script.passes(SETTLE_S + MEASURED_GAP_S)
+    assert script.maps[-1].plans == {"4/9": Plan("JP")}

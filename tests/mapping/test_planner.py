@@ -9,7 +9,7 @@ from nearmile.mapping.atlas import Atlas, made
 from nearmile.mapping.map import Map, MapRegion, Server, Units
 from nearmile.mapping.measured import Measured, Report
 from nearmile.mapping.planner import Planner
-from nearmile.mapping.plans import HALF_LIFE_S, Prefixes, Seen
+from nearmile.mapping.plans import HALF_LIFE_S, Plan, Prefixes, Seen
 from nearmile.mapping.score import Distances
 
 PARIS, TOKYO = Point(48.9, 2.3), Point(35.7, 139.7)
@@ -70,3 +70,25 @@ def test_plans_are_made_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found.work(WHOLE, distances, Measured(), 0.0)
         assert len(found.plans) == known
     assert not Planner().work(WHOLE, distances, Measured(), 0.0)
+
+
+def test_a_resolver_that_tells_no_subnet_is_answered_as_its_beacons_say() -> None:
+    found, distances = planner()
+    clients = [Seen("4/9", 4, (1 << 23) + n, 1.0) for n in range(3)]
+    found.beacons.add([Seen("4/9", 4, 5, 1.0)] * 40 + clients[:1], 0.0)
+    assert not found.work(WHOLE, distances, Measured(), 0.0)  # two blocks prove nothing, however much they say
+    found.beacons.add(clients[1:], 0.0)
+    assert found.work(WHOLE, distances, Measured(), 0.0)
+    assert found.plans == {"4/9": Plan("JP")}  # the one is heard as the others are
+    found.behind.add([Seen("4/9", 4, 5, 60.0)], 0.0)
+    found.work(WHOLE, distances, Measured(), 0.0)
+    assert found.plans["4/9"].whole == "FR" and found.plans["4/9"].v4.units  # subnets that it tells say more
+
+
+def test_who_is_forgotten_before_its_turn_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "ROUND", 1)
+    found, distances = planner(*(Seen(f"4/{n}", 4, n, 60.0) for n in range(2)))
+    assert found.work(WHOLE, distances, Measured(), 0.0)
+    for n in range(1, 12):
+        found.behind.add([], n * HALF_LIFE_S)
+    assert found.work(WHOLE, distances, Measured(), 0.0) and found.plans == {}

@@ -79,6 +79,11 @@ def edge_hostname(serial: int, zone: str) -> str:
     return f"a{serial}.g.{zone}"
 
 
+def beacon_zone(zone: str) -> str:
+    """Below it any label is a beacon's name (see ``mapping.beacons``): answered by the low level too."""
+    return f"who.g.{zone}"
+
+
 def lay_out(
     network: Network, sites: dict[str, Site], points: dict[str, Point], version: int, loopback: str = ""
 ) -> Config:

@@ -8,12 +8,12 @@ from math import inf
 from typing import NamedTuple
 
 from nearmile.base.geography import Point, distance_km
-from nearmile.config.layout import Config, edge_hostname
+from nearmile.config.layout import Config, beacon_zone, edge_hostname
 from nearmile.dns import wire
 from nearmile.dns.edges import Edges
 from nearmile.dns.locate import Locator
 from nearmile.dns.memo import Memo
-from nearmile.dns.records import Record, address_record, is_under, to_wire
+from nearmile.dns.records import WILDCARD, Record, address_record, is_under, to_wire
 from nearmile.dns.reply import Reply, body_of
 from nearmile.dns.signer import Signer
 from nearmile.dns.wire import Body, Query
@@ -67,16 +67,29 @@ class LowWorld:
         hosts = {to_wire(edge_hostname(site.serial, config.network.zone)): site for site in config.sites}
         self.zones, self.prepared = Zones((zone,)), Prepared(PREPARED_MAX)
         self.edges = Edges(config, current, locator, {name: (zone, site) for name, site in hosts.items()})
+        self._beacons = to_wire(beacon_zone(config.network.zone))
+        zone.varying[WILDCARD + self._beacons] = self.edges.address_types
+        self._zone = zone
 
     def reply(self, query: Query, resolver: str) -> Answer:
         """What the question is answered."""
         if query.qtype in LOW_TYPES and query.name in self.edges.hosts:
             return Answer(*self.edges.answer(query, resolver))
+        if query.qtype in DIRECT_TYPES and self._is_beacon(query.name):
+            return Answer(self.edges.beacon(self._zone, query, resolver), varies=True)
         return Answer(self.zones.answer(query.name, query.qtype, query.proof))
 
     def missing(self, query: Query) -> bytes:
-        """The zone in which there is no such name; empty where there is, or no such zone here."""
-        return b"" if query.name in self.edges.hosts else self.zones.missing(query.name, query.proof)
+        """The zone in which there is no such name; empty where there is, or no such zone here.
+
+        Beacons' names are each new as well, and as dear, so they are counted among these.
+        """
+        if query.name in self.edges.hosts:
+            return b""
+        return self._zone.apex if self._is_beacon(query.name) else self.zones.missing(query.name, query.proof)
+
+    def _is_beacon(self, name: bytes) -> bool:
+        return name.endswith(self._beacons) and name[name[0] + 1 :] == self._beacons
 
 
 class TopWorld:

@@ -17,6 +17,7 @@ from nearmile.dns.records import Record, address_record, service_record
 from nearmile.dns.wire import Body, Query
 from nearmile.dns.zone import Zone, wants_https
 from nearmile.mapping.atlas import BITS
+from nearmile.mapping.beacons import SERIAL
 from nearmile.mapping.choose import Choice, choose, split, turns
 from nearmile.mapping.map import Map
 from nearmile.mapping.plans import BLOCK_BITS, Plan
@@ -46,8 +47,10 @@ class Edges:
         self._map = current
         self._alike = locator.alike(current) if current is not None else ()
         self._map4, self._map6 = (_of_family(current, colon) for colon in (False, True))
+        family_maps = {wire.A: self._map4, wire.AAAA: self._map6}
+        self.address_types = frozenset(rtype for rtype, map_ in family_maps.items() if map_ is not None)
         for name, (zone, site) in hosts.items():
-            zone.varying[name] = self._types(site)
+            zone.varying[name] = self.address_types | ({wire.HTTPS} if wants_https(site) else set())
         self._turns = {serial: 0 for region in current.regions for serial in region.hot} if current else {}
         self._units: Memo[tuple[int, int, int], tuple[str, int]] = Memo(UNITS_MAX)
         self._bodies: Memo[tuple[str, int, bytes, int, int, int], Body] = Memo(BODIES_MAX)
@@ -83,9 +86,21 @@ class Edges:
         key = (unit, part, query.name, qtype, self._turn(unit, part, site.serial), query.proof)
         body = self._bodies.get(key)
         if body is None:
-            body = self._choose(zone, site, *key)
+            body = self._choose(zone, site.serial, *key)
             self._bodies.put(key, body)
         return body, 0 if body is NO_MAP else scope, by_resolver or site.serial in self._turns
+
+    def beacon(self, zone: Zone, query: Query, resolver: str) -> Body:
+        """The body of A or AAAA of a beacon's name: a server for the resolver, which is noted.
+
+        Nobody asks for such a name again, so it is not kept.
+        """
+        name, spot = query.name, self._locator.resolver(resolver)
+        block = spot.number >> BITS[spot.family] - BLOCK_BITS[spot.family]
+        self._locator.beacons.note(name[1 : name[0] + 1], spot.family, block)
+        plan = self._plan(spot)
+        unit = self._unit(spot, SERIAL)[0] if plan is None else plan.whole
+        return self._choose(zone, SERIAL, unit, spot.part, name, query.qtype, 0, query.proof)
 
     def _plan(self, resolver: Spot) -> Plan | None:
         """For the resolver's clients, where they are known."""
@@ -125,15 +140,10 @@ class Edges:
         self._turns[serial] = turn + 1
         return turn % turns(map_, unit, serial, part)
 
-    def _types(self, site: NamedSite) -> frozenset[int]:
-        """What somebody gets an answer to."""
-        wanted = {wire.A: self._map4 is not None, wire.AAAA: self._map6 is not None, wire.HTTPS: wants_https(site)}
-        return frozenset(rtype for rtype, is_there in wanted.items() if is_there)
-
     def _choose(
         self,
         zone: Zone,
-        site: NamedSite,
+        serial: int,
         unit: str,
         part: int,
         name: bytes,
@@ -141,7 +151,7 @@ class Edges:
         turn: int,
         proof: int,
     ) -> Body:
-        four, six = (self._servers(map_, unit, site.serial, turn, part) for map_ in (self._map4, self._map6))
+        four, six = (self._servers(map_, unit, serial, turn, part) for map_ in (self._map4, self._map6))
         # Who has both kinds of address would prefer the far servers to the near ones, if those alone had IPv6.
         if four.servers and six.region != four.region:
             six = NOTHING

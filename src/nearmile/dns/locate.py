@@ -10,6 +10,7 @@ from nearmile.base.geography import Place, Point
 from nearmile.dns.wire import Subnet
 from nearmile.mapping.alike import Alike
 from nearmile.mapping.atlas import BITS, Atlas
+from nearmile.mapping.beacons import Sightings
 from nearmile.mapping.map import PARTS, Map, Units, unit_of
 from nearmile.mapping.plans import BLOCK_BITS, TOLD_MAX, Seen, resolver_block
 
@@ -52,6 +53,8 @@ class Locator:
         self._place_of = place_of
         self._atlas = atlas
         self._seen: dict[tuple[str, int, int], int] = {}
+        self.beacons = Sightings()
+        """Which resolvers asked for beacons' names."""
         self._alike: dict[int, tuple[Units, Shares, Alike]] = {}
         self._trusted = tuple(ip_network(block, strict=False) for block in trusted)
         self._resolvers: dict[str, Spot] = {}

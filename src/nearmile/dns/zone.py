@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import structs
 
-from nearmile.config.layout import Config, NamedSite, Process, edge_hostname
+from nearmile.config.layout import Config, NamedSite, Process, beacon_zone, edge_hostname
 from nearmile.dns import wire
 from nearmile.dns.dnssec import nsec_record
 from nearmile.dns.records import (
@@ -124,10 +124,10 @@ class Zone:
 
     def _proof(self, name: bytes, qtype: int) -> tuple[Record, ...]:
         """What the name has, without that type."""
-        node, made_up = self._nodes.get(name), False
-        if node is None:
-            node, made_up = self._nodes.get(_wildcard(name)), True
-        types = {wire.NXNAME} if node is None else {*node, *self.varying.get(name, ())} - {qtype}
+        made_up = name not in self._nodes
+        owner = _wildcard(name) if made_up else name
+        node = self._nodes.get(owner)
+        types = {wire.NXNAME} if node is None else {*node, *self.varying.get(owner, ())} - {qtype}
         return self.signed((nsec_record(name, types, self._soa.ttl_s),), made_up)
 
     def _proof_itself(self, name: bytes, qtype: int) -> Body:
@@ -193,6 +193,7 @@ def low_zone(config: Config, signer: Signer | None = None) -> Zone:
     for site in config.sites:
         name = to_wire(edge_hostname(site.serial, config.network.zone))
         nodes[name] = _authorities(config, site, name)
+    nodes[WILDCARD + to_wire(beacon_zone(config.network.zone))] = {}
     apex = low_apex(config)
     return _zone(config, apex, servers, nodes, signer.zone(apex, zones=1) if signer else None)
 

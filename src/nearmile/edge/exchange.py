@@ -45,6 +45,7 @@ from nearmile.edge.visitors import SHAPE, Hop
 from nearmile.edge.wake import turn
 from nearmile.http.fields import BadMessage, Pairs
 from nearmile.http.head import Request, write_fields
+from nearmile.mapping.beacons import block_of
 from nearmile.reports.hit import Cache
 
 TOO_MANY = "too many requests wait for this site's origin"
@@ -52,6 +53,8 @@ TOO_MANY = "too many requests wait for this site's origin"
 # of a kilobyte could cost a hundred megabytes. The origin itself answers longer lists.
 SLICED_RANGES_MAX = 4
 NO_MORE: frozenset[bytes] = frozenset()
+# A page of any site may make a beacon; there is nothing to read, and nothing to keep.
+BEACON = response_head(204, ((b"access-control-allow-origin", b"*"), (b"cache-control", b"no-store")), 0)
 
 
 class Exchange:
@@ -92,6 +95,12 @@ class Exchange:
     async def _answer(self) -> None:
         request = self.request
         site = self.site
+        if request.host.endswith(self.node.beacon_end):
+            self.node.voices.beacons.note(
+                request.host.removesuffix(self.node.beacon_end), *block_of(self._client())
+            )
+            await self.reply.whole(204, BEACON, b"fwd=bypass; detail=edge", None)
+            return
         if site is None:
             await self.reply.page(421, "no site of that name is served here")
             return

@@ -13,7 +13,7 @@ from nearmile.cache.purge import EVERYTHING, Order, Position, key_mark, marks_of
 from nearmile.cache.shares import Shares
 from nearmile.cache.slices import SLICE_BYTES
 from nearmile.cache.store import MemoryStore
-from nearmile.config.layout import Config, Process
+from nearmile.config.layout import Config, Process, beacon_zone
 from nearmile.edge import limits
 from nearmile.edge.coder import Coder
 from nearmile.edge.fill import Fill
@@ -103,7 +103,8 @@ class Node:
         """Under which rules each site's stored responses were made: by serial, see sites.shape_of."""
         self.limiter = Limiter()
         self.voices = Voices(now_s)
-        """How far clients are."""
+        """What mapping learns of clients."""
+        self.beacon_end = b""
         self.object_bytes_max = 0
         self.connections_max = 0
         self.via = b"via: 1.1 %b\r\n" % self.name
@@ -158,6 +159,8 @@ class Node:
         What is cached stays, but for that of sites whose rules have changed what is stored under a key.
         """
         edge = config.network.edge
+        # What follows the nonce in a beacon's name.
+        self.beacon_end = f".{beacon_zone(config.network.zone)}".encode()
         self.object_bytes_max = edge.max_object_mb * MB
         self.slice_bytes = min(SLICE_BYTES, self.object_bytes_max)
         self.connections_max = edge.max_connections

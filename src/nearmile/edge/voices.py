@@ -1,6 +1,9 @@
-"""Samples of how far clients are, as their connections' handshakes say: what mapping learns from passing by."""
+"""What mapping learns from clients that pass by: how far they are, as their connections' handshakes say, and which
+of them came for beacons."""
 
 from collections.abc import Callable
+
+from nearmile.mapping.beacons import Sightings
 
 # A handshake is looked at in 2 us: a busy server spends a ten thousandth of its time on so many.
 SAMPLES_PER_S = 50
@@ -16,6 +19,7 @@ class Voices:
         self._second = 0
         self._left = 0
         self._clients: dict[str, float] = {}
+        self.beacons = Sightings()
 
     def wanted(self) -> bool:
         """Whether this handshake is to be looked at; it counts as such."""

@@ -18,6 +18,7 @@ from nearmile.config.layout import Config, Process
 from nearmile.config.network import Network
 from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported, Health, MembersChanged
 from nearmile.fleet.lease import Chance, Election, LeaseAnswer, LeaseForgotten, LeaseSeen, Outcome, PutLease
+from nearmile.mapping import beacons
 from nearmile.mapping.allocate import Allocation
 from nearmile.mapping.atlas import Atlas
 from nearmile.mapping.demand import Demand, DemandArrived
@@ -70,6 +71,12 @@ class BehindArrived(Struct, frozen=True):
     seen: tuple[Seen, ...]
 
 
+class BeaconsArrived(Struct, frozen=True):
+    """A name server or an edge tells who made beacons."""
+
+    report: beacons.Report
+
+
 class MeasuresArrived(Struct, frozen=True):
     """An edge tells how far its clients and the network's targets are."""
 
@@ -115,6 +122,7 @@ Event = (
     | DemandArrived
     | MeasuresArrived
     | BehindArrived
+    | BeaconsArrived
     | LeaseSeen
     | LeaseAnswer
     | MapSeen
@@ -132,6 +140,7 @@ class Controller:
         self.guard = Guard()
         self.measured = Measured()
         self._planner = Planner()
+        self._beacons = beacons.Join()
         self._election = Election(me, chance)
         self._areas = areas
         self._regions: tuple[MapRegion, ...] = ()
@@ -166,7 +175,7 @@ class Controller:
     def next_deadline(self) -> float | None:
         """When to call ``wake``; None while only an event can change anything."""
         due_s = self._look_at_s if self._revision is not None and self._pending is None else inf
-        for at_s in (self.health.next_deadline(), self._election.next_deadline()):
+        for at_s in (self.health.next_deadline(), self._election.next_deadline(), self._beacons.next_deadline()):
             if at_s is not None and at_s < due_s:
                 due_s = at_s
         return due_s if due_s < inf else None
@@ -206,10 +215,9 @@ class Controller:
                     self._look_at_s = min(self._look_at_s, max(now_s, self._put_at_s + MEASURED_GAP_S))
             case BehindArrived(seen):
                 self._planner.behind.add(seen, now_s)
-                if self._kept is not None and self._planner.work(
-                    self._kept, self._distances, self.measured, now_s
-                ):
-                    self._look_at_s = min(self._look_at_s, max(now_s, self._put_at_s + MEASURED_GAP_S))
+                self._plan(now_s)
+            case BeaconsArrived(beacon_report):
+                self._beacons.add(beacon_report, now_s)
             case LeaseSeen() | LeaseAnswer():
                 led = self._election.term(now_s)
                 self._election.handle(event, now_s)
@@ -241,6 +249,9 @@ class Controller:
         if deadline_s is not None and deadline_s <= now_s:
             changes += self.health.wake(now_s)
         commands: list[Command] = [*changes]
+        if self._beacons.next_deadline() <= now_s:
+            self._planner.beacons.add(self._beacons.take(now_s), now_s)
+            self._plan(now_s)
         if changes:
             self._look_at_s = min(self._look_at_s, now_s + COALESCE_S)
         put_lease = self._election.wake(now_s)
@@ -272,6 +283,11 @@ class Controller:
         self._put_at_s = now_s
         self._pending = PutMap(made, self._revision)
         return self._pending
+
+    def _plan(self, now_s: float) -> None:
+        """Makes plans for some resolvers, and a map soon where they have changed."""
+        if self._kept is not None and self._planner.work(self._kept, self._distances, self.measured, now_s):
+            self._look_at_s = min(self._look_at_s, max(now_s, self._put_at_s + MEASURED_GAP_S))
 
     def _look_for_crowds(self, now_s: float) -> None:
         """Makes a map soon where a serial has become hotter than the last map reckoned with."""

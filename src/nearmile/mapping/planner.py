@@ -6,7 +6,18 @@ from nearmile.mapping.atlas import BITS, Atlas, Finder
 from nearmile.mapping.choose import ranked
 from nearmile.mapping.map import Map
 from nearmile.mapping.measured import Measured
-from nearmile.mapping.plans import BLOCK_BITS, Answers, Behind, Floats, Ints, Plan, plan
+from nearmile.mapping.plans import (
+    BEACON_BLOCKS_MIN,
+    BEACONS_MIN,
+    BLOCK_BEACONS_MAX,
+    BLOCK_BITS,
+    Answers,
+    Behind,
+    Floats,
+    Ints,
+    Plan,
+    plan,
+)
 from nearmile.mapping.score import Distances
 
 # Plans that are made at once: some milliseconds each.
@@ -18,6 +29,9 @@ class Planner:
 
     def __init__(self) -> None:
         self.behind = Behind()
+        """As client subnets say."""
+        self.beacons = Behind(BEACONS_MIN, BEACON_BLOCKS_MIN, BLOCK_BEACONS_MAX)
+        """As beacons say: for resolvers of which subnets say too little."""
         self.plans: dict[str, Plan] = {}
         self._finder: Finder | None = None
         self._names: tuple[str, ...] = ()
@@ -31,21 +45,32 @@ class Planner:
         """Plans anew for those whose turn it is; whether anything has changed."""
         if self._finder is None:
             return False
-        able = self.behind.resolvers()
-        self._waiting = self._waiting or able
+        able = {name: known for known in (self.beacons, self.behind) for name in known.resolvers()}
+        self._waiting = self._waiting or list(able)
         turn, self._waiting = self._waiting[:ROUND], self._waiting[ROUND:]
         before = self.plans
-        kept = {name: own for name, own in before.items() if name in set(able)}
-        made = {name: self._plan(self._finder, name, current, distances, measured, now_s) for name in turn}
+        kept = {name: own for name, own in before.items() if name in able}
+        made = {
+            name: self._plan(self._finder, able[name], name, current, distances, measured, now_s)
+            for name in turn
+            if name in able
+        }
         self.plans = kept | {name: own for name, own in made.items() if own is not None}
         return self.plans != before
 
     def _plan(
-        self, finder: Finder, resolver: str, current: Map, distances: Distances, measured: Measured, now_s: float
+        self,
+        finder: Finder,
+        known_of: Behind,
+        resolver: str,
+        current: Map,
+        distances: Distances,
+        measured: Measured,
+        now_s: float,
     ) -> Plan | None:
         blocks, weights, answers = dict[int, Ints](), dict[int, Floats](), dict[int, Answers]()
         for family, bits in BLOCK_BITS.items():
-            own, heavy = self.behind.of(resolver, family)
+            own, heavy = known_of.of(resolver, family)
             table, shift = finder.tables[family], BITS[family] - bits
             units = [table.find(block << shift).value for block in own.tolist()]
             known = np.array([self._names[unit] in distances.rows for unit in units], dtype=np.bool_)
@@ -53,7 +78,10 @@ class Planner:
                 names = [self._names[unit] for unit in units if self._names[unit] in distances.rows]
                 blocks[family], weights[family] = own[known], heavy[known]
                 answers[family] = _answers(names, heavy[known], current, distances, measured, now_s)
-        return plan(blocks, weights, answers) if answers else None
+        if not answers:
+            return None
+        made = plan(blocks, weights, answers)
+        return made if known_of is self.behind else Plan(made.whole)  # it tells no subnets
 
 
 def _answers(

@@ -9,6 +9,7 @@ prefix are answered as that unit is.
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ RESOLVERS_MAX, BLOCKS_MAX = 1000, 4096
 HALF_LIFE_S = 1800.0
 # Of fewer queries nothing is concluded.
 QUERIES_MIN = 50.0
+# Nor of fewer beacons, or of fewer client blocks that made them; a block counts for so many at most.
+BEACONS_MIN, BEACON_BLOCKS_MIN, BLOCK_BEACONS_MAX = 10.0, 3, 32.0
 # Another prefix must gain the resolver's clients so much on the mean: see the figures in docs/mapping.md.
 PREFIX_MS = 0.35
 # Plans of all resolvers together stay below 100 KB on the bus.
@@ -112,9 +115,14 @@ def split(blocks: Ints, weights: Floats, scores: Floats, width: int, price: floa
 
 
 class Behind:
-    """Which clients are behind which resolver, as the name servers tell."""
+    """Which clients are behind which resolver, as the name servers tell.
 
-    def __init__(self) -> None:
+    Of a resolver something is known with ``least`` queries of ``blocks_min`` client blocks. None counts for more
+    than ``most``, nor for more than the last of the ``blocks_min`` heaviest.
+    """
+
+    def __init__(self, least: float = QUERIES_MIN, blocks_min: int = 1, most: float = inf) -> None:
+        self._least, self._blocks_min, self._most = least, blocks_min, most
         self._counts: dict[str, dict[tuple[int, int], float]] = {}
         self._moment_s = 0.0
 
@@ -132,18 +140,24 @@ class Behind:
                     continue
                 counts = self._counts[resolver] = {}
             key = (family, block)
-            counts[key] = counts.get(key, 0.0) + queries
+            counts[key] = min(counts.get(key, 0.0) + queries, self._most)
             if len(counts) > BLOCKS_MAX:
                 heaviest = sorted(counts.items(), key=lambda each: (-each[1], each[0]))[: BLOCKS_MAX // 2]
                 self._counts[resolver] = dict(heaviest)
 
     def resolvers(self) -> list[str]:
         """Those of which enough is known."""
-        return [name for name, counts in self._counts.items() if sum(counts.values()) >= QUERIES_MIN]
+        return [
+            name
+            for name, counts in self._counts.items()
+            if len(counts) >= self._blocks_min and sum(counts.values()) >= self._least
+        ]
 
     def of(self, resolver: str, family: int) -> tuple[Ints, Floats]:
         """The client blocks in order, and how much each counts."""
-        counts = sorted((block, count) for (of, block), count in self._counts[resolver].items() if of == family)
+        known = self._counts[resolver]
+        most = sorted(known.values())[-self._blocks_min]
+        counts = sorted((block, min(count, most)) for (of, block), count in known.items() if of == family)
         return np.array([block for block, _ in counts], dtype=np.int64), np.array([count for _, count in counts])
 
     def _fade(self) -> None:

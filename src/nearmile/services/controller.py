@@ -15,9 +15,10 @@ from nearmile.config.layout import Config
 from nearmile.fleet.beat import SUBJECT, Beat
 from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported
 from nearmile.fleet.lease import Lease, LeaseAnswer, LeaseSeen, Outcome, PutLease
-from nearmile.mapping import demand, measured, plans
+from nearmile.mapping import beacons, demand, measured, plans
 from nearmile.mapping.controller import (
     AtlasMade,
+    BeaconsArrived,
     BehindArrived,
     Command,
     Controller,
@@ -84,6 +85,7 @@ class Shell:
         self._bus.subscribe(f"{demand.SUBJECT}.*", self._demand)
         self._bus.subscribe(f"{measured.SUBJECT}.*", self._measured)
         self._bus.subscribe(f"{plans.SUBJECT}.*", self._behind)
+        self._bus.subscribe(f"{beacons.SUBJECT}.*", self._beacons)
         self._bus.subscribe(EXPLAIN_SUBJECT, self._explain)
         self._bus.watch(KV_LEASE, LEASE_KEY, self._lease_seen)
         self._bus.watch(KV_MAP, KV_CURRENT, self._map_seen)
@@ -217,6 +219,10 @@ class Shell:
     async def _behind(self, message: Msg) -> None:
         with contextlib.suppress(msgspec.DecodeError):
             self._tell(BehindArrived(msgspec.msgpack.decode(message.data, type=tuple[Seen, ...])))
+
+    async def _beacons(self, message: Msg) -> None:
+        with contextlib.suppress(msgspec.DecodeError):
+            self._tell(BeaconsArrived(msgspec.msgpack.decode(message.data, type=beacons.Report)))
 
     async def _explain(self, message: Msg) -> None:
         if self.leading():

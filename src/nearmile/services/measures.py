@@ -1,4 +1,4 @@
-"""What an edge server measures for the mapping: how far its clients are, and the network's targets."""
+"""What an edge server tells the mapping: how far its clients and the targets are, and who made beacons."""
 
 import asyncio
 import logging
@@ -11,9 +11,11 @@ import msgspec
 from nearmile.config.probes import Target
 from nearmile.edge.voices import Voices
 from nearmile.mapping.atlas import Atlas, Finder
+from nearmile.mapping.beacons import Side
 from nearmile.mapping.choose import owner
 from nearmile.mapping.map import Map, Server
 from nearmile.mapping.measured import CLIENTS_TOLD_MAX, SUBJECT, TELL_S, UNITS_TOLD_MAX, Report
+from nearmile.services import beacons
 from nearmile.services.runtime import Runtime
 
 log = logging.getLogger("nearmile.edge")
@@ -41,7 +43,8 @@ class Measures:
 
     async def run(self) -> None:
         """Probes and tells, until it is cancelled."""
-        asking = asyncio.create_task(self._ask())
+        telling = beacons.tell(self._runtime, Side.CLIENT, self._voices.beacons.take)
+        works = [asyncio.create_task(work) for work in (self._ask(), telling)]
         try:
             while True:
                 await asyncio.sleep(TELL_S)
@@ -50,8 +53,7 @@ class Measures:
                     subject = f"{SUBJECT}.{self._runtime.me.name}"
                     self._runtime.bus.publish(subject, msgspec.msgpack.encode(report))
         finally:
-            asking.cancel()
-            for task in self._probing:
+            for task in (*works, *self._probing):
                 task.cancel()
 
     def report(self) -> Report:

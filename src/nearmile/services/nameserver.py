@@ -21,10 +21,11 @@ from nearmile.dns.locate import Locator
 from nearmile.dns.responder import IDLE_S, Responder
 from nearmile.dns.signer import Signer
 from nearmile.mapping.atlas import Atlas
+from nearmile.mapping.beacons import Side, Sighting
 from nearmile.mapping.map import Map
 from nearmile.mapping.places import Places
 from nearmile.mapping.plans import SUBJECT, TELL_S
-from nearmile.services import state
+from nearmile.services import beacons, state
 from nearmile.services.datagrams import Datagrams
 from nearmile.services.late_maps import LateMaps
 from nearmile.services.runtime import Runtime
@@ -107,6 +108,10 @@ class Nameserver:
             seen = self._locator.take_seen() if self._locator is not None else ()
             if seen:
                 self._runtime.bus.publish(f"{SUBJECT}.{self._runtime.me.name}", msgspec.msgpack.encode(seen))
+
+    def beacons(self) -> tuple[Sighting, ...]:
+        """Which resolvers asked for beacons' names since the last time."""
+        return self._locator.beacons.take() if self._locator is not None else ()
 
     async def keep_time(self) -> None:
         """Signatures, and the maps of a delayed server, grow old without any event."""
@@ -277,7 +282,8 @@ async def run(runtime: Runtime) -> None:
             server.learn()
             datagrams = Datagrams(sock, wire.QUERY_BYTES_MAX, wire.UDP_BYTES_MAX)
             loop.add_reader(sock, datagrams.exchange, server.answers)
-            tasks = [asyncio.create_task(work) for work in (server.keep_time(), server.tell())]
+            works = server.keep_time(), server.tell(), beacons.tell(runtime, Side.RESOLVER, server.beacons)
+            tasks = [asyncio.create_task(work) for work in works]
             try:
                 await runtime.stopping.wait()
             finally:
