@@ -69,6 +69,8 @@ class Shell:
         self._machine = Controller(runtime.me.name, areas(), Random(runtime.epoch), runtime.map)
         self._atlas = Atlases(runtime, self.leading, lambda atlas: self._tell(AtlasMade(atlas)))
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = 0.0
+        """For when it is set."""
         self._greeting: asyncio.Task[None] | None = None
         self._held_why = ""
         # At most a lease and a map are written at a time.
@@ -146,10 +148,10 @@ class Shell:
             return
         at_s = deadline_s - self._offset_s
         # Most beats move the deadline back: a timer that fires early costs less than a new one for each beat.
-        if self._timer is None or at_s < self._timer.when():
+        if self._timer is None or at_s < self._timer_s:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(at_s, self._wake)
+            self._timer, self._timer_s = self._loop.call_at(at_s, self._wake), at_s
 
     def _configure(self, config: Config) -> None:
         self._tell(changed_by(config))
