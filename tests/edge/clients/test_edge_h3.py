@@ -259,3 +259,25 @@ def test_what_comes_behind_the_last_word_is_dropped(folder: Path, caplog: pytest
 
     run(scene())
     assert caplog.records == []
+
+
+def test_a_connection_that_the_library_cannot_go_on_with_harms_no_other(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_now_s: float) -> list[tuple[bytes, tuple[str, int]]]:
+        raise ValueError("reserved stream is missing")
+
+    async def scene() -> None:
+        async with quick(folder) as (here, trust):
+            first = await H3Client(trust).connected()
+            broken = next(iter(here.servers[0]._udp[0]._named))
+            second = await H3Client(trust).connected()
+            monkeypatch.setattr(broken.session.transport, "datagrams_to_send", fail)
+            first.ask("/a")
+            assert (await second.get("/a")).status == 200
+            await until(lambda: here.servers[0].connections == 1)
+            first.socket.close()
+            second.close()
+
+    run(scene())
+    assert caplog.records == []

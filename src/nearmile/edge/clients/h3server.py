@@ -5,6 +5,7 @@ answer is put together of bytes that are known too.
 """
 
 import asyncio
+import contextlib
 import logging
 from typing import Protocol
 
@@ -187,6 +188,13 @@ class H3Connection(Multiplexed):
         """Sends what windows and kernel take, and tells the streams that waited for it."""
         if self._serving or self.over:
             return
+        try:
+            self._send()
+        except BaseException as error:
+            self._give_up(error)
+            self._leave()
+
+    def _send(self) -> None:
         again, more = True, False
         while again and not self.post.full and not self.over:
             again = False
@@ -238,7 +246,8 @@ class H3Connection(Multiplexed):
             raise error
         self._serving = False
         log.debug("a connection of QUIC fails", exc_info=error)
-        self.session.close(h3frames.INTERNAL_ERROR)
+        with contextlib.suppress(Exception):
+            self.session.close(h3frames.INTERNAL_ERROR)
 
     def sweep(self) -> None:
         """Called every SWEEP_S: ends what makes no progress."""
