@@ -18,7 +18,7 @@ from nearmile.dns.answer import LowWorld, TopWorld, World, answer
 from nearmile.dns.locate import Locator
 from nearmile.mapping.atlas import made
 from nearmile.mapping.beacons import Sighting
-from nearmile.mapping.map import Map, Server
+from nearmile.mapping.map import Map, Server, Units, View
 from nearmile.mapping.plans import Plan, Prefixes, resolver_block
 
 SOA = "shop.test. 20 IN SOA ns1.cdn.test. hostmaster.cdn.test. 3 3600 600 604800 20"
@@ -258,3 +258,21 @@ def test_who_asks_for_beacons_is_noted_and_gets_what_its_clients_get(
     assert asker(LowWorld(config, None, locator))(f"{NONCE}.who.g.cdn.test", "A").rcode() == dns.rcode.SERVFAIL
     referral = asker(TopWorld(config, current_map, locator))(f"{NONCE}.who.g.cdn.test", "A")
     assert {str(rrset.name) for rrset in referral.authority} == {"g.cdn.test."}
+
+
+def test_a_site_of_downloads_is_answered_by_its_own_regions_where_they_differ(
+    config: Config, current_map: Map, place_of: Callable[[str], Place]
+) -> None:
+    """Germany's downloads come from Japan's region; Japan's, which the view does not have, from there as well."""
+    six = np.zeros(1, np.uint64), np.array([1], np.uint32)
+    four = np.array([0, 0xCB007100], np.uint64), np.array([1, 2], np.uint32)
+    located = Locator(place_of, (), made("", ("DE", "JP"), (NOT_FAR, NOT_FAR), (1.0, 1.0), four, six))
+    view = View(Units.of({"DE": current_map.units["JP"]}), current_map.fallback, partial=True)
+    serial = config.sites[0].serial
+    for pins, nets, scopes in (({}, "12", (5, 24)), ({serial: 0}, "22", (1, 1))):
+        mapped = msgspec.structs.replace(current_map, pins=pins, views=(view,))
+        ask = asker(LowWorld(config, mapped, located))
+        for client, net, scope in zip((GERMANY, JAPAN), nets, scopes, strict=True):
+            response = ask("a7.g.cdn.test", "A", client)
+            assert {line.split()[-1].split(".")[2] for line in lines(response)} == {net}
+            assert [option.scopelen for option in response.options] == [scope]

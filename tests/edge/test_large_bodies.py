@@ -15,6 +15,8 @@ from nearmile.cache.pages import CUT_BYTES_MIN, Pages
 from nearmile.cache.tier.store import DiskStore
 from nearmile.config.network import Edge
 from nearmile.edge import limits
+from nearmile.edge.clients import server
+from nearmile.mapping.downloads import Delivery, beyond_ms
 from nearmile.services import state
 from nearmile.services.certificates import Certificates
 
@@ -111,6 +113,27 @@ def test_several_ranges_large_and_small() -> None:
             parts = answer.body.split(b"\r\n--" + answer.fields["content-type"].partition("=")[2].encode())
             bodies = [part.partition(b"\r\n\r\n")[2] for part in parts[1:-1]]
             assert bodies == [BODY[:10], BODY[100_000:300_000], BODY[2_999_990:]]
+
+    run(scene())
+
+
+def test_how_it_came_is_told_to_the_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Delivery(20.0, 1e6, False, 700, 0.01)
+    monkeypatch.setattr(server, "delivery", lambda _: seen)
+
+    async def scene() -> None:
+        async with warm() as (here, _):
+            here.node.downloads.take()
+            small = await here.client(local="127.0.0.8")
+            small.send(request("/a", "Range: bytes=0-99"))
+            assert (await small.response()).status == 206
+            assert here.node.downloads.take() == {}
+            slowly = await slow(here)
+            assert await take(slowly, SIZE_BYTES) == BODY
+            peer = slowly.getsockname()[0]
+            await until(lambda: len(here.records) == 3)
+            assert here.node.downloads.take() == {peer: beyond_ms(seen)}
+            slowly.close()
 
     run(scene())
 

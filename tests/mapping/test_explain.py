@@ -6,6 +6,7 @@ from msgspec import structs
 from nearmile.base.geography import Point
 from nearmile.mapping.explain import Told, difference, explain
 from nearmile.mapping.map import Map, MapRegion, Server, Units, View
+from nearmile.mapping.measured import Learned
 
 
 def map_of(version: int, units: dict[str, tuple[int, ...]], **servers: int) -> Map:
@@ -74,7 +75,9 @@ def test_difference() -> None:
 
 def test_what_was_measured_what_it_costs_and_shares() -> None:
     split = structs.replace(MAP, shares={"DE": (10, 6)})
-    told = Told(deltas_ms={"fra": 30.0}, others_ms=4.0, voices={"fra": (9, 12.5)}, costs_ms={"par": 2.0})
+    told = Told(
+        pages=Learned(deltas_ms={"fra": 30.0}, others_ms=4.0, voices={"fra": (9, 12.5)}), costs_ms={"par": 2.0}
+    )
     found = explain(split, "DE", {"fra": 5.0, "par": 15.0}, {}, 0, 2, told)
     fra, par, _ = found.candidates
     assert (fra.prior_ms, fra.rtt_ms, fra.voices, fra.age_s, fra.share) == (5.0, 35.0, 9, 12.5, 10)

@@ -4,6 +4,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 from msgspec import structs
 
 from nearmile.base.gazetteer import Area
@@ -16,6 +17,7 @@ from nearmile.fleet.health import HELD_BACK_S, BeatArrived, BusBack, BusLost, Ch
 from nearmile.fleet.lease import Lease, LeaseAnswer, LeaseSeen, Outcome, PutLease
 from nearmile.mapping.atlas import made
 from nearmile.mapping.beacons import SETTLE_S, Report, Side, Sighting
+from nearmile.mapping.choose import choose
 from nearmile.mapping.controller import (
     COALESCE_S,
     MAP_GAP_S,
@@ -27,14 +29,19 @@ from nearmile.mapping.controller import (
     DrainSeen,
     MapAnswer,
     MapSeen,
+    MeasuresArrived,
     PutMap,
     RegionsChanged,
     changed_by,
     regions_of,
 )
 from nearmile.mapping.demand import DemandArrived
+from nearmile.mapping.downloads import ROUNDS_ALL
+from nearmile.mapping.explain import explain
 from nearmile.mapping.make import Terms
 from nearmile.mapping.map import Map, MapRegion, Server, Units
+from nearmile.mapping.measured import BODY_MS_MAX
+from nearmile.mapping.measured import Report as Measures
 from nearmile.mapping.plans import Plan
 
 AREAS = (Area("FR", "", Point(47, 2), 60), Area("JP", "", Point(36, 138), 120))
@@ -376,6 +383,46 @@ def test_demand_above_a_region_s_capacity_goes_to_the_next() -> None:
         script.happens(DemandArrived({"FR": 100, "JP": 10}))
         script.passes(1)
     assert len(script.maps) <= made + 3
+
+
+def test_downloads_leave_a_lossy_region_and_pages_stay() -> None:
+    script = Script()
+    script.happens(RegionsChanged((PARIS, TOKYO), 1.25, downloads=(7,)))
+    script.passes(2)
+    assert script.maps[-1].views[0].units.names == ()  # nothing is known: as pages
+    for _ in range(5):
+        script.happens(MeasuresArrived(Measures("paris", downloads={"FR": dict.fromkeys(range(3), 4000.0)})))
+        script.passes(1)
+    lossy = script.maps[-1]
+    assert [choose(lossy, "FR", serial, 1).region for serial in (7, 8)] == ["tokyo", "paris"]
+    assert [choose(lossy, "JP", serial, 1).region for serial in (7, 8)] == ["tokyo", "tokyo"]
+    told = script.machine.told("FR", script.now_s)
+    found = explain(lossy, "FR", {"paris": 8.0, "tokyo": 150.0}, {}, 7, 1, told)
+    assert found.downloads and not found.pinned and found.region == "tokyo"
+    tokyo, paris = found.candidates
+    assert (paris.voices, tokyo.voices) == (3, 0)
+    assert paris.score_ms == pytest.approx(8 * ROUNDS_ALL + 4000)
+    assert tokyo.score_ms == pytest.approx(150 * ROUNDS_ALL + BODY_MS_MAX)  # perhaps it is the clients' own lines
+    maps = len(script.maps)
+    script.happens(MeasuresArrived(Measures("tokyo", downloads={"FR": dict.fromkeys(range(3), 20.0)})))
+    script.passes(5)
+    assert [choose(one, "FR", 7, 1).region for one in script.maps[maps:]] in ([], ["tokyo"])
+    script.happens(RegionsChanged((PARIS, TOKYO), 1.25))
+    script.passes(1)
+    assert script.maps[-1].views == () and choose(script.maps[-1], "FR", 7, 1).region == "paris"
+
+
+def test_downloads_and_pages_share_what_a_region_can_carry() -> None:
+    script = Script()
+    terms = (Terms(capacity_rps=50), Terms())
+    script.happens(RegionsChanged((PARIS, TOKYO), 1.25, terms=terms, downloads=(7,)))
+    script.passes(2)
+    for _ in range(40):
+        script.happens(DemandArrived({"FR": 50}, {"FR": 50}))
+        script.passes(1)
+    view = script.maps[-1].views[0]
+    # Downloads lose more by being elsewhere, and have all of the near region.
+    assert script.maps[-1].units["FR"][0] == 1 and view.units["FR"][0] == 0 and not view.shares
 
 
 def test_what_the_configuration_says_of_regions() -> None:

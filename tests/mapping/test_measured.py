@@ -62,16 +62,16 @@ def test_what_cannot_be_is_held_between_light_and_patience() -> None:
     far = known()
     far.add(clients("tokyo", "FR", 0.1, 0.1, 0.1), 0.0)
     light_ms = (distance_km(LYON, TOKYO) - NEAR_KM) * LIGHT_MS_PER_KM
-    assert far.scores["FR"]["tokyo"].rtt_ms == pytest.approx(light_ms)
+    assert far.scores["FR"]["tokyo"].ms == pytest.approx(light_ms)
     far.add(clients("paris", "FR", 1e9, 1e9, 1e9), 0.0)
-    assert far.scores["FR"]["paris"].rtt_ms == RTT_MS_MAX
+    assert far.scores["FR"]["paris"].ms == RTT_MS_MAX
 
 
 def test_it_is_smoothed_ages_and_is_forgotten() -> None:
     measured = known()
     measured.add(clients("paris", "FR", 30, 30, 30), 0.0)
     measured.add(clients("paris", "FR", 50, 50, 50), 2.0)
-    assert measured.scores["FR"]["paris"].rtt_ms == 40
+    assert measured.scores["FR"]["paris"].ms == 40
     assert delta(measured, 2.0 + HALF_LIFE_S) == pytest.approx((40 - PRIOR) / 2, rel=0.01)
     measured.forget(3.0 + FORGET_S)
     assert measured.scores == {} and delta(measured, 3.0 + FORGET_S) == 0

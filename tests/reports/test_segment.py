@@ -167,5 +167,6 @@ def test_the_forger_can_also_be_honest() -> None:
 def test_recent_hits_are_counted_by_place() -> None:
     rows: list[Row] = [(5, 7, 1, 200, 0, 1, 9000), (5, 7, 1, 200, 0, 1, 9500), (5, 9, 2, 200, 0, 1, 9999)]
     data = sealed([*rows, (5, 7, 2, 200, 0, 1, 4000)])
-    assert hits_by_place(data, 8.5) == {("DE", "Hessen"): 2, ("US", "Ohio"): 1}
-    assert hits_by_place(data, 99.0) == {}
+    assert hits_by_place(data, 8.5) == ({("DE", "Hessen"): 2, ("US", "Ohio"): 1}, {})
+    assert hits_by_place(data, 8.5, (7, 8)) == ({("US", "Ohio"): 1}, {("DE", "Hessen"): 2})
+    assert hits_by_place(data, 99.0) == ({}, {})

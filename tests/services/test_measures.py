@@ -11,7 +11,7 @@ import uvloop
 
 from nearmile.base.geography import Point
 from nearmile.config.probes import Target
-from nearmile.edge.backlog import handshake_ms
+from nearmile.edge.backlog import delivery, handshake_ms
 from nearmile.edge.voices import Voices
 from nearmile.mapping.atlas import Atlas, made
 from nearmile.mapping.map import Map, MapRegion, Server, Units
@@ -35,7 +35,7 @@ class FakeRuntime:
     def __init__(self, *targets: Target, every_s: float = 0.02) -> None:
         self.me = SimpleNamespace(name="tokyo-1", region="tokyo", address=LOCAL)
         probes = SimpleNamespace(targets=targets, every_s=every_s)
-        self.config = SimpleNamespace(network=SimpleNamespace(probes=probes))
+        self.config = SimpleNamespace(network=SimpleNamespace(probes=probes), sites=())
         self.sent: list[tuple[str, bytes]] = []
         self.bus = SimpleNamespace(publish=lambda subject, data: self.sent.append((subject, data)))
 
@@ -47,8 +47,8 @@ class FakeRuntime:
         callback(Map(version=1, term=1, made_at_s=0, regions=(region,), units=Units(), fallback=(0,)))  # type: ignore[operator]
 
 
-def made_of(runtime: FakeRuntime, voices: Voices | None = None) -> Measures:
-    return Measures(cast(Runtime, runtime), voices or Voices(lambda: 0.0))
+def made_of(runtime: FakeRuntime, voices: Voices | None = None, downloads: Voices | None = None) -> Measures:
+    return Measures(cast(Runtime, runtime), voices or Voices(lambda: 0.0), downloads or Voices(lambda: 0.0))
 
 
 class Resolver(asyncio.DatagramProtocol):
@@ -104,6 +104,41 @@ def test_clients_are_told_by_unit_and_some_of_many() -> None:
     assert report.region == "tokyo" and set(report.clients) == {"JP"} and report.targets == {}
     assert len(report.clients["JP"]) == CLIENTS_TOLD_MAX
     assert mine.report() == Report("tokyo")
+
+
+def test_downloads_are_told_where_a_site_is_mapped_by_them() -> None:
+    downloads, runtime = Voices(lambda: 0.0), FakeRuntime()
+    mine = made_of(runtime, downloads=downloads)
+    for sites in ((), (SimpleNamespace(serial=7, document=SimpleNamespace(traffic="downloads", regions=())),)):
+        downloads.heard("127.0.0.9", -12.5)
+        runtime.config.sites = sites
+        assert [*mine.report().downloads.get("JP", {}).values()] == [-12.5] * len(sites)
+
+
+def test_the_kernel_knows_how_a_large_body_came() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        met: asyncio.Future[asyncio.Transport] = loop.create_future()
+
+        class Sends(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                met.set_result(cast(asyncio.Transport, transport))
+
+        server = await loop.create_server(Sends, LOCAL, 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        transport = await met
+        assert delivery(transport) is None
+        transport.write(bytes(4 << 20))
+        await asyncio.wait_for(reader.readexactly(4 << 20), 5)
+        found = delivery(transport)
+        assert found is not None and 0 < found.rtt_ms < 100 and found.loss <= 1
+        assert found.bytes_per_s > 1e6 and found.segments > 10
+        writer.close()
+        transport.close()
+        server.close()
+
+    uvloop.run(scenario())
+    assert delivery(cast(asyncio.Transport, SimpleNamespace(get_extra_info=lambda _: None))) is None
 
 
 def test_all_of_an_ipv6_clients_own_is_one() -> None:

@@ -56,7 +56,11 @@ class Edge:
         self.stream, self.stopping, self.detail = Stream(), asyncio.Event(), dict[str, float]()
         self.journal = Journal(folder, "a-1", "a", 1)
         runtime = SimpleNamespace(
-            me=SimpleNamespace(name="a-1"), bus=self.stream, stopping=self.stopping, detail=self.detail
+            me=SimpleNamespace(name="a-1"),
+            bus=self.stream,
+            stopping=self.stopping,
+            detail=self.detail,
+            config=SimpleNamespace(sites=()),
         )
         self.shipper = Shipper(cast(Runtime, runtime), self.journal)
 

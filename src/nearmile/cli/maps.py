@@ -134,8 +134,10 @@ def _table(*columns: str, words: int) -> Table:
 
 def _show_explanation(found: Explanation, out: Console) -> None:
     as_ = " for anybody" if not found.found_as else f" as {found.found_as}" if found.found_as != found.unit else ""
-    out.print(f"mapping unit [bold]{found.unit or 'unknown'}[/bold]{as_} (map {found.map_version})\n")
-    columns = "prior ms", "rtt ms", "measured by", "s ago", "load", "cost ms", "score ms", "live", "share"
+    class_ = ", class downloads" if found.downloads else ""
+    out.print(f"mapping unit [bold]{found.unit or 'unknown'}[/bold]{as_}{class_} (map {found.map_version})\n")
+    fetch = ("fetch ms",) if found.downloads else ()
+    columns = "prior ms", "rtt ms", *fetch, "measured by", "s ago", "load", "cost ms", "score ms", "live", "share"
     table = _table("region", "", *columns, words=2)
     for one in found.candidates:
         style = "green" if one.region == found.region else "" if one.live else "red"
@@ -143,7 +145,8 @@ def _show_explanation(found: Explanation, out: Console) -> None:
         measured = (str(one.voices), f"{one.age_s:.0f}") if one.voices else ("-", "-")
         figures = f"{one.load:.0%}", f"{one.cost_ms:.1f}", f"{one.score_ms:.1f}", str(one.live)
         share = f"{one.share}/{PARTS}" if one.share else ""
-        table.add_row(one.region, why, f"{one.prior_ms:.1f}", f"{one.rtt_ms:.1f}", *measured, *figures, share)
+        times = (one.prior_ms, one.rtt_ms, one.fetch_ms) if found.downloads else (one.prior_ms, one.rtt_ms)
+        table.add_row(one.region, why, *(f"{ms:.1f}" for ms in times), *measured, *figures, share)
     out.print(table)
     if found.pinned:
         out.print("\nthe site is pinned to its regions")

@@ -10,7 +10,7 @@ from msgspec import Meta
 from nearmile.config.compress import Compress
 from nearmile.config.names import Dns, SiteDns
 from nearmile.config.probes import Probes
-from nearmile.config.regions import Contract
+from nearmile.config.regions import Contract, Traffic
 from nearmile.config.regions import Region as Region
 from nearmile.config.upstream import ORIGINS_MAX, PARENTS_MAX, EarlyHints, Upstream
 from nearmile.config.values import Address, Block, City, Coordinates, Document, HostName, Name, Port, SiteName
@@ -406,6 +406,7 @@ class Site(Document, frozen=True, kw_only=True):
         tuple[Name, ...],
         Meta(max_length=REGIONS_MAX, description="Only these regions serve it, while any of them lives."),
     ] = ()
+    traffic: Traffic = "pages"
     serial: Annotated[
         Annotated[int, Meta(ge=1, le=16_777_215)] | None,
         Meta(description="Number that places it on servers; by default made from its name."),

@@ -1,6 +1,6 @@
 """What the network document says of its regions: where they are, and what they and their contracts carry."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -8,6 +8,13 @@ from nearmile.config.values import Address, City, Coordinates, Document, Name
 
 # A region's servers have the last byte of an address of ``loopback``.
 SERVERS_MAX = 254
+Traffic = Annotated[
+    Literal["pages", "downloads"],
+    Meta(
+        description="Whether clients are sent where round trips are short, or where large bodies come fast. "
+        "A site with `regions` is served by the nearest of these."
+    ),
+]
 Capacity = Annotated[float, Meta(ge=1, le=1_000_000_000)]
 
 

@@ -81,7 +81,7 @@ class Edges:
             unit = self._unit(spot, site.serial)[0]
         # Clients of a unit that is split between regions are told apart, so their answers hold for nobody else.
         part = 0
-        if self._map is not None and split(self._map, unit):
+        if self._map is not None and split(self._map, unit, site.serial):
             part, scope = spot.part, scope if by_resolver else longest
         key = (unit, part, query.name, qtype, self._turn(unit, part, site.serial), query.proof)
         body = self._bodies.get(key)

@@ -11,7 +11,7 @@ from nearmile.dns.wire import Subnet
 from nearmile.mapping.alike import Alike
 from nearmile.mapping.atlas import BITS, Atlas
 from nearmile.mapping.beacons import Sightings
-from nearmile.mapping.map import PARTS, Map, Units, unit_of
+from nearmile.mapping.map import PARTS, Map, Units, View, unit_of
 from nearmile.mapping.plans import BLOCK_BITS, TOLD_MAX, Seen, resolver_block
 
 # Answers are tailored no finer than this, by address family (RFC 7871, section 11.1, and what resolvers send).
@@ -22,7 +22,6 @@ REMEMBERED_MAX = 65_536
 # Pairs of resolver and client block between two reports; 200 bytes each.
 SEEN_MAX = 4 * TOLD_MAX
 Shares = Mapping[str, tuple[int, ...]]
-NO_SHARES: Shares = {}
 
 
 class Spot(Struct, frozen=True):
@@ -101,7 +100,7 @@ class Locator:
         """
         if self._atlas is None:
             return ()
-        wanted = [(current.units, current.shares), *((view.units, NO_SHARES) for view in current.views)]
+        wanted = [(current.units, current.shares), *(_answered(current, view) for view in current.views)]
         for at, (units, shares) in enumerate(wanted):
             kept = self._alike.get(at)
             if kept is None or kept[:2] != (units, shares):
@@ -123,3 +122,8 @@ class Locator:
             return False
         parsed = ip_address(address)
         return any(parsed in block for block in self._trusted)
+
+
+def _answered(current: Map, view: View) -> tuple[Units, Shares]:
+    """All units as they are answered by the view."""
+    return current.units.with_(view.units) if view.partial else view.units, view.shares

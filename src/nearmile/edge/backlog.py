@@ -9,10 +9,17 @@ import struct
 import termios
 from asyncio import WriteTransport
 
+from nearmile.mapping.downloads import Delivery
+
 BYTES_ACKED = (120, "Q")
 """Where Linux' struct tcp_info has tcpi_bytes_acked (RFC 4898, tcpEStatsAppHCThruOctetsAcked)."""
 RTT_OFFSET = 68
 """Where it has tcpi_rtt, in microseconds."""
+DELIVERY = struct.Struct("=7xB92xI16xQ20xI4xIQQQ")
+"""Where it has tcpi_delivery_rate_app_limited, tcpi_total_retrans, tcpi_bytes_acked, tcpi_min_rtt (microseconds),
+tcpi_data_segs_out, tcpi_delivery_rate (bytes a second), tcpi_busy_time and tcpi_rwnd_limited (microseconds)."""
+# Before so much has arrived, a rate is that of slow start.
+DELIVERED_BYTES_MIN = 256 << 10
 
 
 class Backlog:
@@ -66,6 +73,20 @@ def handshake_ms(transport: WriteTransport) -> float:
         return int(struct.unpack_from("I", info, RTT_OFFSET)[0]) / 1000
     except (OSError, AttributeError, struct.error):
         return 0.0
+
+
+def delivery(transport: WriteTransport) -> Delivery | None:
+    """How a connection's bytes arrive, as the kernel has it; None for few, or where it cannot tell."""
+    try:
+        connection = transport.get_extra_info("socket")
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, DELIVERY.size)
+        idle, again, acked_bytes, least_us, segments, bytes_per_s, busy_us, window_us = DELIVERY.unpack(info)
+    except (OSError, AttributeError, struct.error):
+        return None
+    if acked_bytes < DELIVERED_BYTES_MIN or not segments:
+        return None
+    limited = bool(idle & 1) or window_us > busy_us / 2
+    return Delivery(least_us / 1000, float(bytes_per_s), limited, segments, again / segments)
 
 
 def _taken_bytes(transport: WriteTransport) -> int:

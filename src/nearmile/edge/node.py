@@ -26,7 +26,7 @@ from nearmile.edge.rules.rates import Limiter
 from nearmile.edge.rules.site import Allow, Asked, Files
 from nearmile.edge.sites import Site, Sites, sites_of
 from nearmile.edge.visitors import Hop, Visitors
-from nearmile.edge.voices import Voices
+from nearmile.edge.voices import Samples, Voices
 from nearmile.edge.wake import Loop
 from nearmile.http import hpack
 from nearmile.http.fields import Fields, FieldsMemo, Pairs
@@ -102,8 +102,8 @@ class Node:
         self.shapes: dict[int, str] = {}
         """Under which rules each site's stored responses were made: by serial, see sites.shape_of."""
         self.limiter = Limiter()
-        self.voices = Voices(now_s)
-        """What mapping learns of clients."""
+        self.voices, self.downloads = Voices(now_s), Samples(now_s)
+        """What mapping learns of clients, and how much longer than expected their large bodies take."""
         self.beacon_end = b""
         self.object_bytes_max = 0
         self.connections_max = 0

@@ -1,40 +1,46 @@
-"""What mapping learns from clients that pass by: how far they are, as their connections' handshakes say, and which
-of them came for beacons."""
+"""What mapping learns from clients that pass by: how far they are, as their connections' handshakes say, how fast
+their bytes come, and which of them came for beacons."""
 
 from collections.abc import Callable
 
 from nearmile.mapping.beacons import Sightings
 
-# A handshake is looked at in 2 us: a busy server spends a ten thousandth of its time on so many.
+# A connection is looked at in 2 us: a busy server spends a ten thousandth of its time on so many.
 SAMPLES_PER_S = 50
 # Clients that are remembered between two reports; 200 bytes each.
 CLIENTS_MAX = 4096
 
 
-class Voices:
-    """The least round trip of each client that was sampled, in ms, since they were last taken."""
+class Samples:
+    """The least time of each client that was sampled, in ms, since they were last taken."""
 
     def __init__(self, now_s: Callable[[], float]) -> None:
         self._now_s = now_s
         self._second = 0
         self._left = 0
         self._clients: dict[str, float] = {}
-        self.beacons = Sightings()
 
     def wanted(self) -> bool:
-        """Whether this handshake is to be looked at; it counts as such."""
+        """Whether this connection is to be looked at; it counts as such."""
         second = int(self._now_s())
         if second != self._second:
             self._second, self._left = second, SAMPLES_PER_S
         self._left -= 1
         return self._left >= 0 and len(self._clients) < CLIENTS_MAX
 
-    def heard(self, client: str, rtt_ms: float) -> None:
-        """A client's handshake took so long."""
-        if rtt_ms > 0:
-            self._clients[client] = min(rtt_ms, self._clients.get(client, rtt_ms))
+    def heard(self, client: str, time_ms: float) -> None:
+        """It took a client so long."""
+        self._clients[client] = min(time_ms, self._clients.get(client, time_ms))
 
     def take(self) -> dict[str, float]:
         """What was heard, by address; it is then forgotten."""
         found, self._clients = self._clients, {}
         return found
+
+
+class Voices(Samples):
+    """Of round trips; and who came for beacons."""
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        super().__init__(now_s)
+        self.beacons = Sightings()

@@ -6,7 +6,7 @@ back. Weights are made of CRC-32 and BLAKE2, never of Python's ``hash``: all pro
 """
 
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import accumulate
@@ -14,7 +14,7 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from nearmile.mapping.map import Map, Server, above
+from nearmile.mapping.map import Map, Server, View, above
 
 # A process meets the regions near it, each with the few sets of servers that live there in turn; ~1 KB each.
 MEMBERSHIPS_MAX = 4096
@@ -83,25 +83,38 @@ def owner(key: bytes, servers: tuple[Server, ...]) -> Server:
 
 def ranked(map_: Map, unit: str, serial: int | None = None) -> tuple[str, tuple[int, ...]]:
     """The unit of the map that the client's is answered as (empty: anybody), and its regions, best first."""
-    view = map_ if serial not in map_.pins else map_.views[map_.pins[serial]]
+    view = _view(map_, serial)
+    partial = isinstance(view, View) and view.partial
     for name in above(unit):
         known = view.units.get(name)
+        if known is None and partial:
+            known = map_.units.get(name)
         if known is not None:
             return name, known
     return "", view.fallback
 
 
-def split(map_: Map, unit: str) -> bool:
+def shares(map_: Map, serial: int | None = None) -> Mapping[str, tuple[int, ...]]:
+    """The parts of units that are split for that site."""
+    return _view(map_, serial).shares
+
+
+def split(map_: Map, unit: str, serial: int | None = None) -> bool:
     """Whether the part counts for clients of the unit."""
-    return bool(map_.shares) and ranked(map_, unit)[0] in map_.shares
+    own = shares(map_, serial)
+    return bool(own) and ranked(map_, unit, serial)[0] in own
+
+
+def _view(map_: Map, serial: int | None) -> Map | View:
+    return map_ if serial not in map_.pins else map_.views[map_.pins[serial]]
 
 
 def _regions(map_: Map, unit: str, serial: int, part: int) -> Iterator[int]:
     """Indexes of regions, best first, each once, and in the end all: somebody alive is always found."""
     name, best = ranked(map_, unit, serial)
-    seen = set(best)
-    if name in map_.shares and serial not in map_.pins:
-        first = bisect(tuple(accumulate(map_.shares[name])), part)
+    seen, own = set(best), shares(map_, serial)
+    if name in own:
+        first = bisect(tuple(accumulate(own[name])), part)
         best = tuple(dict.fromkeys((best[first], *best)))
     yield from best
     for index in (*map_.fallback, *range(len(map_.regions))):

@@ -21,6 +21,7 @@ from nearmile.fleet.lease import Chance, Election, LeaseAnswer, LeaseForgotten, 
 from nearmile.mapping import beacons
 from nearmile.mapping.allocate import Allocation
 from nearmile.mapping.atlas import Atlas
+from nearmile.mapping.classes import DownloadClass, serials_of
 from nearmile.mapping.demand import Demand, DemandArrived
 from nearmile.mapping.explain import Told
 from nearmile.mapping.make import Terms, left, make_map, same_answers, steady
@@ -50,13 +51,14 @@ MEASURED_GAP_S = 1.0
 class RegionsChanged(Struct, frozen=True):
     """The configuration's regions with all their servers, and the silence after which one is given up.
 
-    ``terms`` are by region; ``pins`` has indexes of regions by the serials of pinned sites.
+    ``terms`` are by region; ``pins`` has indexes of regions by serial, ``downloads`` the serials of that class.
     """
 
     regions: tuple[MapRegion, ...]
     dead_after_s: float
     terms: tuple[Terms, ...] = ()
     pins: dict[int, tuple[int, ...]] = {}
+    downloads: tuple[int, ...] = ()
 
 
 class AtlasMade(Struct, frozen=True):
@@ -149,6 +151,7 @@ class Controller:
         self._spread = Spread()
         self._crowds_at_s = -inf
         self._demand = Demand(self._distances.units, self._distances.people)
+        self._downloads = DownloadClass(self._distances, self.measured)
         self._columns: dict[str, int] = {}
         self._region_of: dict[str, str] = {}
         self._told: set[str] = set()  # the regions that told of serials since crowds were looked for
@@ -207,11 +210,11 @@ class Controller:
                 self._look_at_s = now_s
             case DrainSeen(names):
                 self._drained, self._look_at_s = names, now_s
-            case DemandArrived(hits):
-                self._demand.add(hits, now_s)
+            case DemandArrived():
+                self._downloads.ask(event, self._demand, now_s)
                 return []
             case MeasuresArrived(report):
-                if self.measured.add(report, now_s):
+                if self.measured.add(report, now_s) | self._downloads.add(report, now_s):
                     self._look_at_s = min(self._look_at_s, max(now_s, self._put_at_s + MEASURED_GAP_S))
             case BehindArrived(seen):
                 self._planner.behind.add(seen, now_s)
@@ -235,12 +238,9 @@ class Controller:
 
     def told(self, unit: str, now_s: float) -> Told:
         """What is known of a unit, for people."""
-        deltas_ms, others_ms = self.measured.deltas_ms(unit, now_s)
-        scores = self.measured.scores.get(unit, {})
         return Told(
-            deltas_ms=deltas_ms,
-            others_ms=others_ms,
-            voices={name: (score.voices, now_s - score.at_s) for name, score in scores.items()},
+            pages=self.measured.learned(unit, now_s),
+            downloads=self._downloads.learned(unit, now_s),
             costs_ms={one.name: terms.cost_ms for one, terms in zip(self._regions, self._terms, strict=True)},
         )
 
@@ -331,6 +331,7 @@ class Controller:
             measured=lambda found, penalties_ms: self.measured.applied(
                 found, penalties_ms, self._distances.rows, self._columns, now_s
             ),
+            downloads=self._downloads.wanted(self._columns, now_s),
             version=version,
             term=term,
             made_at_s=now_s,
@@ -358,6 +359,7 @@ class Controller:
         regions = event.regions
         self._terms = event.terms or tuple(Terms() for _ in regions)
         self._pins, self._allocation, self._placed = event.pins, None, None
+        self._downloads.serve(event.downloads)
         if [(region.name, region.point) for region in regions] != [(one.name, one.point) for one in self._regions]:
             self._regions = regions
             self._measure()
@@ -375,6 +377,7 @@ class Controller:
         self._columns = {region.name: column for column, region in enumerate(self._regions)}
         points = {unit_of(Place(area.country, area.state)): area.point for area in self._areas}
         self.measured.know(points, {region.name: region.point for region in self._regions})
+        self._downloads.know(self._distances)
         if self._distances.units != units:
             self._demand = Demand(self._distances.units, self._distances.people)
 
@@ -426,6 +429,7 @@ def changed_by(config: Config) -> RegionsChanged:
             for site in config.sites
             if site.document.regions
         },
+        serials_of(config),
     )
 
 

@@ -32,9 +32,10 @@ TINY = 1e-3
 
 
 class DemandArrived(Struct, frozen=True):
-    """Hits of one edge since its last report, by unit."""
+    """Hits of one edge since its last report, by unit; those of sites of class downloads apart."""
 
     hits: dict[str, int]
+    downloads: dict[str, int] = {}
 
 
 class Demand:

@@ -6,8 +6,10 @@ from math import inf
 from msgspec import Struct
 from msgspec.structs import replace
 
-from nearmile.mapping.choose import choose, ranked
-from nearmile.mapping.map import Map
+from nearmile.mapping.choose import choose, ranked, shares
+from nearmile.mapping.downloads import ROUNDS_ALL
+from nearmile.mapping.map import Map, MapRegion
+from nearmile.mapping.measured import Learned
 from nearmile.mapping.score import penalty_ms
 
 
@@ -15,8 +17,9 @@ class Candidate(Struct, frozen=True):
     """A region that could serve the unit. ``score_ms`` is the round trip and the cost of its load together.
 
     The round trip is what distance lets expect, ``prior_ms``, corrected by what ``voices`` clients or targets have
-    last shown ``age_s`` ago; of a region that nobody measured, by what is common to all. ``share`` counts the
-    parts of PARTS that it has of a split unit.
+    last shown ``age_s`` ago; of a region that nobody measured, by what is common to all. For downloads,
+    ``fetch_ms`` takes its place: how long a large body takes, by the round trip and what voices have shown.
+    ``share`` counts the parts of PARTS that it has of a split unit.
     """
 
     region: str
@@ -32,12 +35,13 @@ class Candidate(Struct, frozen=True):
     age_s: float = 0.0
     share: int = 0
     why: str = ""
+    fetch_ms: float = 0.0
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
     """Who serves a mapping unit. ``found_as`` is the map's entry that was used; empty for that for anybody.
 
-    ``pinned`` says whether the site is served by some regions alone.
+    ``pinned`` says whether the site is served by some regions alone; ``downloads``, whether it is by their class.
     """
 
     map_version: int
@@ -47,15 +51,14 @@ class Explanation(Struct, frozen=True, kw_only=True):
     servers: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     pinned: bool = False
+    downloads: bool = False
 
 
 class Told(Struct, frozen=True, kw_only=True):
-    """What the controller knows of a unit, by region: what to add to priors (and for all others), how many have
-    measured it and how many seconds ago, and what the operator says it costs."""
+    """What the controller knows of a unit: what was measured by class, and what regions cost by the operator."""
 
-    deltas_ms: dict[str, float] = {}
-    others_ms: float = 0.0
-    voices: dict[str, tuple[int, float]] = {}
+    pages: Learned = Learned()
+    downloads: Learned = Learned()
     costs_ms: dict[str, float] = {}
 
 
@@ -90,26 +93,48 @@ def explain(
     Serial 0 is of no site: the region alone is explained.
     """
     found_as, indexes = ranked(map_, unit, serial)
-    pinned = serial in map_.pins
-    shares = () if pinned else map_.shares.get(found_as, ())
+    view = map_.views[map_.pins[serial]] if serial in map_.pins else None
+    downloads = view is not None and view.partial
+    parts = shares(map_, serial).get(found_as, ())
     choice = choose(map_, unit, serial, count)
     candidates = []
     for place, index in enumerate(indexes):
         region = map_.regions[index]
-        prior, load = rtt_ms.get(region.name, 0.0), loads.get(region.name, 0.0)
-        rtt = prior + told.deltas_ms.get(region.name, told.others_ms)
-        cost, live = penalty_ms(True, load) + told.costs_ms.get(region.name, 0.0), len(region.servers)
-        voices, age_s = told.voices.get(region.name, (0, 0.0))
-        share = shares[place] if place < len(shares) else 0
-        candidates.append(Candidate(region.name, live, rtt, load, cost, rtt + cost, prior, voices, age_s, share))
+        share = parts[place] if place < len(parts) else 0
+        prior_ms, load = rtt_ms.get(region.name, 0.0), loads.get(region.name, 0.0)
+        candidates.append(_candidate(region, prior_ms, load, told, downloads, share))
     return Explanation(
         map_version=map_.version,
         unit=unit,
         found_as=found_as,
         region=choice.region,
         servers=tuple(server.name for server in choice.servers) if serial else (),
-        pinned=pinned,
+        pinned=view is not None and not downloads,
+        downloads=downloads,
         candidates=tuple(_compared(candidate, candidates, choice.region) for candidate in candidates),
+    )
+
+
+def _candidate(
+    region: MapRegion, prior_ms: float, load: float, told: Told, downloads: bool, share: int
+) -> Candidate:
+    name, shown = region.name, told.downloads if downloads else told.pages
+    rtt_ms = prior_ms + told.pages.deltas_ms.get(name, told.pages.others_ms)
+    fetch_ms = rtt_ms * ROUNDS_ALL + shown.deltas_ms.get(name, shown.others_ms) if downloads else 0.0
+    cost_ms = penalty_ms(True, load) + told.costs_ms.get(name, 0.0)
+    voices, age_s = shown.voices.get(name, (0, 0.0))
+    return Candidate(
+        region=name,
+        live=len(region.servers),
+        rtt_ms=rtt_ms,
+        load=load,
+        cost_ms=cost_ms,
+        score_ms=(fetch_ms if downloads else rtt_ms) + cost_ms,
+        prior_ms=prior_ms,
+        voices=voices,
+        age_s=age_s,
+        share=share,
+        fetch_ms=fetch_ms,
     )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nearmile.mapping.allocate import Allocation, Candidates, Capacities, Floats, Indexes, allocate
 from nearmile.mapping.allocate import loads as loads_of
+from nearmile.mapping.downloads import of_downloads
 from nearmile.mapping.map import PARTS, Map, MapRegion, Units, View
 from nearmile.mapping.score import RANKED_MAX, Distances, penalty_ms
 
@@ -33,6 +34,14 @@ def left(terms: Terms, live: int, all_: int) -> Terms:
     return structs.replace(terms, capacity_rps=terms.capacity_rps * live / max(all_, 1))
 
 
+class Downloads(Struct, frozen=True):
+    """The other traffic class: serials of its sites, requests/s by unit, what corrects the expected."""
+
+    serials: tuple[int, ...]
+    demand_rps: Floats
+    measured: Callable[[Candidates, Floats], Candidates]
+
+
 class Made(Struct, frozen=True):
     """A map, and the allocation that it applies, from which the next should differ little; None without any."""
 
@@ -50,6 +59,7 @@ def make_map(
     pins: dict[int, tuple[int, ...]] | None = None,
     former: Allocation | None = None,
     measured: Callable[[Candidates, Floats], Candidates] | None = None,
+    downloads: Downloads | None = None,
     version: int = 0,
     term: int = 0,
     made_at_s: float = 0.0,
@@ -57,40 +67,78 @@ def make_map(
     """The map for these regions, with their live servers, in the order of the columns of ``distances``.
 
     ``terms`` is by region and ``demand_rps`` by unit, each empty where nothing is said; ``pins`` gives the regions
-    of pinned sites by serial. ``measured`` corrects what is expected by distance.
+    of pinned sites by serial. ``measured`` corrects what is expected by distance. Rows of the
+    allocation are the units for pages, and behind them, where there are ``downloads``, the same for these.
     """
     terms = terms or [Terms() for _ in regions]
     demand = np.asarray(demand_rps, dtype=np.float64) if len(demand_rps) else np.zeros(len(distances.units))
-    penalties_ms = np.array(
-        [
-            penalty_ms(bool(region.servers), load) + term.cost_ms
-            for region, load, term in zip(regions, loads, terms, strict=True)
-        ]
-    )
+    penalties_ms = _penalties_ms(regions, loads, terms)
     capacities = _capacities(regions, terms)
     alive = np.array([bool(region.servers) for region in regions])
-    turned_down = former.raised if former is not None else None
-    candidates = distances.candidates(penalties_ms, alive, lambda: _room(capacities, former), demand, turned_down)
+    whole, classes = (demand, 1) if downloads is None else (demand + downloads.demand_rps, 2)
+    turned_down = np.logical_or.reduce(former.raised.reshape(classes, -1)) if former is not None else None
+    candidates = distances.candidates(penalties_ms, alive, lambda: _room(capacities, former), whole, turned_down)
     if measured is not None:
         candidates = measured(candidates, penalties_ms)
-    allocation, shares = None, dict[str, tuple[int, ...]]()
+    if downloads is not None:
+        theirs = downloads.measured(of_downloads(candidates, penalties_ms), penalties_ms)
+        candidates = _joined(candidates, theirs)
+        demand = np.concatenate((demand, downloads.demand_rps))
+    allocation, shares = None, dict[int, tuple[int, ...]]()
     ranked = candidates.regions[:, :RANKED_MAX]
     if any(min(term.capacity_rps, term.contract_rps) < inf for term in terms) and demand.any():
         allocation = allocate(demand, candidates, capacities, former)
-        ranked, shares = _applied(distances.units, allocation)
+        ranked, shares = _applied(allocation)
+    units, fallback = distances.units, distances.for_anybody(penalties_ms)
     sets = list(dict.fromkeys((pins or {}).values()))
+    views = [_view(distances, penalties_ms, own) for own in sets]
+    in_view = {serial: sets.index(own) for serial, own in (pins or {}).items()}
+    if downloads is not None:
+        in_view |= dict.fromkeys(downloads.serials, len(views))
+        views.append(_of_downloads(units, ranked, shares, fallback))
     map_ = Map(
         version=version,
         term=term,
         made_at_s=made_at_s,
         regions=regions,
-        units=_packed(distances.units, ranked),
-        fallback=distances.for_anybody(penalties_ms),
-        shares=shares,
-        pins={serial: sets.index(own) for serial, own in (pins or {}).items()},
-        views=tuple(_view(distances, penalties_ms, own) for own in sets),
+        units=_packed(units, ranked[: len(units)]),
+        fallback=fallback,
+        shares={units[row]: parts for row, parts in shares.items() if row < len(units)},
+        pins=in_view,
+        views=tuple(views),
     )
     return Made(map_, allocation)
+
+
+def _joined(pages: Candidates, downloads: Candidates) -> Candidates:
+    return Candidates(
+        np.concatenate((pages.regions, downloads.regions)), np.concatenate((pages.scores, downloads.scores))
+    )
+
+
+def _of_downloads(
+    units: tuple[str, ...], ranked: Indexes, shares: dict[int, tuple[int, ...]], fallback: tuple[int, ...]
+) -> View:
+    """Those units that have another first region for downloads than for pages, or are split for either."""
+    count = len(units)
+    other = ranked[:count, 0] != ranked[count:, 0] if ranked.shape[1] else np.zeros(count, dtype=np.bool_)
+    other[[row % count for row in shares]] = True
+    rows = np.flatnonzero(other)
+    return View(
+        _packed(tuple(units[row] for row in rows.tolist()), ranked[count + rows]),
+        fallback,
+        {units[row - count]: parts for row, parts in shares.items() if row >= count},
+        partial=True,
+    )
+
+
+def _penalties_ms(regions: Sequence[MapRegion], loads: Sequence[float], terms: Sequence[Terms]) -> Floats:
+    return np.array(
+        [
+            penalty_ms(bool(region.servers), load) + term.cost_ms
+            for region, load, term in zip(regions, loads, terms, strict=True)
+        ]
+    )
 
 
 def _capacities(regions: Sequence[MapRegion], terms: Sequence[Terms]) -> Capacities:
@@ -116,8 +164,8 @@ def _packed(names: tuple[str, ...], ranked: Indexes) -> Units:
     return Units(names, ranked.shape[1], ranked.astype("<u2").tobytes())
 
 
-def _applied(units: Sequence[str], allocation: Allocation) -> tuple[Indexes, dict[str, tuple[int, ...]]]:
-    """Per unit the regions, those first that serve most of it, and for split units the parts of these."""
+def _applied(allocation: Allocation) -> tuple[Indexes, dict[int, tuple[int, ...]]]:
+    """Per row the regions, those first that serve most of it, and for split rows the parts of these."""
     placed, regions = allocation.placed, allocation.candidates.regions
     ranked = regions[:, :RANKED_MAX].copy()
     elsewhere = np.flatnonzero(placed[:, 0] < placed.sum(axis=1))  # the others have their first choice
@@ -128,7 +176,7 @@ def _applied(units: Sequence[str], allocation: Allocation) -> tuple[Indexes, dic
     for at in np.flatnonzero((amounts > 0).sum(axis=1) > 1).tolist():
         parts = _parts(amounts[at])
         if len(parts) > 1:
-            shares[units[int(elsewhere[at])]] = parts
+            shares[int(elsewhere[at])] = parts
     return ranked, shares
 
 

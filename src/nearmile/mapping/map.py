@@ -86,6 +86,16 @@ class Units(Struct, frozen=True):
         """All names with their regions."""
         return ((name, self._row(row)) for row, name in enumerate(self.names))
 
+    def with_(self, others: "Units") -> "Units":
+        """With the regions of the others in place of its own, where it has them too."""
+        row_bytes, theirs_bytes, merged = 2 * self.width, 2 * others.width, bytearray(self.ranked)
+        for number, name in enumerate(others.names):
+            row = bisect_left(self.names, name)
+            if row < len(self.names) and self.names[row] == name:
+                theirs = others.ranked[number * theirs_bytes : (number + 1) * theirs_bytes]
+                merged[row * row_bytes : (row + 1) * row_bytes] = theirs[:row_bytes].ljust(row_bytes, b"\xff")
+        return Units(self.names, self.width, bytes(merged))
+
     def firsts(self) -> set[int]:
         """The regions that are the best for somebody."""
         numbers = array("H", self.ranked)
@@ -99,10 +109,15 @@ class Units(Struct, frozen=True):
 
 
 class View(Struct, frozen=True):
-    """As the map's own ``units`` and ``fallback``, for sites that only some regions serve."""
+    """As the map's own ``units``, ``fallback`` and ``shares``, for sites that are answered otherwise.
+
+    Where it is ``partial`` it has only the units that are; the others are answered as by the map.
+    """
 
     units: Units
     fallback: tuple[int, ...]
+    shares: dict[str, tuple[int, ...]] = {}
+    partial: bool = False
 
 
 class Map(Struct, frozen=True, kw_only=True):
@@ -111,8 +126,8 @@ class Map(Struct, frozen=True, kw_only=True):
     ``units`` gives for each mapping unit (see ``unit_of``) indexes into ``regions``, best first; ``fallback``
     is the same for clients of whom nothing is known. ``term`` is the leader's; ``version`` grows with each map.
     A unit in ``shares`` is split: of PARTS parts of its clients each of its first regions has so many. ``pins``
-    gives for the serials of pinned sites an index into ``views``, ``plans`` by resolver (``resolver_block``) as
-    which units its clients are answered.
+    gives for the serials of sites that are pinned or of class downloads an index into ``views``, ``plans`` by
+    resolver (``resolver_block``) as which units its clients are answered.
     """
 
     version: int

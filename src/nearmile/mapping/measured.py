@@ -2,6 +2,7 @@
 
 An edge tells what its clients' handshakes took, by unit and client, and how far the operator's targets are. Of
 each region and unit the median over clients is smoothed (EWMA) and grows old towards the prior, which is distance.
+Of downloads it is told how much longer they take than the round trip lets expect (see ``downloads``).
 One client moves nobody: three at least must have said something, each has one vote, and what it says is held
 between what light in a fibre needs and what no path takes. The operator's own targets count before clients.
 
@@ -18,6 +19,7 @@ from msgspec import Struct, structs
 
 from nearmile.base.geography import Point, distance_km, expected_rtt_ms
 from nearmile.mapping.allocate import Candidates, Floats
+from nearmile.mapping.downloads import ROUNDS, ROUNDS_ALL
 
 SUBJECT = "measured"  # on the bus: measured.<edge's name>
 # An edge tells every so often, of so many units with so many clients each: 60 KB at most.
@@ -35,8 +37,15 @@ NEAR_KM = 200.0
 # Further away than a satellite on a bad day, is no path.
 RTT_MS_MAX = 2000.0
 ACCESS_MS_MAX = 50.0
+# The body of a download takes so long by a line of 10 Mbit/s, which all regions have in common. Whoever gets it
+# later may be on a bad path, and another region is worth a try.
+BODY_MS_MAX = 800.0
 # A change of a score by so much is looked at soon: it may move the unit.
 STEP_MS = 3.0
+# Rates vary more than round trips.
+DOWNLOADS_STEP_MS = 50.0
+# Below what makes a region as bad as a dead one.
+BEYOND_MS_MAX = 5000.0
 # Units and regions that are kept: some 400 bytes each.
 PAIRS_MAX = 200_000
 CHUNK = 1024
@@ -46,18 +55,50 @@ class Report(Struct, frozen=True):
     """What an edge of a region has measured since its last one, in ms.
 
     ``clients`` has by unit the round trip of each client (a number that stands for it), ``targets`` those to the
-    operator's targets, by unit and target.
+    operator's targets, by unit and target; ``downloads`` how much longer than expected each client's body took.
     """
 
     region: str
     clients: dict[str, dict[int, float]] = {}
     targets: dict[str, dict[str, float]] = {}
+    downloads: dict[str, dict[int, float]] = {}
+
+
+class Kind(Struct, frozen=True):
+    """What is measured of a traffic class, and the bounds of what is believed, in ms.
+
+    A score is expected to be so many ``rounds`` and is no less than ``rounds_least`` by light. ``beyond`` says
+    that voices tell of what is beyond that.
+    """
+
+    rounds: float
+    rounds_least: float
+    beyond: bool
+    voice_ms_min: float
+    voice_ms_max: float
+    common_ms_max: float
+    step_ms: float
+
+    def score_ms(self, km: float, voice_ms: float) -> float:
+        """By what was told over that distance."""
+        light_ms = max(km - NEAR_KM, 0.0) * LIGHT_MS_PER_KM
+        if not self.beyond:
+            return max(voice_ms, self.rounds_least * light_ms)
+        return self.prior_ms(km) + max(voice_ms, (self.rounds_least - self.rounds) * light_ms)
+
+    def prior_ms(self, km: float) -> float:
+        """By distance alone."""
+        return self.rounds * expected_rtt_ms(km)
+
+
+PAGES = Kind(1.0, 1.0, False, 0.0, RTT_MS_MAX, ACCESS_MS_MAX, STEP_MS)
+DOWNLOADS = Kind(ROUNDS_ALL, ROUNDS, True, -BEYOND_MS_MAX, BEYOND_MS_MAX, BODY_MS_MAX, DOWNLOADS_STEP_MS)
 
 
 class Score(Struct, frozen=True):
-    """Of a region and a unit: the smoothed round trip, when it was renewed, and of how many voices."""
+    """Of a region and a unit: what is smoothed (for pages the round trip), when renewed, of how many voices."""
 
-    rtt_ms: float
+    ms: float
     prior_ms: float
     at_s: float
     voices: int
@@ -69,13 +110,23 @@ class Score(Struct, frozen=True):
 
     def delta_ms(self, now_s: float) -> float:
         """What the score is beyond its prior."""
-        return self.trust(now_s) * (self.rtt_ms - self.prior_ms)
+        return self.trust(now_s) * (self.ms - self.prior_ms)
+
+
+class Learned(Struct, frozen=True, kw_only=True):
+    """What is known of a unit, by region: what to add to priors (and for all others), how many have measured it
+    and how many seconds ago."""
+
+    deltas_ms: dict[str, float] = {}
+    others_ms: float = 0.0
+    voices: dict[str, tuple[int, float]] = {}
 
 
 class Measured:
-    """All scores. Units and regions are told by name, so that neither need stay in its place."""
+    """All scores of a class. Units and regions are told by name, so that neither need stay in its place."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind = PAGES) -> None:
+        self._kind = kind
         self._units: dict[str, Point] = {}
         self._regions: dict[str, Point] = {}
         self._votes: dict[tuple[str, str, bool], dict[int | str, tuple[float, float]]] = {}
@@ -98,14 +149,18 @@ class Measured:
         self._pairs = sum(map(len, self.scores.values()))
         self._used = {pair: ms for pair, ms in self._used.items() if pair[1] in self.scores.get(pair[0], {})}
 
+    def follow(self, other: "Measured") -> None:
+        """As ``know``, of the units and regions of another class."""
+        self.know(other._units, other._regions)
+
     def add(self, report: Report, now_s: float) -> bool:
         """Takes a report; whether a score has changed by so much that a map should be made soon."""
         if report.region not in self._regions:
             return False
         changed = False
-        for unit, clients in report.clients.items():
+        for unit, clients in (report.downloads if self._kind.beyond else report.clients).items():
             changed |= self._vote(unit, report.region, clients, now_s, False)
-        for unit, targets in report.targets.items():
+        for unit, targets in ({} if self._kind.beyond else report.targets).items():
             changed |= self._vote(unit, report.region, targets, now_s, True)
         return changed
 
@@ -117,27 +172,27 @@ class Measured:
         if not own and _fresh(self._votes.get((unit, region, True)), now_s):
             return False
         votes, least = self._votes.setdefault((unit, region, own), {}), 1 if own else CLIENTS_MIN
-        for voice, rtt_ms in told.items():
-            if rtt_ms > 0:
+        for voice, ms in told.items():
+            if ms > self._kind.voice_ms_min:
                 votes.pop(voice, None)  # the newest are the last
-                votes[voice] = (min(rtt_ms, RTT_MS_MAX), now_s)
+                votes[voice] = (min(ms, self._kind.voice_ms_max), now_s)
         while votes and (len(votes) > CLIENTS_MAX or now_s - next(iter(votes.values()))[1] > HALF_LIFE_S):
             del votes[next(iter(votes))]
         before = self.scores.get(unit, {}).get(region)
         if len(votes) < least or (before is None and self._pairs >= PAIRS_MAX):
             return False
-        return self._score(unit, region, before, [rtt_ms for rtt_ms, _ in votes.values()], now_s)
+        return self._score(unit, region, before, [ms for ms, _ in votes.values()], now_s)
 
-    def _score(self, unit: str, region: str, before: Score | None, rtts_ms: list[float], now_s: float) -> bool:
+    def _score(self, unit: str, region: str, before: Score | None, told_ms: list[float], now_s: float) -> bool:
         km = distance_km(self._units[unit], self._regions[region])
-        rtt_ms, prior_ms = max(median(rtts_ms), (km - NEAR_KM) * LIGHT_MS_PER_KM), expected_rtt_ms(km)
+        ms, prior_ms = self._kind.score_ms(km, median(told_ms)), self._kind.prior_ms(km)
         if before is None:
             self._pairs += 1
         else:
-            rtt_ms = before.rtt_ms + WEIGHT_NEW * (rtt_ms - before.rtt_ms)
-        score = Score(rtt_ms, prior_ms, now_s, len(rtts_ms))
+            ms = before.ms + WEIGHT_NEW * (ms - before.ms)
+        score = Score(ms, prior_ms, now_s, len(told_ms))
         self.scores.setdefault(unit, {})[region] = score
-        return abs(score.delta_ms(now_s) - self._used.get((unit, region), 0.0)) >= STEP_MS
+        return abs(score.delta_ms(now_s) - self._used.get((unit, region), 0.0)) >= self._kind.step_ms
 
     def forget(self, now_s: float) -> None:
         """Drops what is too old to count."""
@@ -159,10 +214,17 @@ class Measured:
         found = {}
         for region, score in self.scores.get(unit, {}).items():
             used_ms, delta_ms = self._used.get((unit, region)), score.delta_ms(now_s)
-            if used_ms is None or abs(delta_ms - used_ms) >= STEP_MS:
+            if used_ms is None or abs(delta_ms - used_ms) >= self._kind.step_ms:
                 used_ms = self._used[unit, region] = delta_ms
             found[region] = used_ms
-        return found, min(max(min(found.values(), default=0.0), 0.0), ACCESS_MS_MAX)
+        return found, min(max(min(found.values(), default=0.0), 0.0), self._kind.common_ms_max)
+
+    def learned(self, unit: str, now_s: float) -> Learned:
+        """The same for people, with who has said so."""
+        deltas_ms, others_ms = self.deltas_ms(unit, now_s)
+        scores = self.scores.get(unit, {})
+        voices = {name: (score.voices, now_s - score.at_s) for name, score in scores.items()}
+        return Learned(deltas_ms=deltas_ms, others_ms=others_ms, voices=voices)
 
     def applied(
         self,

@@ -5,6 +5,7 @@ Layout, little-endian: magic, CRC-32 of all that follows, bytes of the header; t
 the rollup; the records. ``decode`` believes nothing: a damaged or hostile segment is refused by a value.
 """
 
+from collections.abc import Sequence
 from struct import Struct as Packer
 from zlib import crc32
 
@@ -146,13 +147,23 @@ def decode(data: bytes) -> Segment | Damaged:
     return Damaged(reason) if reason else Segment(header, rollup, records)
 
 
-def hits_by_place(data: bytes, since_s: float) -> dict[tuple[str, str], int]:
-    """Hits from that time on by country and state, in an own segment, which is not checked anew."""
+def hits_by_place(
+    data: bytes, since_s: float, apart: Sequence[int] = ()
+) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], int]]:
+    """Hits from that time on by country and state, and those of the serials ``apart``.
+
+    The segment is an own one, which is not checked anew.
+    """
     header_bytes = _PREFIX.unpack_from(data)[2]
     header = _DECODER.decode(memoryview(data)[_PREFIX.size : _PREFIX.size + header_bytes])
     rollup = np.frombuffer(data, ROLLUP, header.rollup_rows, _PREFIX.size + header_bytes)
     recent = rollup[rollup["second"] >= since_s]
-    hits = np.bincount(recent["place"], weights=recent["hits"], minlength=1)
+    theirs = np.isin(recent["serial"], apart) if apart else np.zeros(len(recent), dtype=np.bool_)
+    return _by_place(header, recent[~theirs]), _by_place(header, recent[theirs])
+
+
+def _by_place(header: Header, rows: Rollup) -> dict[tuple[str, str], int]:
+    hits = np.bincount(rows["place"], weights=rows["hits"], minlength=1)
     return {header.places[place]: int(hits[place]) for place in np.flatnonzero(hits).tolist()}
 
 

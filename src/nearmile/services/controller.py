@@ -212,7 +212,7 @@ class Shell:
 
     async def _demand(self, message: Msg) -> None:
         with contextlib.suppress(msgspec.DecodeError):  # one report of many
-            self._tell(DemandArrived(msgspec.msgpack.decode(message.data, type=dict[str, int])))
+            self._tell(msgspec.msgpack.decode(message.data, type=DemandArrived))
 
     async def _measured(self, message: Msg) -> None:
         with contextlib.suppress(msgspec.DecodeError):

@@ -103,9 +103,8 @@ async def run(runtime: Runtime) -> None:
     await _listen(runtime, server, certificates)
     runtime.full = lambda: server.full
     runtime.ready = True
-    await _until_told(
-        runtime, _tell(runtime, server, disk, journal), _look(certificates), Measures(runtime, node.voices).run()
-    )
+    measures = Measures(runtime, node.voices, node.downloads)
+    await _until_told(runtime, _tell(runtime, server, disk, journal), _look(certificates), measures.run())
     await server.close()
     await shipping
     await shipper.flush()

@@ -9,10 +9,11 @@ from zlib import crc32
 import msgspec
 
 from nearmile.config.probes import Target
-from nearmile.edge.voices import Voices
+from nearmile.edge.voices import Samples, Voices
 from nearmile.mapping.atlas import Atlas, Finder
 from nearmile.mapping.beacons import Side
 from nearmile.mapping.choose import owner
+from nearmile.mapping.classes import serials_of
 from nearmile.mapping.map import Map, Server
 from nearmile.mapping.measured import CLIENTS_TOLD_MAX, SUBJECT, TELL_S, UNITS_TOLD_MAX, Report
 from nearmile.services import beacons
@@ -31,8 +32,8 @@ QUESTION = b"\0\0\0\1\0\0\0\0\0\0" + b"\0" + b"\0\2\0\1"
 class Measures:
     """One edge server's."""
 
-    def __init__(self, runtime: Runtime, voices: Voices) -> None:
-        self._runtime, self._voices = runtime, voices
+    def __init__(self, runtime: Runtime, voices: Voices, downloads: Samples) -> None:
+        self._runtime, self._voices, self._downloads = runtime, voices, downloads
         self._finder: Finder | None = None
         self._names: tuple[str, ...] = ()
         self._neighbours: tuple[Server, ...] = ()
@@ -49,7 +50,7 @@ class Measures:
             while True:
                 await asyncio.sleep(TELL_S)
                 report = self.report()
-                if report.clients or report.targets:
+                if report.clients or report.targets or report.downloads:
                     subject = f"{SUBJECT}.{self._runtime.me.name}"
                     self._runtime.bus.publish(subject, msgspec.msgpack.encode(report))
         finally:
@@ -58,23 +59,33 @@ class Measures:
 
     def report(self) -> Report:
         """What was measured since the last; those with the most clients first, as far as there is room."""
-        heard, targets = self._voices.take(), self._targets
+        heard, downloads, targets = self._voices.take(), self._downloads.take(), self._targets
         self._targets = {}
         if self._finder is None:
             return Report(self._runtime.me.region)
-        clients: dict[str, dict[int, float]] = {}
-        for address, rtt_ms in heard.items():
-            unit = self._names[self._finder.unit(address)]
-            own = clients.setdefault(unit, {}) if unit else {}
-            if len(own) < CLIENTS_TOLD_MAX:
-                own[_number(address)] = round(rtt_ms, 3)
-        busiest = sorted(clients.items(), key=lambda each: (-len(each[1]), each[0]))[:UNITS_TOLD_MAX]
         of_unit: dict[str, dict[str, float]] = {}
         for address, rtt_ms in targets.items():
             unit = self._names[self._finder.unit(address)]
             if unit:
                 of_unit.setdefault(unit, {})[address] = round(rtt_ms, 3)
-        return Report(self._runtime.me.region, dict(busiest), of_unit)
+        if not serials_of(self._runtime.config):
+            downloads = {}  # nobody asks for them
+        return Report(
+            self._runtime.me.region,
+            self._by_unit(self._finder, heard),
+            of_unit,
+            self._by_unit(self._finder, downloads),
+        )
+
+    def _by_unit(self, finder: Finder, heard: dict[str, float]) -> dict[str, dict[int, float]]:
+        """By unit and client."""
+        clients: dict[str, dict[int, float]] = {}
+        for address, ms in heard.items():
+            unit = self._names[finder.unit(address)]
+            own = clients.setdefault(unit, {}) if unit else {}
+            if len(own) < CLIENTS_TOLD_MAX:
+                own[_number(address)] = round(ms, 3)
+        return dict(sorted(clients.items(), key=lambda each: (-len(each[1]), each[0]))[:UNITS_TOLD_MAX])
 
     def _take_atlas(self, atlas: Atlas) -> None:
         self._finder, self._names = Finder(atlas), atlas.names

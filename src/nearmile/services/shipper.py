@@ -9,11 +9,14 @@ import contextlib
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 import msgspec
 
 from nearmile.base.geography import Place
 from nearmile.mapping import demand
+from nearmile.mapping.classes import serials_of
+from nearmile.mapping.demand import DemandArrived
 from nearmile.mapping.map import unit_of
 from nearmile.reports.disk import Journal, SegmentId
 from nearmile.reports.segment import hits_by_place
@@ -94,9 +97,16 @@ class Shipper:
 
     def _tell_demand(self, data: bytes) -> None:
         """Tells the controllers where the segment's hits came from; what is old is no demand of now."""
-        counts = Counter[str]()
-        for (country, state), hits in hits_by_place(data, time.time() - demand.RECENT_S).items():
-            counts[unit_of(Place(country=country, state=state))] += hits
-        if counts:
-            told = dict(counts.most_common(demand.TOLD_MAX))
-            self._runtime.bus.publish(f"{demand.SUBJECT}.{self._runtime.me.name}", msgspec.msgpack.encode(told))
+        apart = serials_of(self._runtime.config)
+        pages, downloads = map(_by_unit, hits_by_place(data, time.time() - demand.RECENT_S, apart))
+        if pages or downloads:
+            told = msgspec.msgpack.encode(DemandArrived(pages, downloads))
+            self._runtime.bus.publish(f"{demand.SUBJECT}.{self._runtime.me.name}", told)
+
+
+def _by_unit(hits: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    """Of the busiest."""
+    counts = Counter[str]()
+    for (country, state), count in hits.items():
+        counts[unit_of(Place(country=country, state=state))] += count
+    return dict(counts.most_common(demand.TOLD_MAX))

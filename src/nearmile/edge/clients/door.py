@@ -36,6 +36,10 @@ class Door(Protocol):
         """A connection has come, over that transport if it is a new one of TCP; it may be turned away."""
         ...
 
+    def drained(self, guest: Guest, transport: asyncio.WriteTransport) -> None:
+        """The client of a connection over TCP has taken most of what waited for it."""
+        ...
+
     def closed(self, guest: Guest) -> None:
         """A connection has ended."""
         ...

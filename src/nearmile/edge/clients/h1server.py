@@ -380,6 +380,7 @@ class Connection(asyncio.Protocol):
         self._push()
         if self._full or self._rest:
             return
+        self.door.drained(self, self._transport)
         if self._room is not None:
             if not self._room.done():
                 self._room.set_result(None)

@@ -194,6 +194,7 @@ class H2Connection(Multiplexed, asyncio.Protocol):
     def resume_writing(self) -> None:
         """Of asyncio."""
         self.full = False
+        self.door.drained(self, self._transport)
         for stream in tuple(self.streams.values()):
             if stream.sent:
                 self._forget(stream)

@@ -5,7 +5,7 @@ import ssl
 from collections import Counter
 
 from nearmile.edge import limits
-from nearmile.edge.backlog import handshake_ms
+from nearmile.edge.backlog import delivery, handshake_ms
 from nearmile.edge.clients.door import Guest
 from nearmile.edge.clients.h1server import Connection
 from nearmile.edge.clients.h2server import H2Connection
@@ -14,6 +14,7 @@ from nearmile.edge.clients.udpserver import UdpServer
 from nearmile.edge.node import Node
 from nearmile.edge.rules.access import client_key, read_address
 from nearmile.http.quic import Choose
+from nearmile.mapping.downloads import beyond_ms
 
 DRAIN_LOOK_S = 0.02
 
@@ -77,10 +78,20 @@ class EdgeServer:
         self.full = self.full or len(self._connections) > most * limits.FULL_SHARE
         one_most = max(limits.CLIENT_CONNECTIONS_MIN, most * limits.CLIENT_CONNECTIONS_SHARE)
         if client and accepted is not None and self.node.voices.wanted():
-            self.node.voices.heard(guest.peer, handshake_ms(accepted))
+            rtt_ms = handshake_ms(accepted)
+            if rtt_ms > 0:
+                self.node.voices.heard(guest.peer, rtt_ms)
         if len(self._connections) > most or (client and self._of_clients[client] > one_most):
             self.refused += 1
             guest.turn_away()
+
+    def drained(self, guest: Guest, transport: asyncio.WriteTransport) -> None:
+        """Called by a connection over TCP whose client has taken most of what waited for it."""
+        downloads = self.node.downloads
+        if downloads.wanted() and self._client_of(guest) and (seen := delivery(transport)) is not None:
+            longer_ms = beyond_ms(seen)
+            if longer_ms is not None:
+                downloads.heard(guest.peer, longer_ms)
 
     def closed(self, guest: Guest) -> None:
         """Called by a connection that has ended."""
