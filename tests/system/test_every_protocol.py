@@ -67,7 +67,7 @@ def over_h2(docs: LiveNetwork, paths: list[str]) -> Digests:
         )
         client = H2Client(reader, writer)
         found = await _many(client, paths)
-        writer.close()
+        await client.close()
         return found
 
     return asyncio.run(ask())
