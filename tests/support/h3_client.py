@@ -11,6 +11,7 @@ from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, StopSendingReceived, StreamReset
+from aioquic.tls import SessionTicket
 
 from edge_world import ADDRESSES, HOST
 from h2_client import SECURE_PORT, Answer
@@ -25,13 +26,19 @@ class H3Client:
         name: str | None = HOST,
         server: tuple[str, int] = (ADDRESSES[0], SECURE_PORT),
         idle_timeout: float = 60.0,
+        ticket: SessionTicket | None = None,
     ) -> None:
         self.server = server
         configuration = QuicConfiguration(
-            is_client=True, alpn_protocols=["h3"], server_name=name, idle_timeout=idle_timeout
+            is_client=True,
+            alpn_protocols=["h3"],
+            server_name=name,
+            idle_timeout=idle_timeout,
+            session_ticket=ticket,
         )
         configuration.load_verify_locations(str(authority))
-        self.quic = QuicConnection(configuration=configuration)
+        self.tickets: list[SessionTicket] = []
+        self.quic = QuicConnection(configuration=configuration, session_ticket_handler=self.tickets.append)
         self.loop = asyncio.get_running_loop()
         self.socket = _socket()
         self.got: dict[int, Answer] = {}

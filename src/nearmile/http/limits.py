@@ -71,6 +71,8 @@ QUIC_CONNECTION_WINDOW_BYTES = 1 << 20
 QUIC_STREAM_WINDOW_BYTES = 256 << 10
 # From a Retry to its answer: a round trip; a slow one takes seconds.
 QUIC_TOKEN_S = 10.0
+# A kilobyte each.
+QUIC_TICKETS_MAX = 4096
 # Of one response handed to QUIC at a time. For the 100 streams that a client may have it is as much as the kernel
 # keeps for one connection of TCP (tcp_wmem's 4 MB).
 H3_AHEAD_BYTES = 32 << 10

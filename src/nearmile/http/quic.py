@@ -3,7 +3,7 @@
     datagram -> Lobby.look: a known connection's | a new client's | an answer without a connection | nothing
 
 Connections of qh3 choose no certificate by name, tie no stateless reset to a key, and extend windows whatever the
-application does: ``Transport`` adds that.
+application does, and let clients ask before the handshake is over: ``Transport`` sees to that.
 """
 
 import hmac
@@ -25,6 +25,7 @@ from nearmile.http.limits import (
     QUIC_DATAGRAM_BYTES,
     QUIC_IDLE_S,
     QUIC_STREAM_WINDOW_BYTES,
+    QUIC_TICKETS_MAX,
     QUIC_TOKEN_S,
 )
 
@@ -146,16 +147,40 @@ class Lobby:
         return hmac.digest(self._key, framed, "sha256")[:TAG_BYTES]
 
 
+class Tickets:
+    """By which clients that come again need no certificate (RFC 8446 section 4.6.1), the newest of all clients.
+
+    Each is good for once and never for early data, so nothing that was recorded can be played again.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, tls.SessionTicket] = {}
+
+    def keep(self, ticket: tls.SessionTicket) -> None:
+        """Of a handshake that is over."""
+        if len(self._kept) >= QUIC_TICKETS_MAX:
+            del self._kept[next(iter(self._kept))]
+        self._kept[ticket.ticket] = ticket
+
+    def take(self, identity: bytes) -> tls.SessionTicket | None:
+        """What a client shows; None: it has to shake hands as a stranger."""
+        return self._kept.pop(identity, None)
+
+
 class Transport(QuicConnection):
     """One connection, server side."""
 
-    def __init__(self, newcomer: Newcomer, choose: Choose, reset_token: Callable[[bytes], bytes]) -> None:
+    def __init__(
+        self, newcomer: Newcomer, choose: Choose, tickets: Tickets, reset_token: Callable[[bytes], bytes]
+    ) -> None:
         first = choose(None)
         assert first is not None, "without a certificate nobody is let in"
         super().__init__(
             configuration=first,
             original_destination_connection_id=newcomer.original,
             retry_source_connection_id=newcomer.retried,
+            session_ticket_fetcher=tickets.take,
+            session_ticket_handler=tickets.keep,
         )
         self.held = False
         """Streams are not read, so that their windows stay as they are."""
@@ -229,16 +254,20 @@ class Transport(QuicConnection):
         parameters = (tls.ExtensionType.QUIC_TRANSPORT_PARAMETERS, bridge.serialize_transport_parameters())
         context: Any = bridge.tls
         context.handshake_extensions = [parameters]
+        context._max_early_data = None
         go_on = context._server_handle_hello
 
         def choose(hello: Any, *out: Any) -> None:
             start = hello.tell()
-            chosen = self._choose(tls.pull_client_hello(hello).server_name)
+            said = tls.pull_client_hello(hello)
+            chosen = self._choose(said.server_name)
             if chosen is None:
                 raise UnrecognizedName("no site of that name")
             hello.seek(start)
             context.certificate, context.certificate_chain = chosen.certificate, chosen.certificate_chain
             context.certificate_private_key = chosen.private_key
+            if said.early_data:  # which qh3 would take with any ticket
+                context.get_session_ticket_cb = None
             go_on(hello, *out)
 
         context._server_handle_hello = choose

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -190,6 +191,26 @@ def test_a_client_may_move(folder: Path) -> None:
                 assert (await client.get("/long")).body == LONG
             assert here.servers[0].connections == 1
             client.close()
+
+    run(scene())
+
+
+def test_who_comes_again_needs_no_certificate(folder: Path) -> None:
+    """With each ticket once, and none of what is asked before the handshake is over is taken."""
+
+    async def scene() -> None:
+        async with quick(folder) as (_, trust):
+            first = await H3Client(trust).connected()
+            assert (await first.get("/a")).status == 200
+            (ticket,) = first.tickets
+            eager = dataclasses.replace(ticket, max_early_data_size=0xFFFFFFFF)
+            for shown, resumed in ((eager, False), (ticket, True), (ticket, False)):
+                client = await H3Client(trust, ticket=shown).connected()
+                assert client.shaken is not None
+                assert (client.shaken.session_resumed, client.shaken.early_data_accepted) == (resumed, False)
+                assert (await client.get("/a")).status == 200
+                client.close()
+            first.close()
 
     run(scene())
 

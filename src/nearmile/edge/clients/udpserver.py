@@ -16,7 +16,7 @@ from nearmile.edge.clients.door import Door
 from nearmile.edge.clients.h3server import H3Connection
 from nearmile.http.h3 import Session
 from nearmile.http.qpack import Sections
-from nearmile.http.quic import CID_BYTES, Address, Choose, Lobby, Newcomer, Transport
+from nearmile.http.quic import CID_BYTES, Address, Choose, Lobby, Newcomer, Tickets, Transport
 from nearmile.http.streams import headers_of
 
 SOL_UDP, UDP_SEGMENT = 17, 103  # linux/udp.h; without them, as on other systems, each datagram goes by itself
@@ -32,7 +32,7 @@ class UdpServer:
         self.sections = Sections()
         self.now_s: Callable[[], float] = time.monotonic
         self._choose = choose
-        self._lobby = Lobby(key, os.urandom)
+        self._lobby, self._tickets = Lobby(key, os.urandom), Tickets()
         self._names: dict[bytes, H3Connection] = {}
         self._named: dict[H3Connection, set[bytes]] = {}
         self._unsent: list[tuple[bytes, Address]] = []
@@ -81,7 +81,7 @@ class UdpServer:
             self.send(None, [(found, address)])
         if not isinstance(found, Newcomer) or self.door.closing or self._choose(None) is None:
             return None
-        transport = Transport(found, self._choose, self._lobby.reset_token)
+        transport = Transport(found, self._choose, self._tickets, self._lobby.reset_token)
         connection = H3Connection(self.door, self, Session(transport, self.sections), address[0])
         if connection.over:
             return None
