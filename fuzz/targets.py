@@ -14,6 +14,7 @@ from zlib import crc32
 
 import dns.exception
 import dns.message
+import msgspec
 import pylsqpack
 
 from edge_world import config
@@ -25,7 +26,10 @@ from nearmile.cache.directives import request_directives
 from nearmile.cache.policy import decide_store, stored_fields
 from nearmile.cache.ranges import wanted
 from nearmile.cache.reuse import reusable, verdict
+from nearmile.cache.target import cookie_values
 from nearmile.cli.fetch import read_cache_status
+from nearmile.config.layout import NamedSite
+from nearmile.config.network import Site
 from nearmile.config.read import read_directory
 from nearmile.dns.answer import LowWorld, TopWorld, answer
 from nearmile.dns.locate import Locator
@@ -34,6 +38,10 @@ from nearmile.dns.signer import Signer
 from nearmile.edge import limits
 from nearmile.edge.messages import forwarded_request, forwarding, request_head
 from nearmile.edge.origins.peer import Question
+from nearmile.edge.rules.rates import Limiter
+from nearmile.edge.rules.redirects import To
+from nearmile.edge.rules.signatures import EXPIRES, Claims, signed, split
+from nearmile.edge.rules.site import Allow, Asked, Files, Rules, rules_of, stored_target
 from nearmile.edge.visitors import Hop
 from nearmile.http import h2
 from nearmile.http.body import ChunkedBody, encode_chunk
@@ -252,6 +260,42 @@ def documents(data: bytes) -> None:
         read_directory(folder)
 
 
+@cache
+def _rules() -> tuple[NamedSite, Rules]:
+    document = {
+        "hostnames": ["www.test.example"], "origin": "http://127.0.0.1", "methods": ["GET"],
+        "key": {"normalise": True, "sort": True, "query": "without", "parameters": ["utm_*"], "cookies": ["lang"]},
+        "redirects": [{"path": "/old/*", "to": "/new/*"}, {"path": "/off/*", "to": "https://b.example/*"}],
+        "access": {"deny_countries": ["XX"]}, "signed": {"keys": {"k": {"environment": "K"}}, "open": ["/open/"]},
+    }  # fmt: skip
+    named = NamedSite(name="www", serial=1, origins=(), document=msgspec.convert(document, Site))
+    return named, rules_of(named, Files(secrets={"k": bytes(32)}))
+
+
+def rules(data: bytes) -> None:
+    """A request's target and cookies; what is let in has one form, what is sent on keeps to its place."""
+    line, _, cookies = data.partition(b"\n")
+    named, made = _rules()
+    try:
+        taken = parse_request(b"GET " + line + b" HTTP/1.1", parse_fields(HEAD))
+    except BadMessage:
+        return
+    cookie_values([cookies], (b"lang",))
+    for target in (taken.target, _signed(taken.target)):
+        found = made.check(Asked(b"GET", target, 0, "192.0.2.1", str), NOW_S, Limiter())
+        if isinstance(found, Allow):
+            assert found.target == made.target(found.target) == stored_target(named.document, target)
+            assert found.target.startswith(b"/open/") or target != taken.target or EXPIRES in target
+        elif isinstance(found, To):
+            assert found.location.startswith(b"https://b.example/") or found.location[:2].strip(b"/\\")
+
+
+def _signed(target: bytes) -> bytes:
+    """As who has the key would sign it."""
+    made = _rules()[1]
+    return signed(bytes(32), "www", made.target(split(target)[0]), Claims(expires=b"9999999999", key=b"k"))
+
+
 HEAD = b"Host: www.test.example\r\n"
 # EDNS as it is, and with a wish for signatures.
 OPTS = tuple(b"\x00\x00\x29\x04\xd0\x00\x00" + flags + b"\x00\x00\x00" for flags in (b"\x00", b"\xc0"))
@@ -324,4 +368,8 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
     "subnet": (subnet, (b"\x00\x01\x18\x00\x09\x09\x09", b"\x00\x02\x30\x00\x20\x01\x0d\xb8\x00\x00")),
     "hits": (hits, (b"\x00\x10" + b"\x81" * 40,)),
     "documents": (documents, (NETWORK,)),
+    "rules": (
+        rules,
+        (b"/a/%7eb/../c?b=1&utm_x=2&a=%2f\nlang=de; x=y", b"/old//b.example?x", b"/off/a", b"/open/%41?nm-key=k"),
+    ),
 }
