@@ -158,6 +158,23 @@ def test_who_loses_its_region_goes_to_the_next_and_the_others_stay() -> None:
     assert np.abs(after - served)[elsewhere].sum() < 0.05 * case.demand.sum()
 
 
+def test_who_loses_its_region_displaces_nobody_for_a_small_gain() -> None:
+    # Regions along a street, nearly full with users of their own, and one user who has a single region only.
+    regions, users = 20, 50
+    homes = 20.0 * np.arange(regions)
+    at = homes.repeat(users) + np.tile(np.linspace(-9, 9, users), regions)
+    scores = np.vstack((np.abs(at[:, np.newaxis] - homes), np.where(homes == 20, 1.0, 900.0))).astype(np.float32)
+    candidates, demand, own = rank(scores), np.append(np.ones(len(at)), 0.0), np.full(regions, users / 0.94)
+    found = allocate(demand, candidates, uncontracted(own))
+    own[0] = 0
+    after = allocate(demand, candidates, uncontracted(own), found)
+    served = dense(found, regions)[:-1]
+    assert np.abs(dense(after, regions)[:-1] - served).sum() / 2 < 1.2 * served[:, 0].sum()
+    demand[-1] = 1.0
+    last = allocate(demand, candidates, uncontracted(own), after)
+    assert dense(last, regions)[-1, 1] == pytest.approx(1), "but for a large one"
+
+
 def test_where_all_are_full_all_are_overloaded_alike() -> None:
     case = Case(11, 500, 8, 1.6)
     fill = loads(allocate(case.demand, rank(case.scores), case.capacities), 8) / case.capacities.regions

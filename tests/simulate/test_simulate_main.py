@@ -28,12 +28,12 @@ def test_the_second_scenario(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 
 def test_the_third_scenario(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    small = PlanetScale(regions=20, servers=2, units=200, places=50)
+    small = PlanetScale(regions=20, servers=2, units=4000, places=200)
     monkeypatch.setattr(command, "PlanetScale", lambda **_: small)
     monkeypatch.setattr(sys, "argv", ["simulate", "--scenario", "planet", "--tenth", "--minutes", "0.5"])
     assert command.main() == 0
     said = capsys.readouterr().out
-    assert "40 servers in 20 regions, 200 units" in said
+    assert "40 servers in 20 regions, 4,000 units" in said
     assert "regions too full: 0 violations" in said
 
 

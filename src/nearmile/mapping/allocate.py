@@ -7,8 +7,10 @@ evicts the rest, which proposes on. A unit prefers low scores; a node prefers th
 next region of their list. When nobody proposes any more, no pair blocks: no unit and region would both rather have
 each other than what they have.
 
-With a former allocation at hand, both sides prefer what they have by a few ms, so that a small change moves
-little. The rounds start from nothing all the same: that proved to cost less than repairing what was.
+With a former allocation at hand, both sides prefer what they have, so that a small change moves little: units by a
+few ms, regions by more, so that nobody has to go but for somebody who would be far worse off elsewhere. Else who
+loses a region takes the place of others, they that of others further off, and so on to where there is room. The
+rounds start from nothing all the same: that proved to cost less than repairing what was.
 
 A unit that its whole list turned down is raised above all who were not, and tries again; others make room for it.
 What finds none even then is spread over the list by letting the full carry more, all by the same factor. Where
@@ -41,6 +43,9 @@ STRETCHED = 0.97
 DUST = ROUNDING = 1e-6
 # A row stays where it is unless it gains more than this.
 STAY_MS = 3.0
+# A node gives up what it serves only for who would lose so much more elsewhere. With 3 ms the loss of a continent
+# moved three times the demand that had to move, and the mean round trip was the longer for it.
+KEEP_MS = 30.0
 # Added to a row's rank at a node in its second chance: more than any score.
 RAISED_MS = np.float32(1e6)
 # Each step lets full nodes carry so much more until all demand is placed: 200 steps are a factor of 17,000.
@@ -103,7 +108,7 @@ def allocate(
     """Places all demand, whatever the capacities.
 
     With a ``former`` allocation of the same rows little moves where little has changed; candidates that have
-    something to lose then count STAY_MS less, and are ordered so.
+    something to lose then count STAY_MS less, and are ordered so; regions rank what they serve KEEP_MS higher.
     """
     worth = _worth(candidates, capacities)
     if former is not None:
@@ -115,8 +120,10 @@ def allocate(
 
 def loads(allocation: Allocation, regions: int) -> Floats:
     """Demand placed at each region."""
-    placed = np.bincount(allocation.candidates.regions.ravel(), allocation.placed.ravel(), minlength=regions)
-    return placed.astype(np.float64, copy=False)
+    pieces = np.flatnonzero(allocation.placed)
+    placed = allocation.placed.ravel()[pieces]
+    found = np.bincount(allocation.candidates.regions.ravel()[pieces], placed, minlength=regions)
+    return found.astype(np.float64, copy=False)
 
 
 def usable(capacities: Capacities) -> float:
@@ -178,14 +185,17 @@ def _least(nodes: NDArray[np.signedinteger], amounts: Floats, worth: Scores, cap
 
 def _staying(candidates: Candidates, worth: Scores, former: Allocation) -> tuple[Candidates, Scores]:
     """Candidates and worth as they are for who would rather stay, and for who would rather keep."""
-    rows, ranks = np.nonzero(former.placed > 0)
-    homes = former.candidates.regions[rows, ranks]
-    at_home = candidates.regions[rows] == homes[:, np.newaxis]
-    moving = np.unique(rows[~at_home[:, 0]])  # of the others the order stays
-    pieces, places = np.nonzero(at_home)
-    bonus = np.zeros_like(worth)
-    bonus[rows[pieces], places] = STAY_MS
-    regions, scores, worth = candidates.regions.copy(), candidates.scores - bonus, worth + bonus
+    pieces = np.flatnonzero(former.placed)
+    rows, homes = pieces // former.placed.shape[1], former.candidates.regions.ravel()[pieces]
+    first = candidates.regions[rows, 0] == homes  # as nearly always
+    others = rows[~first]
+    found, ranks = np.nonzero(candidates.regions[others] == homes[~first, np.newaxis])
+    further = others[found]
+    kept = np.concatenate((rows[first], further)), np.concatenate((np.zeros(first.sum(), dtype=np.intp), ranks))
+    regions, scores, worth = candidates.regions.copy(), candidates.scores.copy(), worth.copy()
+    scores[kept] -= STAY_MS
+    worth[kept] += KEEP_MS
+    moving = np.unique(further)  # of the others the order stays
     order = np.argsort(scores[moving], axis=1, kind="stable")
     for ordered in (regions, scores, worth):
         ordered[moving] = np.take_along_axis(ordered[moving], order, axis=1)
