@@ -38,7 +38,8 @@ class Guard:
         if not self.why and (self._before is None or now_s >= self._before_at_s + STEP_S):
             self._before, self._before_at_s = kept, now_s
         assert self._before is not None
-        why = loss(without(self._before, gone), made)
+        # Mostly nothing is lost, and then not all servers need be looked at one by one.
+        why = loss(self._before, made) and loss(without(self._before, gone), made)
         if why and not self.why:
             self._since_s = now_s
         self.why = why
