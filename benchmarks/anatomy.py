@@ -26,6 +26,7 @@ from nearmile.cache.policy import decide_store, stored_fields
 from nearmile.cache.store import MemoryStore
 from nearmile.config.network import Edge
 from nearmile.edge.clients.h1server import Connection
+from nearmile.edge.clients.rounds import Round
 from nearmile.edge.node import Node
 from nearmile.edge.visitors import Visitors
 from nearmile.http.fields import parse_pairs
@@ -77,7 +78,7 @@ def steps(folder: Path) -> dict[str, float]:
     store.put(key, (), kept, response_head(200, stored_fields(pairs, now_s), SIZE_BYTES), body, store.generation)
     lines = "".join(f"{line}\r\n" for line in BROWSER).encode() + b"\r\n"
     data = b"GET %b HTTP/1.1\r\n%b" % (TARGET, lines)
-    nothing.node = node
+    nothing.node, nothing.round = node, Round(lambda _: None)
     connection = Connection(nothing)
     connection.connection_made(Nowhere())  # type: ignore[arg-type]
     fields, known, end = node.memo.parse(lines), node.memo.known, data.find(b"\r\n")
@@ -92,7 +93,7 @@ def steps(folder: Path) -> dict[str, float]:
         "fresh?": per_call_us(lambda: node.now_s() >= entry.fresh_until_s),
         "Age and Via": per_call_us(lambda: b"%bage: %d\r\n%b" % (entry.head, now_s - born_at_s, node.hit_end)),
         "journal": per_call_us(lambda: node.record(int(now_s * 1000), 1, 0, 200, 0, SIZE_BYTES, True)),
-        "hit path": per_call_us(lambda: connection.data_received(data)),
+        "hit path": per_call_us(lambda: connection.receive(data)),
     }
 
 

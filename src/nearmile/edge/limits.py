@@ -10,6 +10,10 @@ CLIENT_CONNECTIONS_SHARE, CLIENT_CONNECTIONS_MIN = 0.1, 64
 FULL_SHARE, ROOMY_SHARE = 0.9, 0.7
 # Pending connections the kernel keeps; Linux caps it at net.core.somaxconn (4096 since 5.4).
 BACKLOG = 4096
+# Connections served together, before any of them is answered: 1 ms of work, if each asks for a hit.
+ROUND_CONNECTIONS_MAX = 64
+# What a connection may keep for that: of more, the reading pays for itself, and 64 of these are 1 MB.
+ROUND_BYTES_MAX = 16 << 10
 # The coarse sweep that ends what took too long; every time below is kept to within this.
 SWEEP_S = 1.0
 # From the first byte of a head to its last. nginx: 60 s, Apache's mod_reqtimeout: 20-40 s.

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Protocol
 
+from nearmile.edge.clients.rounds import Round
 from nearmile.edge.node import Node
 
 
@@ -30,6 +31,7 @@ class Door(Protocol):
 
     node: Node
     loop: asyncio.AbstractEventLoop
+    round: Round
     closing: bool
 
     def opened(self, guest: Guest, accepted: asyncio.Transport | None = None) -> None:

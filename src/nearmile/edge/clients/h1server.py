@@ -19,6 +19,8 @@ from nearmile.edge.clients.door import Door
 from nearmile.edge.clients.h2server import H2Connection
 from nearmile.edge.clients.incoming import Incoming
 from nearmile.edge.clients.pace import Pace
+from nearmile.edge.clients.rounds import InRound
+from nearmile.edge.clients.tlsserver import TlsTransport
 from nearmile.edge.exchange import Exchange
 from nearmile.edge.messages import page
 from nearmile.http.body import OpenBody, request_body
@@ -38,18 +40,20 @@ JOINED_BYTES_MAX = 4096
 NUDGE_BYTES = 4096
 
 
-class Connection(asyncio.Protocol):
+class Connection(InRound, asyncio.Protocol):
     """One client's connection: hits answered at once, one exchange at a time, requests in order."""
 
     multiplexed = False
 
     def __init__(self, door: Door, secure: bool = False) -> None:
+        super().__init__(door.round)
         self.door, self.node = door, door.node
         self.secure = secure
         self.peer, self.trusted = "", False
         self.handed_bytes = 0
         self._transport: asyncio.Transport
         self._write: Callable[[Sequence[bytes | memoryview]], None]
+        self._write_last: Callable[[bytes], None]
         self._place = 0
         self._ready = True
         """The next request may be answered now."""
@@ -66,6 +70,8 @@ class Connection(asyncio.Protocol):
         self._backlog = Backlog()
         self._pace = Pace()
         self._room: asyncio.Future[None] | None = None
+        self._last: Sequence[bytes] = ()
+        """A hit's answer, to be written at the end of the round."""
         self._unrecorded: tuple[int, int, int, int, int, int] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,6 +79,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=0, low=0)
         self._write = self._transport.writelines
+        if self.secure:
+            self._write_last = cast(TlsTransport, transport).write_last
         self.peer = transport.get_extra_info("peername")[0]
         visitors = self.node.visitors
         self.trusted = visitors.trusts(self.peer)
@@ -92,8 +100,8 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.cancel()
 
-    def data_received(self, data: bytes) -> None:
-        """Of asyncio."""
+    def receive(self, data: bytes) -> None:
+        """See InRound."""
         if self._ready:
             self._serve(self._held + data if self._held else data)
         elif self._lingering:
@@ -109,7 +117,7 @@ class Connection(asyncio.Protocol):
     def _serve(self, data: bytes) -> None:
         """The hit path: answers requests from memory, in order, until one needs more than that."""
         node = self.node
-        known, store, write, trusted = node.memo.known, node.store, self._write, self.trusted
+        known, store, trusted = node.memo.known, node.store, self.trusted
         sites, hit_end = node.sites, node.hit_end
         if self.secure:
             sites, hit_end = node.secure_sites, node.secure_hit_end
@@ -144,28 +152,41 @@ class Connection(asyncio.Protocol):
             age_s = now_s - kept.born_at_s
             head = b"%bage: %d\r\n%b" % (head, age_s if age_s > 0 else 0, hit_end)
             size_bytes = len(head) + len(body)
-            if type(body) is not bytes:
-                self._hand((head, body))
-            elif size_bytes < JOINED_BYTES_MAX:
-                write((head + body,))
-            else:
-                # Both at once, but not joined: the copy would cost 6 % of the CPU time of a hit (without TLS).
-                write((head, body))
-            at = end
             place = node.visitors.place_of_trusted(self.peer, fields.pairs) if trusted else self._place
+            self._unrecorded = (int(now_s * 1000), site.serial, place, status, HIT, size_bytes)
             node.counter.requests += 1
-            if self._full:
-                self._backlog.written_bytes += size_bytes
-                self._unrecorded = (int(now_s * 1000), site.serial, place, status, HIT, size_bytes)
-                self._ready = False
+            if at or end < whole or type(body) is not bytes:
+                self._hand((head, body))
+                self._settle()
+            else:
+                if self.secure:
+                    self._write_last(head + body)
+                else:
+                    # Joined, larger ones would cost 6 % more of the CPU time of a hit.
+                    self._last = (head + body,) if size_bytes < JOINED_BYTES_MAX else (head, body)
+                self.round.at_end(self._settle)
+            at = end
+            if not self._ready:
                 break
-            node.record(int(now_s * 1000), site.serial, place, status, HIT, size_bytes, True)
         if at:
             self._quiet_sweeps = 0
         if at == whole or not self._ready or end < 4:
             self._hold(data[at:])
         else:
             self._begin(data[at:])
+
+    def _settle(self) -> None:
+        """Writes a hit's answer, if that is still to be done, and records it once the kernel has all of it."""
+        if self._last:
+            last, self._last = self._last, ()
+            self._write(last)
+        assert self._unrecorded is not None
+        if self._full:
+            self._backlog.written_bytes += self._unrecorded[-1]
+            self._ready = False
+        else:
+            self.node.record(*self._unrecorded, True)
+            self._unrecorded = None
 
     def _hold(self, data: bytes) -> None:
         """Keeps what waits: the beginning of a head, or requests behind a response on its way."""
@@ -223,7 +244,7 @@ class Connection(asyncio.Protocol):
         connection = H2Connection(self.door, secure=False)
         self._transport.set_protocol(connection)
         connection.connection_made(self._transport)
-        connection.data_received(data)
+        connection.receive(data)
 
     def _answered(self, exchange: Exchange, task: "asyncio.Task[None]") -> None:
         """The exchange is over: on to the next request, or the end."""

@@ -6,6 +6,7 @@ goes the way of ``multiplex.Multiplexed``.
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import cast
 
 from nearmile.cache.pages import raw
@@ -14,6 +15,8 @@ from nearmile.edge.backlog import Backlog, free
 from nearmile.edge.clients.door import Door
 from nearmile.edge.clients.multiplex import HIT, Codes, Multiplexed, Stream
 from nearmile.edge.clients.pace import Pace
+from nearmile.edge.clients.rounds import InRound
+from nearmile.edge.clients.tlsserver import TlsTransport
 from nearmile.http import h2frames as h2
 from nearmile.http import hpack
 from nearmile.http.fields import Fields
@@ -22,15 +25,17 @@ from nearmile.http.h2send import Ended, StreamEnded
 from nearmile.http.streams import PSEUDO
 
 
-class H2Connection(Multiplexed, asyncio.Protocol):
+class H2Connection(InRound, Multiplexed, asyncio.Protocol):
     """One client's connection."""
 
     codes = Codes(h2.NO_ERROR, h2.INTERNAL_ERROR, h2.CANCEL, h2.PROTOCOL_ERROR)
 
     def __init__(self, door: Door, secure: bool) -> None:
-        super().__init__(door, secure)
+        InRound.__init__(self, door.round)
+        Multiplexed.__init__(self, door, secure)
         self.session: Session = Session(door.node.streams.strings)
         self._transport: asyncio.Transport
+        self._write_last: Callable[[bytes], None]
         self._backlog = Backlog()
         self._written_bytes = 1
         """By the last write."""
@@ -42,6 +47,7 @@ class H2Connection(Multiplexed, asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         # It says "pause" whenever the kernel did not take all.
         self._transport.set_write_buffer_limits(high=0, low=0)
+        self._write_last = cast(TlsTransport, transport).write_last if self.secure else self._transport.write
         self._meet(transport.get_extra_info("peername")[0])
         self.door.opened(self)
         self.flush()
@@ -64,8 +70,8 @@ class H2Connection(Multiplexed, asyncio.Protocol):
             stream.handed_bytes -= back_bytes
             stream.waiting_bytes += back_bytes
 
-    def data_received(self, data: bytes) -> None:
-        """Of asyncio."""
+    def receive(self, data: bytes) -> None:
+        """See InRound."""
         self._serving = True
         for event in self.session.feed(data, self._serve):
             if isinstance(event, Requested):
@@ -169,10 +175,11 @@ class H2Connection(Multiplexed, asyncio.Protocol):
                 for stream in self.streams.values():
                     stream.written_bytes = 0
                 self._written_bytes = len(data)
-                transport.write(data)
                 self._backlog.written_bytes += len(data)
                 if not self.streams:
+                    self._write_last(data)
                     break
+                transport.write(data)
                 for stream in self.streams.values():
                     stream.mind_waiting()
             for stream in tuple(self.streams.values()):

@@ -9,7 +9,8 @@ from nearmile.edge.backlog import delivery, handshake_ms
 from nearmile.edge.clients.door import Guest
 from nearmile.edge.clients.h1server import Connection
 from nearmile.edge.clients.h2server import H2Connection
-from nearmile.edge.clients.tlsserver import TlsTransport
+from nearmile.edge.clients.rounds import Round
+from nearmile.edge.clients.tlsserver import Secured, TlsTransport
 from nearmile.edge.clients.udpserver import UdpServer
 from nearmile.edge.node import Node
 from nearmile.edge.rules.access import client_key, read_address
@@ -25,6 +26,7 @@ class EdgeServer:
     def __init__(self, node: Node) -> None:
         self.node = node
         self.loop = asyncio.get_running_loop()
+        self.round = Round(self.loop.call_soon)
         self.closing = False
         self.refused = 0
         """Connections beyond the limit."""
@@ -57,7 +59,7 @@ class EdgeServer:
         )
         self._listeners.append(listener)
 
-    def _secured(self, chosen: str | None) -> asyncio.Protocol:
+    def _secured(self, chosen: str | None) -> Secured:
         """The connection of a client that has shaken hands, by the protocol that it chose (ALPN, RFC 7301)."""
         return H2Connection(self, secure=True) if chosen == "h2" else Connection(self, secure=True)
 

@@ -12,27 +12,55 @@ import math
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from nearmile.edge import limits
 from nearmile.edge.backlog import Backlog
 from nearmile.edge.clients.door import Door
+from nearmile.edge.clients.rounds import InRound
 
 RECORD_BYTES_MAX = 16_384  # of plaintext, RFC 8446 section 5.1
-Chosen = Callable[[str | None], asyncio.Protocol]
 
 
-class TlsTransport(asyncio.Transport, asyncio.Protocol):
+class Secured(Protocol):
+    """The connection of a client that has shaken hands: a protocol of asyncio."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Of asyncio."""
+        ...
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Of asyncio."""
+        ...
+
+    def pause_writing(self) -> None:
+        """Of asyncio."""
+        ...
+
+    def resume_writing(self) -> None:
+        """Of asyncio."""
+        ...
+
+    def receive(self, data: bytes) -> None:
+        """See InRound."""
+        ...
+
+
+Chosen = Callable[[str | None], Secured]
+
+
+class TlsTransport(InRound, asyncio.Transport, asyncio.Protocol):
     """One client; itself a guest of the door until it has shaken hands, then its connection is."""
 
     def __init__(self, door: Door, context: ssl.SSLContext, chosen: Chosen) -> None:
         """``chosen`` makes the connection for the protocol that the client chose (ALPN, RFC 7301)."""
+        super().__init__(door.round)
         self._door, self._chosen = door, chosen
         self.peer, self.trusted = "", False
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._transport: asyncio.Transport
-        self._protocol: asyncio.Protocol | None = None
+        self._protocol: Secured | None = None
         """None until hands are shaken."""
         self._closing = False
         self._finish: Callable[[TlsTransport], None] | None = None
@@ -51,8 +79,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._blocked = False
         """The kernel has not taken all that was encrypted."""
         self._backlog = Backlog()
+        self._last = b""
+        """Encrypted, to be written at the end of the round."""
+        self._plain_bytes = 0
+        """Encrypted last."""
         self._plain_per_byte = 1.0
-        """Of what was encrypted last: the rest of a byte is TLS's own."""
+        """Of what was written last: the rest of a byte is TLS's own."""
         self._high_bytes = 0
         self._paused = False
 
@@ -76,8 +108,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             protocol.connection_lost(exc)
         self._waiting.clear()
 
-    def data_received(self, data: bytes) -> None:
-        """Of asyncio."""
+    def receive(self, data: bytes) -> None:
+        """See InRound."""
         if self._finish is not None:
             return
         self._incoming.write(data)
@@ -95,13 +127,14 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             return
         self._barren_bytes = 0
         if plain:
-            self._protocol.data_received(plain)  # type: ignore[union-attr]
+            self._protocol.receive(plain)  # type: ignore[union-attr]
         else:
             self._ended = True
             self.close()
 
     def eof_received(self) -> bool:
         """Of asyncio: what waits may still be on its way."""
+        self.catch_up()
         self._ended = True
         if self._protocol is None or self._finished:
             return False
@@ -195,10 +228,16 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """Of asyncio."""
         if len(data) <= limits.TLS_WRITE_BYTES and data and not self._blocked and self._finish is None:
             self._send(data)
-            if self._blocked:
-                self._mind_full()
         else:
             self.writelines((data,))
+
+    def write_last(self, data: bytes) -> None:
+        """As ``write``, but at the end of the round: ``pause_writing`` is called no sooner."""
+        if len(data) <= limits.TLS_WRITE_BYTES and not (self._blocked or self._last) and self._finish is None:
+            self._last = self._sealed(data)
+            self.round.at_end(self._put_last)
+        else:
+            self.write(data)
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
         """Of asyncio: as few records as can be, and no more of them than the kernel takes."""
@@ -218,14 +257,27 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def _mind_full(self) -> None:
         if not self._paused and self.get_write_buffer_size() > self._high_bytes:
             self._paused = True
-            cast(asyncio.Protocol, self._protocol).pause_writing()
+            cast(Secured, self._protocol).pause_writing()
 
     def _send(self, data: bytes) -> None:
+        self._put_last()
+        self._put(self._sealed(data))
+
+    def _sealed(self, data: bytes) -> bytes:
         self._tls.write(data)
-        encrypted = self._outgoing.read()
+        self._plain_bytes = len(data)
+        return self._outgoing.read()
+
+    def _put(self, encrypted: bytes) -> None:
         self._transport.write(encrypted)
         if self._blocked:
-            self._plain_per_byte = len(data) / len(encrypted)
+            self._plain_per_byte = self._plain_bytes / len(encrypted)
+            self._mind_full()
+
+    def _put_last(self) -> None:
+        if self._last:
+            last, self._last = self._last, b""
+            self._put(last)
 
     def _encrypt(self) -> None:
         """Goes on with what waits; ends as was asked when nothing does."""
@@ -251,6 +303,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def _flush(self) -> None:
         """What TLS has to say by itself."""
+        self._put_last()
         if self._outgoing.pending:
             self._transport.write(self._outgoing.read())
 
@@ -319,7 +372,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Of asyncio."""
-        self._protocol = cast(asyncio.Protocol, protocol)
+        self._protocol = cast(Secured, protocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Of asyncio."""

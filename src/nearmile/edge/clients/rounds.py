@@ -1,0 +1,90 @@
+"""Clients' connections served together: whatever has come to them is read first, then served, then answered.
+
+The kernel's code for reading, the server's, and the kernel's for writing drive each other out of the processor's
+caches. So each has its turn with all connections that have something to say, and not with each connection anew: a
+hit over TLS takes a third less of the processor's time (docs/speed.md).
+"""
+
+import logging
+from collections.abc import Callable
+
+from nearmile.edge import limits
+
+log = logging.getLogger("nearmile.edge")
+
+
+class InRound:
+    """A connection at a socket, as its loop sees it."""
+
+    _arrived = b""
+
+    def __init__(self, round_: "Round") -> None:
+        self.round = round_
+
+    def receive(self, data: bytes) -> None:
+        """Serves what has come."""
+        raise NotImplementedError
+
+    def turn_away(self) -> None:
+        """See Guest."""
+        raise NotImplementedError
+
+    def data_received(self, data: bytes) -> None:
+        """Of asyncio."""
+        if self._arrived or len(data) > limits.ROUND_BYTES_MAX:
+            self.catch_up()
+            self.receive(data)
+        else:
+            self._arrived = data
+            self.round.join(self)
+
+    def eof_received(self) -> bool:
+        """Of asyncio: the client says no more, and its connection is closed."""
+        self.catch_up()
+        return False
+
+    def catch_up(self) -> None:
+        """Serves what waits for the round."""
+        if self._arrived:
+            data, self._arrived = self._arrived, b""
+            self.receive(data)
+
+
+class Round:
+    """All connections of a loop."""
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self._call_soon = call_soon
+        self._waiting: list[InRound] = []
+        self._last: list[Callable[[], None]] = []
+        self._serving = False
+
+    def join(self, one: InRound) -> None:
+        """Something has come to that connection."""
+        waiting = self._waiting
+        waiting.append(one)
+        if len(waiting) == 1:
+            self._call_soon(self._run)
+        elif len(waiting) == limits.ROUND_CONNECTIONS_MAX:
+            self._run()
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Calls it when all have been served: at once where no round is under way."""
+        if self._serving:
+            self._last.append(call)
+        else:
+            call()
+
+    def _run(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._serving = True
+        for one in waiting:
+            try:
+                one.catch_up()
+            except Exception:
+                log.exception("a connection failed unexpectedly")
+                one.turn_away()
+        self._serving = False
+        last, self._last = self._last, []
+        for call in last:
+            call()
