@@ -96,8 +96,44 @@ def test_it_grows_at_once_and_shrinks_slowly() -> None:
     assert all(later >= sooner / 2 - 1 or not later for sooner, later in pairwise(sizes[10:]))
 
 
+def loads_by_parts(hot: dict[int, Parts], rates: dict[int, float]) -> Counter[str]:
+    """Of the hot serials, by their parts."""
+    loads = Counter[str]()
+    for serial, rate in rates.items():
+        loads.update(
+            {name: round(rate * count / sum(hot[serial].values())) for name, count in hot[serial].items()}
+        )
+    return loads
+
+
+def test_a_crowd_of_the_past_keeps_its_servers_but_is_no_load() -> None:
+    spread, names = Spread(), names_of(5)
+    servers = tuple(Server(name, "10.0.0.1", 80) for name in names)
+    for name in names[:4]:
+        spread.heard(name, 0, {7: 1000.0})
+    before = spread.place(MapRegion("fra", Point(0, 0), servers[:4]), 10)
+    for name in names:
+        spread.heard(name, 0, {9: 250.0})
+    after = spread.place(MapRegion("fra", Point(0, 0), servers, before), 11)
+    assert set(after[7]) >= set(before[7]) == set(names[:4])
+    loads = loads_by_parts(after, {9: 1250.0})
+    assert max(loads.values()) <= LOAD_MAX * 250 and len(loads) == 5
+
+
+def test_what_came_to_who_died_comes_to_the_others() -> None:
+    spread, names = Spread(), names_of(4)
+    servers = tuple(Server(name, "10.0.0.1", 80) for name in names)
+    spread.heard("fra-1", 0, {7: 4000.0})
+    for name in names[1:]:
+        spread.heard(name, 0, {8: 100.0, 9: 200.0})
+    before: dict[int, Parts] = {7: {"fra-1": 64}, 9: dict.fromkeys(names[1:], 4)}
+    after = spread.place(MapRegion("fra", Point(0, 0), servers[1:], before), 10)
+    loads = loads_by_parts(after, {7: 4000.0, 9: 600.0})
+    assert len(loads) == 3 and max(loads.values()) <= LOAD_MAX * loads.total() / 3
+
+
 def test_a_thousandfold_crowd_is_spread_within_two_seconds() -> None:
-    """Steps of 50 ms; each client comes once; edges count for a second, controllers look twice a second."""
+    """Steps of 50 ms; each client comes once; edges tell four times a second, controllers look ten times."""
     chance, names = Random(5), names_of(10)
     servers = tuple(Server(name, "10.0.0.1", 80) for name in names)
     region, spread, turn = MapRegion("fra", Point(0, 0), servers), Spread(), 0
@@ -105,11 +141,11 @@ def test_a_thousandfold_crowd_is_spread_within_two_seconds() -> None:
     counted, told = dict[str, Counter[int]](), Counter[str]()
     for step in range(20 * 12):
         now_s = step / 20
-        if step % 20 == 0:
+        if step % 5 == 0:
             for name in names:
-                spread.heard(name, 0, counted.get(name, Counter()))
+                spread.heard(name, 0, {serial: 4 * hits for serial, hits in counted.get(name, Counter()).items()})
             counted = {name: Counter() for name in names}
-        if step % 10 == 5:
+        if step % 2 == 1:
             region = MapRegion("fra", Point(0, 0), servers, spread.place(region, now_s))
         map_ = Map(version=1, term=1, made_at_s=0, regions=(region,), units=Units(), fallback=(0,))
         asked = [chance.choice(serials) for _ in range(10 * calm)] + [7] * (

@@ -38,14 +38,23 @@ def seal(journal: Journal) -> None:
     journal.seal()
 
 
-def test_hits_are_counted_by_serial_as_they_are_sealed(tmp_path: Path) -> None:
+def test_hits_are_counted_by_serial_as_they_come(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "fra-1", "fra", 5)
-    for serial, hits in ((7, 3), (9, 1), (7, 2)):
+
+    def come(serial: int, hits: int) -> None:
         for _ in range(hits):
             journal.record(NOW_MS, serial, 0, 200, 0, 10, True)
-        seal(journal)
-    assert journal.take_counts() == {7: 5, 9: 1}
+
+    come(7, 3)
+    assert journal.take_counts() == {7: 3}
     assert not journal.take_counts()
+    come(9, 1)
+    seal(journal)
+    assert not Journal(tmp_path / "other", "fra-2", "fra", 5).take_counts()
+    come(7, 2)
+    assert journal.take_counts() == {7: 2, 9: 1}
+    come(7, SEGMENT_RECORDS_MAX + 1)
+    assert journal.take_counts() == {7: SEGMENT_RECORDS_MAX + 1}
 
 
 def test_a_hit_is_sealed_with_its_place_and_identity(tmp_path: Path) -> None:

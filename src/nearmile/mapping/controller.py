@@ -41,7 +41,7 @@ MAP_GAP_S, MAP_GAP_S_PER_SERVER = 0.1, 1e-5
 # of the dead have the next server or region of what was placed last.
 PLACING_S_PER_UNIT = 1e-5
 # How often a crowd is looked for: a fraction of the time in which it must be spread.
-CROWDS_S = 0.25
+CROWDS_S = 0.1
 # How often load alone may change the map.
 REFRESH_S = 10.0
 # How soon after a map what is measured may make another: what it gains lasts for hours.

@@ -13,6 +13,7 @@ of seven servers has room for two such, and for one more with each six or seven 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from math import ceil
 
 from nearmile.mapping.choose import preference
@@ -32,6 +33,8 @@ HOT_MAX = 64
 FOOTPRINT_SHARE = 1 / 2
 # A load that fell counts half after this time: a crowd may come back, and its objects are still stored.
 HALF_LIFE_S = 60.0
+# Of its peak, what a crowd that is remembered counts as at least, so that it has its place when it comes back.
+REST_SHARE = 0.01
 # Requests a second in a region below which a serial burdens nobody, however few requests others have.
 HOT_MIN_PER_S = 100.0
 
@@ -42,27 +45,32 @@ def place(
     base: Mapping[str, float],
     before: Mapping[int, Parts],
     least: int,
+    peaks: Mapping[int, float] | None = None,
 ) -> dict[int, Parts]:
     """The parts of each hot serial on the servers of those names.
 
     ``rates`` are requests a second of those serials that may be hot, and ``base`` of all others, by server;
-    ``before`` is the former outcome; ``least`` is how many servers an answer names.
+    ``before`` is the former outcome; ``least`` is how many servers an answer names. How many parts and servers a
+    serial has is by its rate in ``peaks``, if it was higher there; loads are those of now.
     """
-    total = sum(rates.values()) + sum(base.get(name, 0.0) for name in names)
-    if len(names) < 2 or not total:
+    others = sum(base.get(name, 0.0) for name in names)
+    mean = (sum(rates.values()) + others) / max(len(names), 1)
+    if len(names) < 2 or not mean:
         return {}
-    mean = total / len(names)
-    cold = {serial: rate for serial, rate in rates.items() if rate <= _threshold(mean, serial in before)}
-    hot = sorted(rates.keys() - cold.keys(), key=lambda serial: (-rates[serial], serial))[:HOT_MAX]
+    peaks = rates if peaks is None else peaks
+    peak_mean = (sum(peaks.values()) + others) / len(names)
+    heats = {serial: max(rate / mean, peaks[serial] / peak_mean) for serial, rate in rates.items()}
+    warm = [serial for serial, heat in heats.items() if heat > HOT_SHARE / (2 if serial in before else 1)]
+    hot = sorted(warm, key=lambda serial: (-heats[serial], serial))[:HOT_MAX]
     loads = {name: base.get(name, 0.0) for name in names}
     for serial, rate in rates.items():
         if serial not in hot:
             for name in preference(serial, names)[:least]:
                 loads[name] += rate / min(least, len(names))
-    counts = {serial: _count(rates[serial] / (mean * PART_SHARE), before.get(serial, {})) for serial in hot}
+    counts = {serial: _count(heats[serial] / PART_SHARE, before.get(serial, {})) for serial in hot}
     died = any(name not in names for parts in before.values() for name in parts)
     allowed = _allowed(hot, names, before, died)
-    wanted = {serial: max(ceil(rates[serial] / mean / FOOTPRINT_SHARE), least) for serial in hot}
+    wanted = {serial: max(ceil(heats[serial] / FOOTPRINT_SHARE), least) for serial in hot}
     footprints = {
         serial: _footprint(allowed[serial], wanted[serial], before.get(serial, {}), died) for serial in hot
     }
@@ -78,10 +86,6 @@ def place(
             loads[name] += part
             placed[serial][name] = placed[serial].get(name, 0) + 1
     return placed
-
-
-def _threshold(mean: float, was_hot: bool) -> float:
-    return mean * HOT_SHARE / (2 if was_hot else 1)
 
 
 def _count(needed: float, before: Parts) -> int:
@@ -155,7 +159,7 @@ class Spread:
         self._least = least
         self._heard: dict[str, tuple[float, dict[int, float]]] = {}
         self._telling: set[str] = set()
-        self._rates: dict[str, dict[int, float]] = {}
+        self._peaks: dict[str, dict[int, float]] = {}
         self._at_s: dict[str, float] = {}
 
     def heard(self, server: str, others_per_s: float, serials: Mapping[int, float]) -> None:
@@ -170,28 +174,39 @@ class Spread:
         """Of a region with its live servers, and with the former placement."""
         if not region.hot and self._telling.isdisjoint([server.name for server in region.servers]):
             return {}
-        rates, base = self._measured(region)
         left = 0.5 ** (max(now_s - self._at_s.get(region.name, now_s), 0.0) / HALF_LIFE_S)
-        for serial in region.hot:
-            rates[serial] = max(rates.get(serial, 0.0), self._rates.get(region.name, {}).get(serial, 0.0) * left)
-        rates = {serial: rate for serial, rate in rates.items() if rate >= HOT_MIN_PER_S}
-        self._rates[region.name], self._at_s[region.name] = rates, now_s
-        return place([server.name for server in region.servers], rates, base, region.hot, self._least)
+        known = self._peaks.get(region.name, {})
+        peaks = {serial: known.get(serial, 0.0) * left for serial in region.hot}
+        rates, base = self._measured(region, peaks)
+        peaks = {serial: max(rate, peaks.get(serial, 0.0)) for serial, rate in rates.items()}
+        self._peaks[region.name], self._at_s[region.name] = peaks, now_s
+        return place([server.name for server in region.servers], rates, base, region.hot, self._least, peaks)
 
     def urgent(self, region: MapRegion) -> bool:
         """Whether a serial is hotter than the placement that is in the region can bear."""
-        rates, base = self._measured(region)
-        rates = {serial: rate for serial, rate in rates.items() if rate >= HOT_MIN_PER_S}
+        rates, base = self._measured(region, {})
         if not rates:
             return False
         placed = place([server.name for server in region.servers], rates, base, region.hot, self._least)
         return any(sum(placed[serial].values()) > sum(region.hot.get(serial, {}).values()) for serial in placed)
 
-    def _measured(self, region: MapRegion) -> tuple[dict[int, float], dict[str, float]]:
-        """Requests a second by serial in the region, and those of no such serial by server."""
-        rates, base = dict[int, float](), dict[str, float]()
-        for server in region.servers:
-            base[server.name], serials = self._heard.get(server.name, (0.0, {}))
-            for serial, rate in serials.items():
-                rates[serial] = rates.get(serial, 0.0) + rate
-        return rates, base
+    def _measured(
+        self, region: MapRegion, peaks: Mapping[int, float]
+    ) -> tuple[dict[int, float], dict[str, float]]:
+        """Requests a second in the region by serial that may be hot, and those of all others by server.
+
+        Who was in the placement and lives no more counts once again: what came to it now comes to the others.
+        """
+        live = [server.name for server in region.servers]
+        told = {name: self._heard.get(name, (0.0, {})) for name in {*live, *chain(*region.hot.values())}}
+        rates = {serial: peak * REST_SHARE for serial, peak in peaks.items()}
+        for serial, rate in chain.from_iterable(serials.items() for _, serials in told.values()):
+            rates[serial] = rates.get(serial, 0.0) + rate
+        hot = {
+            serial: rate for serial, rate in rates.items() if max(rate, peaks.get(serial, 0.0)) >= HOT_MIN_PER_S
+        }
+        base = {
+            name: told[name][0] + sum(rate for serial, rate in told[name][1].items() if serial not in hot)
+            for name in live
+        }
+        return hot, base

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from nearmile.reports.hit import PACKER, RECORD_BYTES, written
+from nearmile.reports.hit import PACKER, RECORD, RECORD_BYTES, written
 from nearmile.reports.segment import (
     COUNTRY_BYTES_MAX,
     PLACES_MAX,
@@ -74,7 +74,7 @@ class Journal:
         self._places = _Places(folder / "places")
         self.place_id = self._places.place_id
         self._seq = 0
-        self._at = self._end = 0
+        self._at = self._end = self._counted = 0
         self._memory: mmap.mmap | bytearray = bytearray()
         self._pack = PACKER.pack_into
         self._refused_until_ms = 0
@@ -116,10 +116,11 @@ class Journal:
     def roll(self) -> None:
         """Closes the current slot, if there is one; the next hit takes another."""
         if self._current is not None:
+            self._count()
             self._rolled.append(self._current)
             self._current = None
             self._seq += 1
-            self._at = self._end = 0
+            self._at = self._end = self._counted = 0
 
     def seal(self) -> None:
         """Writes closed slots as sealed segments and frees them. OSError: nothing is lost, try again."""
@@ -131,7 +132,8 @@ class Journal:
                 self._free.append(slot)
 
     def take_counts(self) -> Counter[int]:
-        """Hits by serial in what was sealed since the last call."""
+        """Hits by serial since the last call."""
+        self._count()
         counts, self._counts = self._counts, Counter()
         return counts
 
@@ -152,6 +154,15 @@ class Journal:
         self._path(segment, "seg").unlink(missing_ok=True)
         self._sealed.pop(segment, None)
 
+    def _count(self) -> None:
+        """Counts what has come into the current slot since it was counted last."""
+        hits = (self._at - self._counted) // RECORD_BYTES
+        if hits:
+            serials = np.frombuffer(self._memory, RECORD, hits, self._counted)["serial"]
+            values, counts = np.unique(serials, return_counts=True)
+            self._counts.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+            self._counted = self._at
+
     def _path(self, segment: SegmentId, kind: str) -> Path:
         return self._folder / f"{segment.epoch}-{segment.seq}.{kind}"
 
@@ -168,7 +179,8 @@ class Journal:
             return False
         slot.claim(SegmentId(self.epoch, self._seq))
         self._current, self._memory = slot, slot.memory
-        self._at, self._end = RECORD_BYTES, SLOT_BYTES
+        self._at = self._counted = RECORD_BYTES
+        self._end = SLOT_BYTES
         return True
 
     def _new_slot(self) -> "_Slot":
@@ -190,8 +202,6 @@ class Journal:
             self._sealed[segment] = max(len(data), BLOCK_BYTES)
             for old in dropped:
                 self.forget(old)
-            serials, counts = np.unique(records["serial"], return_counts=True)
-            self._counts = self._counts + Counter(dict(zip(serials.tolist(), counts.tolist(), strict=True)))
         slot.clear(RECORD_BYTES + records.nbytes)
 
     def _too_old(self, more_bytes: int) -> tuple[list[SegmentId], int]:

@@ -41,10 +41,6 @@ DISK = "cache"
 SHAPES = "rules.json"
 QUIC_KEY = "quic.key"
 DETAIL_S = 0.1
-# Hits are sealed each second; when there are none for so long, nobody asks.
-QUIET_S = 2.0
-# Of the sites with the most requests the heartbeat tells: a network's hottest are among them, in 1 KB.
-SERIALS_MAX = 64
 # Young objects are looked at every 10,000 allocations, all of them only after 200 million.
 COLLECTOR_THRESHOLDS = (10_000, 20, 1_000)
 # Of all descriptors, as files of large bodies; each that is mapped takes two. The others are for connections.
@@ -101,10 +97,10 @@ async def run(runtime: Runtime) -> None:
     _tune_collector()
     await purges.settled()
     await _listen(runtime, server, certificates)
-    runtime.full = lambda: server.full
+    runtime.full, runtime.take_counts = lambda: server.full, journal.take_counts
     runtime.ready = True
     measures = Measures(runtime, node.voices, node.downloads)
-    await _until_told(runtime, _tell(runtime, server, disk, journal), _look(certificates), measures.run())
+    await _until_told(runtime, _tell(runtime, server, disk), _look(certificates), measures.run())
     await server.close()
     await shipping
     await shipper.flush()
@@ -191,15 +187,9 @@ async def _look(certificates: Certificates) -> None:
         certificates.refresh()
 
 
-async def _tell(runtime: Runtime, server: EdgeServer, disk: DiskStore | None, journal: Journal) -> None:
+async def _tell(runtime: Runtime, server: EdgeServer, disk: DiskStore | None) -> None:
     """Keeps the heartbeat's details current."""
-    taken_s = time.monotonic()
     while True:
-        counts, now_s = journal.take_counts(), time.monotonic()
-        if counts or now_s >= taken_s + QUIET_S:  # what a second's hits are is known when they are sealed
-            top = {serial: hits / (now_s - taken_s) for serial, hits in counts.most_common(SERIALS_MAX)}
-            runtime.serials, runtime.others_per_s = top, counts.total() / (now_s - taken_s) - sum(top.values())
-            taken_s = now_s
         store = server.node.store
         runtime.detail |= {
             "connections": server.connections,

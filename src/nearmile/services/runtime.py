@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
@@ -28,6 +29,8 @@ from nearmile.services.bus import KV_ATLAS, KV_CONFIG, KV_CURRENT, KV_MAP, Bus
 
 log = logging.getLogger("nearmile")
 T = TypeVar("T")
+# Of the sites with the most requests heartbeats tell: a network's hottest are among them, in 1 KB.
+SERIALS_MAX = 64
 MAP_FILE, ATLAS_FILE = "map.bin", "atlas.bin"
 
 
@@ -56,9 +59,8 @@ class Runtime:
         """Whether no more clients should come for now, where the role knows."""
         self.requests = 0
         """Requests answered since the start; the role counts, the heartbeat tells the rate."""
-        self.serials: dict[int, float] = {}
-        self.others_per_s = 0.0
-        """Requests a second of the sites that have the most, where the role knows, and of all others."""
+        self.take_counts: Callable[[], Counter[int]] = Counter
+        """Requests by the site's serial since the last call, where the role knows."""
         self.detail: dict[str, float] = {}
         self.epoch = int(time.time() * 1000)
         self._on_config: list[Callable[[Config], None]] = []
@@ -131,6 +133,8 @@ class Runtime:
             seq += 1
             now_s, now_cpu_s = time.monotonic(), time.process_time()
             elapsed_s = max(now_s - at_s, 1e-3)
+            counts = self.take_counts()
+            hottest = counts.most_common(SERIALS_MAX)
             beat = Beat(
                 name=self.me.name,
                 role=self.me.role,
@@ -141,8 +145,8 @@ class Runtime:
                 cpu=(now_cpu_s - cpu_s) / elapsed_s,
                 config_version=self.config.version,
                 map_version=self.map.version if self.map is not None else 0,
-                serials=self.serials,
-                others_per_s=self.others_per_s,
+                serials={serial: hits / elapsed_s for serial, hits in hottest},
+                others_per_s=(counts.total() - sum(hits for _, hits in hottest)) / elapsed_s,
                 detail=self.detail,
             )
             requests, cpu_s, at_s = self.requests, now_cpu_s, now_s
