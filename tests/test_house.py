@@ -36,6 +36,7 @@ SHELL_MODULES = {
     "udpserver",
     "multiplex",
     "backlog",
+    "errand",
     "client",
     "agent",
     "disk",

@@ -57,7 +57,9 @@ class _Job:
 class Coder:
     """Of one store. ``spawn`` runs what outlives the request that asked for it."""
 
-    def __init__(self, loop: Loop, store: MemoryStore, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    def __init__(
+        self, loop: Loop, store: MemoryStore, spawn: Callable[[Coroutine[Any, Any, None]], object]
+    ) -> None:
         self._loop, self._store, self._spawn = loop, store, spawn
         # One thread: coding has no more than one core, and what it works on is in memory once.
         self._thread = ThreadPoolExecutor(1, "nearmile-code")

@@ -1,5 +1,6 @@
 """An edge server put together: everything that its requests share, and how that changes."""
 
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from itertools import takewhile
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from nearmile.cache.store import MemoryStore
 from nearmile.config.layout import Config, Process, beacon_zone
 from nearmile.edge import limits
 from nearmile.edge.coder import Coder
+from nearmile.edge.errand import Errand
 from nearmile.edge.fill import Fill
 from nearmile.edge.lately import Lately
 from nearmile.edge.narrow import Narrow
@@ -33,6 +35,8 @@ from nearmile.http.fields import Fields, FieldsMemo, Pairs
 from nearmile.http.streams import StreamsMemo, headers_of
 from nearmile.mapping.choose import owner
 from nearmile.mapping.map import Map, Server
+
+log = logging.getLogger("nearmile.edge")
 
 MB = 1 << 20
 NO_FILES: Mapping[str, Files] = {}
@@ -70,6 +74,11 @@ class FillHead(Struct, frozen=True, kw_only=True):
 
 
 ObjectFill = Fill[FillHead]
+
+
+def _ended(error: Exception | None) -> None:
+    if error is not None:
+        log.error("what outlives its request failed unexpectedly", exc_info=error)
 
 
 async def _no_challenge(_token: bytes) -> None:
@@ -127,7 +136,6 @@ class Node:
         self.filling_bytes = 0
         self._regions: dict[str, tuple[Server, ...]] = {}
         """Their live servers."""
-        self._tasks: set[Any] = set()
         self._filling = Shares(int(store.capacity_bytes * limits.FILLING_SHARE))
         self.challenge: Challenge = _no_challenge
         self.unstorable = Lately(limits.HIT_FOR_MISS_S, limits.HIT_FOR_MISS_MAX)
@@ -139,13 +147,9 @@ class Node:
         self.slice_bytes = SLICE_BYTES
         self.coder = Coder(loop, store, self.spawn)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> Any:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> Errand:
         """Runs what outlives the request that caused it."""
-        task = self.loop.create_task(work)
-        # The event loop itself would forget a task that nobody refers to.
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return Errand(self.loop, work, _ended)
 
     def offer_h3(self, port: int) -> None:
         """HTTP/3 is served at that port: tells the clients of https (RFC 7838), those who speak it to renew it."""

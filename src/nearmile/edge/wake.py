@@ -32,6 +32,10 @@ class Loop(Protocol):
         """Runs a coroutine."""
         ...
 
+    def call_soon(self, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> Any:
+        """Calls it in a later turn."""
+        ...
+
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[Unpack[Ts]], T], *args: *Ts
     ) -> Awaitable[T]:

@@ -73,7 +73,7 @@ async def run(runtime: Runtime) -> None:
 
     certificates = Certificates(runtime.root, runtime.folder)
     issued = Issued(runtime.bus, runtime.folder, certificates.refresh)
-    node.challenge = issued.challenge
+    node.challenge = lambda token: loop.create_task(issued.challenge(token))
 
     def take_config(config: Config) -> None:
         nonlocal places

@@ -21,6 +21,7 @@ from nearmile.edge.clients.incoming import Incoming
 from nearmile.edge.clients.pace import Pace
 from nearmile.edge.clients.rounds import InRound
 from nearmile.edge.clients.tlsserver import TlsTransport
+from nearmile.edge.errand import Errand
 from nearmile.edge.exchange import Exchange
 from nearmile.edge.messages import page
 from nearmile.http.body import OpenBody, request_body
@@ -61,7 +62,7 @@ class Connection(InRound, asyncio.Protocol):
         self._quiet_sweeps = 0
         self._lingering = self._switched = False
         self._reading = True
-        self._exchange: asyncio.Task[None] | None = None
+        self._exchange: Errand | None = None
         self._body: Incoming | None = None
         # The transport's high-water mark is 0: it says "pause" whenever the kernel did not take all.
         self._full = False
@@ -230,8 +231,7 @@ class Connection(InRound, asyncio.Protocol):
         self._pace = Pace()
         self._mind_reading()
         exchange = Exchange(self.node, self, request)
-        self._exchange = loop.create_task(exchange.run())
-        self._exchange.add_done_callback(partial(self._answered, exchange))
+        self._exchange = Errand(loop, exchange.run(), partial(self._answered, exchange))
 
     def _speaks_h2(self) -> bool:
         """Whether to believe that the client knew before that we speak HTTP/2 (RFC 9113 section 3.3): without TLS
@@ -246,13 +246,11 @@ class Connection(InRound, asyncio.Protocol):
         connection.connection_made(self._transport)
         connection.receive(data)
 
-    def _answered(self, exchange: Exchange, task: "asyncio.Task[None]") -> None:
+    def _answered(self, exchange: Exchange, error: Exception | None) -> None:
         """The exchange is over: on to the next request, or the end."""
         self._exchange = None
         self._quiet_sweeps = 0
-        if task.cancelled():
-            return
-        if (error := task.exception()) is not None and not isinstance(error, ConnectionError):
+        if error is not None and not isinstance(error, ConnectionError):
             log.error("a request failed unexpectedly", exc_info=error)
         if error is not None or not exchange.complete:
             # The client must not take what it got for a whole response.

@@ -39,7 +39,7 @@ class Pool:
         self._opening: asyncio.Future[None] | None = None
         self.multiplexed: bool | None = peer.http2 == "always" or (None if context is not None else False)
         """Whether the peer speaks HTTP/2; None where it has not been asked yet."""
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[asyncio.Future[bool]] = deque()
         self._complained_at_s = -limits.COMPLAINT_S
 
     @property
@@ -54,27 +54,32 @@ class Pool:
             return
         if len(self._waiters) >= self.peer.requests_max:
             raise Busy("too many requests wait for this site's origin")
-        turn: asyncio.Future[None] = self.loop.create_future()
+        turn: asyncio.Future[bool] = self.loop.create_future()
         self._waiters.append(turn)
+        late = self.loop.call_later(limits.QUEUE_TIMEOUT_S, self._turn_away, turn)
         try:
-            async with asyncio.timeout(limits.QUEUE_TIMEOUT_S):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():
+            if not await turn:
+                raise Busy("the requests before this one at the site's origin take too long")
+        except asyncio.CancelledError:
+            if not turn.cancelled() and turn.result():
                 self.leave()
-            else:
-                with contextlib.suppress(ValueError):
-                    self._waiters.remove(turn)
-            if isinstance(error, TimeoutError):
-                raise Busy("the requests before this one at the site's origin take too long") from None
+            with contextlib.suppress(ValueError):
+                self._waiters.remove(turn)
             raise
+        finally:
+            late.cancel()
+
+    def _turn_away(self, turn: "asyncio.Future[bool]") -> None:
+        if not turn.done():
+            self._waiters.remove(turn)
+            turn.set_result(False)
 
     def leave(self) -> None:
         """A request is over: the next may go."""
         while self._waiters:
             turn = self._waiters.popleft()
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(True)
                 return
         self.requests -= 1
 
@@ -114,6 +119,9 @@ class Pool:
         return _channel(made)
 
     async def _open(self) -> Link | H2Link:
+        return await self.loop.create_task(self._connect())  # which alone can have a time-out
+
+    async def _connect(self) -> Link | H2Link:
         peer, trust = self.peer, self.peer.trust
         try:
             async with asyncio.timeout(peer.connect_timeout_s):
