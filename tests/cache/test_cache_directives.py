@@ -8,10 +8,17 @@ from hypothesis import strategies as st
 
 from nearmile.cache.directives import (
     DELTA_MAX_S,
+    Fields,
+    ResponseDirectives,
+    directives_of,
+    grouped,
     list_members,
     request_directives,
-    response_directives,
 )
+
+
+def response_directives(fields: Fields) -> ResponseDirectives:
+    return directives_of(grouped(fields))
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearmile.cache.directives import response_directives
+from nearmile.cache.directives import Fields, ResponseDirectives, directives_of, grouped
 from nearmile.cache.targeted import dictionary
+
+
+def response_directives(fields: Fields) -> ResponseDirectives:
+    return directives_of(grouped(fields))
 
 
 @pytest.mark.parametrize(

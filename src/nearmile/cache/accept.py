@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from nearmile.cache.directives import Fields, values_of
+from nearmile.cache.directives import FIELDS_MEMO_SIZE, Fields, values_of
 
 ACCEPT_ENCODING = b"accept-encoding"
 CODINGS = (b"br", b"zstd", b"gzip")
@@ -17,8 +17,6 @@ CODINGS = (b"br", b"zstd", b"gzip")
 IDENTITY = b"identity"
 # A few hundred spellings are in use.
 MEMO_SIZE = 512
-# Lists of fields that clients repeat: a few megabytes at worst.
-FIELDS_MEMO_SIZE = 64
 _MEMBER = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9a-z]+)(?:[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?))?", re.IGNORECASE
 )

@@ -21,6 +21,8 @@ Said = Mapping[bytes, tuple[bytes, ...]]
 DELTA_MAX_S = 2**31
 # Sites use a handful of Cache-Control values, browsers two or three.
 MEMO_SIZE = 256
+# Lists of fields that clients repeat with each request: a few megabytes at worst.
+FIELDS_MEMO_SIZE = 64
 
 # Possessive, so that no input costs more than linear time.
 _QUOTED = rb'"(?:[^"\\]|\\.)*+"'
@@ -80,19 +82,15 @@ def grouped(fields: Fields) -> Said:
     return found
 
 
+@lru_cache(FIELDS_MEMO_SIZE)
 def request_directives(fields: Fields) -> RequestDirectives:
     """The Cache-Control of a request."""
     values = values_of(fields, b"cache-control")
     return _request(values) if values else NO_REQUEST_DIRECTIVES
 
 
-def response_directives(fields: Fields) -> ResponseDirectives:
-    """What a response's CDN-Cache-Control says, else its Cache-Control."""
-    return directives_of(grouped(fields))
-
-
 def directives_of(said: Said) -> ResponseDirectives:
-    """The same, of grouped fields."""
+    """What a response's CDN-Cache-Control says, else its Cache-Control."""
     targeted = said.get(TARGETED)
     if targeted is not None and (found := _targeted(targeted)) is not None:
         return found

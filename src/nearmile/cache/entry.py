@@ -115,11 +115,13 @@ class Entry:
 
 def response_head(status: int, fields: Fields, body_bytes: int) -> bytes:
     """The head of a stored response with the true Content-Length; each line ends with CR LF, no empty line."""
-    lines = [status_line(status)]
-    lines += [b"%b: %b\r\n" % field for field in fields if field[0] != b"content-length"]
-    if status != 204:
-        lines.append(b"content-length: %d\r\n" % body_bytes)
-    return b"".join(lines)
+    lines = [b"%b: %b\r\n" % field for field in fields if field[0] != b"content-length"]
+    return with_length(status_line(status) + b"".join(lines), status, body_bytes)
+
+
+def with_length(start: bytes, status: int, body_bytes: int) -> bytes:
+    """The same of status line and fields, without Content-Length, as they are written already."""
+    return start if status == 204 else b"%bcontent-length: %d\r\n" % (start, body_bytes)
 
 
 @lru_cache(MEMO_SIZE)

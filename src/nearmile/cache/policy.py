@@ -123,14 +123,16 @@ def decide_store(
     default_ttl_s: int,
     request_time_s: float,
     response_time_s: float,
+    said: Said | None = None,
 ) -> Storable | None:
     """Whether and how a final response to a forwarded request may be stored; None if not.
 
     A POST's is stored for later GETs, if its caller saw that it ``answers_get`` (RFC 9110 section 9.3.3).
     ``default_ttl_s`` is the site's freshness for responses that name none; the two times are those when the
-    request was sent and the response's head arrived. Never raises, whatever the fields hold.
+    request was sent and the response's head arrived; ``said`` are its fields where they are grouped already. Never
+    raises, whatever the fields hold.
     """
-    said = grouped(response_fields)
+    said = grouped(response_fields) if said is None else said
     allowed = directives_of(said)
     if method not in STORED_METHODS or not _may_store(request_fields, status, allowed):
         return None
@@ -171,13 +173,13 @@ def decide_store(
     return storable if storable.validatable or _usable_later(storable, allowed, response_time_s) else None
 
 
-def stored_fields(response_fields: Fields, response_time_s: float) -> Fields:
-    """The fields to keep with a response, in order (RFC 9111 section 3.1).
+def stored_fields(response_fields: Fields, response_time_s: float, said: Said | None = None) -> Fields:
+    """The fields to keep with a response, in order (RFC 9111 section 3.1); ``said`` as above.
 
     Left out: those of one connection, those that no-cache or private name, tags, which are part of the terms, and
     Age, which is computed anew. A missing or unreadable Date is set (RFC 9110 section 6.6.1).
     """
-    said, dropped = grouped(response_fields), _NOT_STORED
+    said, dropped = grouped(response_fields) if said is None else said, _NOT_STORED
     if withheld := directives_of(said).withheld:
         dropped |= withheld
     if b"connection" in said:

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from nearmile.cache.directives import Fields, list_members, values_of
+from nearmile.cache.directives import FIELDS_MEMO_SIZE, Fields, list_members, values_of
 from nearmile.cache.key import CODING
 from nearmile.cache.parts import Part, strong
 from nearmile.cache.policy import Storable
@@ -56,6 +56,7 @@ Cuts = tuple[Cut, ...]
 """One: a 206 with one range. More: a multipart/byteranges."""
 
 
+@lru_cache(FIELDS_MEMO_SIZE)
 def wanted(method: bytes, fields: Fields) -> tuple[Wanted, ...]:
     """The ranges that a request asks for; empty where Range is absent or void (section 14.2), or has too many."""
     values = values_of(fields, b"range") if method == b"GET" else ()

@@ -5,10 +5,11 @@ RFC 9111 sections 4, 4.3 and 4.4, RFC 9110 section 13, RFC 5861. Pure; times are
 
 import re
 from enum import Enum
+from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
 from nearmile.cache.dates import format_date, parse_date
-from nearmile.cache.directives import Fields, RequestDirectives, values_of
+from nearmile.cache.directives import FIELDS_MEMO_SIZE, Fields, RequestDirectives, values_of
 from nearmile.cache.policy import Storable, connection_fields
 from nearmile.cache.ranges import in_bytes
 
@@ -32,6 +33,7 @@ class Verdict(Enum):
     UNAVAILABLE = "answer 504: the client wants nothing but what is stored (RFC 9111 section 5.2.1.7)"
 
 
+@lru_cache(FIELDS_MEMO_SIZE)
 def reusable(method: bytes, fields: Fields) -> bool:
     """Whether a request may be answered from the store; if not, it is forwarded and its response not stored."""
     if method != b"GET" and method != b"HEAD":

@@ -167,14 +167,17 @@ class MemoryStore:
         """
         if self.purged_since(key, started_generation, kept.tags):
             return None
-        names = self._names(key, names_of(kept.vary))
+        known = self.vary(key)
+        names = _names(known, names_of(kept.vary))
         codes = CODING in names
         if codes and (CODING in kept.vary or ACCEPT_ENCODING not in kept.vary):
             fields = (*fields, (CODING, kept.coding))
         variant = variant_key(names, fields) if names else b""
         if codes and not kept.coding:
             self._drop_codings(key, variant)
-        entry, below = self.restore(key, names, variant, kept, head, body), self.below
+        if names != known:
+            self._drop(key)
+        entry, below = self._keep(key, names, variant, kept, head, body), self.below
         if below is not None:
             stored = Entry(key, variant, kept, head, body, 0) if entry is None else entry
             below.put(stored, names, entry is not None)
@@ -187,6 +190,11 @@ class MemoryStore:
         """Stores what ``put`` once stored: under the names and the second key that it had (both may be empty)."""
         if self.vary(key) != names:
             self._drop(key)
+        return self._keep(key, names, variant, kept, head, body)
+
+    def _keep(
+        self, key: bytes, names: tuple[bytes, ...], variant: bytes, kept: Storable, head: bytes, body: Body
+    ) -> Entry | None:
         count = self._make_place(key, variant)
         overhead_bytes = OBJECT_OVERHEAD_BYTES + (VARIANT_OVERHEAD_BYTES if names else 0)
         lists = (*kept.tags, *kept.links) if kept.tags or kept.links else ()
@@ -339,18 +347,6 @@ class MemoryStore:
             self._known[names] = {}
         return self._known.get(names)
 
-    def _names(self, key: bytes, vary: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """The names for an object's second keys: all that its responses named, so that none hides another.
-
-        When they change, the old variants can be found no more, and ``restore`` drops them.
-        """
-        known = self.vary(key)
-        if known == vary:
-            return vary
-        # Of one response in several codings there may be a successor that is not coded.
-        names = tuple(sorted({*(known if known != (CODING,) else ()), *vary}))
-        return vary if len(names) > VARY_NAMES_MAX else names
-
     def _make_place(self, key: bytes, variant: bytes) -> float:
         """Removes the predecessor, whose count is returned, else the oldest of too many variants."""
         stored = self._stored(key)
@@ -395,3 +391,15 @@ class MemoryStore:
         site = site_of(entry.key)
         self._eviction.remove(entry, site)
         self._shares.use(site, -entry.size_bytes)
+
+
+def _names(known: tuple[bytes, ...], vary: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The names for an object's second keys: all that its responses named, so that none hides another.
+
+    When they change from those ``known``, the old variants can be found no more.
+    """
+    if known == vary:
+        return vary
+    # Of one response in several codings there may be a successor that is not coded.
+    names = tuple(sorted({*(known if known != (CODING,) else ()), *vary}))
+    return vary if len(names) > VARY_NAMES_MAX else names

@@ -73,10 +73,9 @@ class Coder:
 
         ``plain``: always as the origin sent it.
         """
-        as_sent = uncoded(pairs)
-        entry = await self._store.find(key, as_sent if plain else pairs)
+        entry = await self._store.find(key, uncoded(pairs) if plain else pairs)
         if entry is None and CODING in self._store.vary(key):
-            entry = await self._store.find(key, pairs if plain else as_sent)
+            entry = await self._store.find(key, pairs if plain else uncoded(pairs))
             if entry is not None and entry.kept.coding:
                 return None
         return entry

@@ -28,6 +28,7 @@ from nearmile.edge.messages import (
     forwarded_request,
     forwarded_response,
     forwarding,
+    has_passed,
     response_start,
 )
 from nearmile.edge.node import Node, ObjectFill
@@ -154,8 +155,7 @@ class Exchange:
             return 413, "the body is too large"
         if self.request.target == b"*" or self.request.method == b"TRACE":
             return 501, "that is not served here"
-        via = fields.get(b"via")
-        if via is not None and b"1.1 " + self.node.name in [part.strip() for part in via.split(b",")]:
+        if has_passed(self.pairs, self.node.name):
             return 508, "the request has been here before: the origin leads back to this network"
         return None
 
@@ -279,7 +279,7 @@ class Exchange:
         age = None if kept is None else age_s(kept, now_s)
         if kept is not None:
             self.reply.tell_tags(kept)
-        if kept is not None and not_modified(self.pairs, kept, now_s):
+        if kept is not None and self.request.fields.conditions and not_modified(self.pairs, kept, now_s):
             await self.reply.whole(304, not_modified_head(head.start), how, age, b"")
             return
         self.reply.begin(head.status, head.own_start if mine else head.start, how, age, head.length)

@@ -9,15 +9,15 @@ from msgspec.structs import replace
 
 from nearmile.cache.accept import normal_accept
 from nearmile.cache.coding import plain, told, without_ours
-from nearmile.cache.directives import response_directives
-from nearmile.cache.entry import Damaged, Entry, response_head
+from nearmile.cache.directives import Said, directives_of, grouped
+from nearmile.cache.entry import Damaged, Entry, response_head, with_length
 from nearmile.cache.hints import EARLY_HINTS, links_of
 from nearmile.cache.pages import Body
 from nearmile.cache.parts import joined, strong
 from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import APPLIED, VARY, believed, read_position
 from nearmile.cache.reuse import CONDITIONS, usable_on_error, validators
-from nearmile.edge.fill import Verdict
+from nearmile.edge.fill import Fill, Verdict
 from nearmile.edge.messages import forwarded_request, forwarded_response, response_start
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
 from nearmile.edge.origins.client import Answer
@@ -59,10 +59,11 @@ class Fetch:
         self.ranged = ranged
         """Of an object that is not stored, the client wants a part: that is asked for, the whole otherwise."""
         pairs = request.fields.pairs
-        self.asked = pairs if ranged else tuple([pair for pair in pairs if pair[0] not in RANGES])
+        of_part = request.fields.conditions and not ranged
+        self.asked = tuple([pair for pair in pairs if pair[0] not in RANGES]) if of_part else pairs
         self.hop = hop
         """Who asks; what another server asks goes fewer ways."""
-        self.fill = ObjectFill(node.loop.create_future)
+        self.fill: ObjectFill = Fill(node.loop.create_future)
         # Noted before the origin is asked: a purge from here on makes the response unfit for the store.
         self.generation = node.store.generation
         self.position = node.position
@@ -119,14 +120,16 @@ class Fetch:
             answer.close()
             raise UpstreamError("the origin fails", answer.status)
         pairs = self._said(answer)
-        self._decide(answer, pairs, self.terms(answer.status, pairs, now_s), now_s)
+        self._decide(answer, pairs, grouped(pairs), now_s)
         return answer
 
-    def terms(self, status: int, fields: Pairs, now_s: float) -> Storable | None:
-        """Whether and how a response with those fields may be stored."""
+    def terms(self, status: int, fields: Pairs, now_s: float, said: Said | None = None) -> Storable | None:
+        """Whether and how a response with those fields may be stored; ``said`` as in ``decide_store``."""
         ttl_s = self.site.default_ttl_s
-        kept = decide_store(b"GET", self.asked, status, fields, ttl_s, self.sent_at_s, now_s)
-        return self.site.keyed(kept and replace(kept, links=self.links), fields)
+        kept = decide_store(b"GET", self.asked, status, fields, ttl_s, self.sent_at_s, now_s, said)
+        if kept is not None and self.links:
+            kept = replace(kept, links=self.links)
+        return self.site.keyed(kept, fields)
 
     def edited(self, kept: Storable, fields: Pairs, now_s: float) -> Pairs:
         """The fields to store with it."""
@@ -191,8 +194,8 @@ class Fetch:
         pairs = answer.fields.pairs
         return without_ours(pairs) if self.by_neighbour and answer.fields.get(VARY) is not None else pairs
 
-    def _decide(self, answer: Answer, pairs: Pairs, kept: Storable | None, now_s: float) -> None:
-        length = answer.fields.length
+    def _decide(self, answer: Answer, pairs: Pairs, said: Said, now_s: float) -> None:
+        length, kept = answer.fields.length, self.terms(answer.status, pairs, now_s, said)
         if kept is None:
             self._close()
             if self.request.fields.get(b"authorization") is None and not self.ranged:
@@ -202,10 +205,10 @@ class Fetch:
             head = FillHead(status=answer.status, start=start, own_start=start, length=length)
             self.fill.decide(Verdict.OWN, head)
             return
-        stored = tuple([pair for pair in stored_fields(pairs, now_s) if pair[0] != b"content-length"])
+        stored = tuple([pair for pair in stored_fields(pairs, now_s, said) if pair[0] != b"content-length"])
         self.stored_fields = self.site.told(kept, stored)
         start = own_start = response_start(answer.status, self.stored_fields)
-        if withheld := response_directives(pairs).withheld:
+        if withheld := directives_of(said).withheld:
             own = tuple([pair for pair in pairs if pair[0] in withheld])
             own_start = response_start(answer.status, self.site.told(kept, stored + own))
         head = FillHead(
@@ -257,28 +260,29 @@ class Fetch:
         fill.finish(True)
 
     async def _store(self) -> None:
-        head = self.fill.head
+        head, body = self.fill.head, self.fill.body()
         assert head is not None and head.kept is not None
-        await self.put(self.key[0], head.kept, self.stored_fields, self.fill.body())
+        if head.kept.part is not None:
+            await self.put_part(self.key[0], head.kept, self.stored_fields, body)
+        else:
+            start = with_length(head.start, head.status, len(body))
+            self.node.store.put(self.key[0], self.asked, head.kept, start, body, self.generation)
 
-    async def put(self, key: bytes, kept: Storable, fields: Pairs, body: Body) -> None:
-        """Stores what came; a part joined with the one that is stored, if both are of the same bytes."""
+    async def put_part(self, key: bytes, kept: Storable, fields: Pairs, body: Body) -> None:
+        """Stores a part that came, joined with the one that is stored if both are of the same bytes."""
         node = self.node
-        if kept.part is not None:
-            stored = await node.store.find(key, self.asked)
-            if stored is not None:
-                if stored.kept.part is None:
-                    return  # The whole came meanwhile.
-                kept = replace(kept, links=kept.links or stored.kept.links)
-                with suppress(Damaged):
-                    kept, body = with_part(
-                        kept, bytes(body), stored.kept, await stored.whole(), node.object_bytes_max
-                    )
-            length = b"content-length", b"%d" % len(body)
-            fields = (*(pair for pair in fields if pair[0] not in OF_PART), length)
-            # Now that it is the whole, it may be one that is coded.
-            kept = self.site.keyed(kept, fields) or kept
-            fields = told(kept, fields)
+        stored = await node.store.find(key, self.asked)
+        if stored is not None:
+            if stored.kept.part is None:
+                return  # The whole came meanwhile.
+            kept = replace(kept, links=kept.links or stored.kept.links)
+            with suppress(Damaged):
+                kept, body = with_part(kept, bytes(body), stored.kept, await stored.whole(), node.object_bytes_max)
+        length = b"content-length", b"%d" % len(body)
+        fields = (*(pair for pair in fields if pair[0] not in OF_PART), length)
+        # Now that it is the whole, it may be one that is coded.
+        kept = self.site.keyed(kept, fields) or kept
+        fields = told(kept, fields)
         node.store.put(key, self.asked, kept, response_head(kept.status, fields, len(body)), body, self.generation)
 
     def _stop_storing(self) -> None:

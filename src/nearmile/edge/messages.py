@@ -10,7 +10,7 @@ from nearmile.edge.origins.peer import Question
 from nearmile.edge.rules.site import COOKIES, Page
 from nearmile.edge.trailers import TE, wants_trailers
 from nearmile.edge.visitors import HOP, SHAPE, Hop
-from nearmile.http.fields import Pairs
+from nearmile.http.fields import Pairs, field
 from nearmile.http.head import Request, write_fields
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -65,6 +65,13 @@ def forwarded_request(pairs: Pairs, dropped: frozenset[bytes], forwarded: Pairs,
 @lru_cache(_MEMO_SIZE)
 def _request_gone(connection: frozenset[bytes], dropped: frozenset[bytes]) -> frozenset[bytes]:
     return connection | _REQUEST_DROPPED | _PROXIES_WORDS | dropped
+
+
+@lru_cache(_MEMO_SIZE)
+def has_passed(pairs: Pairs, name: bytes) -> bool:
+    """Whether the server of that name has forwarded a request with those fields already."""
+    via = field(pairs, b"via")
+    return via is not None and b"1.1 " + name in [part.strip() for part in via.split(b",")]
 
 
 def forwarded_response(pairs: Pairs, hop: bool) -> Pairs:

@@ -267,7 +267,10 @@ class Node:
     def fill_key(self, key: bytes, pairs: Pairs, ranged: bool) -> FillKey:
         """Under which name others may wait for the same fill; ``ranged``: of no more than they all ask for."""
         # Whatever coding they like best: what comes of the fill serves all of them.
-        names = tuple(name for name in self.store.vary(key) if name != CODING)
+        names = self.store.vary(key)
+        if not names and not ranged:
+            return key, b""
+        names = tuple(name for name in names if name != CODING)
         names = (*names, b"range", b"if-range") if ranged else names
         return key, variant_key(names, pairs) if names else b""
 

@@ -14,7 +14,7 @@ class Quota:
 
     def take(self, serial: int, site_max: int | None = None) -> bool:
         """One more for that site, if it may have it, by a bound of its own perhaps; ``give`` it back."""
-        mine = self[serial]
+        mine = self._of_site.get(serial, 0)
         if mine >= (self.site_max if site_max is None else site_max) or self.total >= self.total_max:
             return False
         self._of_site[serial] = mine + 1

@@ -133,7 +133,7 @@ class Parted(Source):
         fields = updated_by_304(record.kept, record.fields(), fetch.came, now_s)
         placed = [pair for pair in fetch.came if pair[0] == b"content-range"]
         if fields is not None and (kept := fetch.terms(PARTIAL, (*fields, *placed), now_s)) is not None:
-            await fetch.put(record.key, kept, fetch.edited(kept, fields, now_s), body)
+            await fetch.put_part(record.key, kept, fetch.edited(kept, fields, now_s), body)
 
 
 class SegmentFetch(Fetch):

@@ -8,7 +8,7 @@ from nearmile.cache.pages import Body
 from nearmile.cache.parts import Part, strong
 from nearmile.cache.policy import Storable
 from nearmile.cache.slices import Slices, token_of
-from nearmile.edge.fill import Verdict
+from nearmile.edge.fill import Fill, Verdict
 from nearmile.edge.limits import FILLS_MAX
 from nearmile.edge.node import FillHead, Node, ObjectFill
 from nearmile.http.fields import Pairs, field, members
@@ -60,7 +60,8 @@ class Slicer:
             return
         if len(node.fills) >= FILLS_MAX or not node.may_store(site_of(self.key), part.last + 1 - part.first):
             return
-        fill = self._fills[number] = node.fills[key, b""] = ObjectFill(node.loop.create_future)
+        fill: ObjectFill = Fill(node.loop.create_future)
+        self._fills[number] = node.fills[key, b""] = fill
         pages = node.store.shelf.room(part.last + 1 - part.first)
         fill.decide(Verdict.SHARED, FillHead(status=206, kept=self.kept), storing=True, pages=pages)
 

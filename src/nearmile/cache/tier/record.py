@@ -28,8 +28,8 @@ RECORD_BYTES_MAX = 0x7FFF_F000
 # Names of records are cut to 60 bits: Python keeps such a number in 32 bytes. Two objects of one name push each
 # other out, no more: the whole key is in the record.
 NAME_BITS = 60
-# One request asks for the same name some six times.
-MEMO_SIZE = 64
+# One request asks for the same name some six times, with others between.
+MEMO_SIZE = 1024
 _LAYOUT = Layout("<IIQQQI")
 _FRAME = Layout(f"<4sI{_LAYOUT.size}s{SUM_BYTES}s")
 HEADER_BYTES = _FRAME.size

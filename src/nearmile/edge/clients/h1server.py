@@ -37,6 +37,7 @@ HIT, ERROR = int(Cache.HIT), int(Cache.ERROR)
 PREFACE_START = PREFACE[: PREFACE.find(b"\r\n\r\n") + 4]  # what looks like a head of HTTP/1.1
 # A head and a small body are copied together: one write of one piece takes uvloop and the kernel less.
 JOINED_BYTES_MAX = 4096
+BYTES = frozenset((bytes,))
 # Enough to be told of room again; what is copied for it costs nothing beside the telling.
 NUDGE_BYTES = 4096
 
@@ -348,7 +349,9 @@ class Connection(InRound, asyncio.Protocol):
 
     def _hand(self, pieces: Sequence[Body]) -> None:
         """Writes bytes and pages, in their order."""
-        if self.secure or all(isinstance(piece, bytes) for piece in pieces):
+        if BYTES.issuperset(map(type, pieces)):
+            self._write(cast(Sequence[bytes], pieces))
+        elif self.secure:
             self._write([raw(piece) for piece in pieces])
         else:
             self._rest.extend(pieces)

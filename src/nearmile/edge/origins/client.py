@@ -83,7 +83,7 @@ class Origins:
         ``hint`` is told of the interim responses before it, at most INTERIM_MAX. The next peer is asked where that
         is safe: nothing was sent to the one before, or the request may be repeated (RFC 9110 section 9.2.2).
         """
-        failure: UpstreamError = Unsent("it is not asked now")
+        failure: UpstreamError | None = None
         failing: Answer | None = None
         pools = [(pool, pool.health) for pool in map(self._pool, origin.peers)]
         for pool in turns(pools, self.loop.time(), origin.last_resort):
@@ -114,7 +114,7 @@ class Origins:
         if failing is not None:
             return failing
         try:
-            raise failure
+            raise failure or Unsent("it is not asked now")
         finally:
             del failure  # whose frames are this one's, too: neither would be freed
 
