@@ -33,15 +33,12 @@ def parse_date(value: bytes, now_s: float) -> int | None:
     ``now_s`` places the two-digit years of RFC 850: never more than 50 years ahead (RFC 9110 section 5.6.7).
     """
     found = _parse(value)
-    if found is None:
-        return None
-    form, year, *rest = found
-    if form is _RFC_850:
-        this_year = datetime.fromtimestamp(now_s, UTC).year
-        year += this_year - this_year % 100
-        if year > this_year + 50:
-            year -= 100
-    return _seconds(year, *rest)
+    if found is None or isinstance(found, int):
+        return found
+    year, *rest = found
+    this_year = datetime.fromtimestamp(now_s, UTC).year
+    year += this_year - this_year % 100
+    return _seconds(year - 100 if year > this_year + 50 else year, *rest)
 
 
 @lru_cache(MEMO_SIZE)
@@ -53,15 +50,16 @@ def format_date(seconds: int) -> bytes:
 
 
 @lru_cache(MEMO_SIZE)
-def _parse(value: bytes) -> tuple[re.Pattern[bytes], int, int, int, int, int, int] | None:
+def _parse(value: bytes) -> int | tuple[int, int, int, int, int, int] | None:
+    """Seconds since 1970, or the parts of a date whose century is not said."""
     for form in (_IMF_FIXDATE, _RFC_850, _ASCTIME):
         if found := form.fullmatch(value):
             year, day, hour, minute, second = map(int, found.group("year", "day", "hour", "minute", "second"))
-            return form, year, _MONTH_NUMBER[found["month"].lower()], day, hour, minute, second
+            parts = year, _MONTH_NUMBER[found["month"].lower()], day, hour, minute, second
+            return parts if form is _RFC_850 else _seconds(*parts)
     return None
 
 
-@lru_cache(MEMO_SIZE)
 def _seconds(year: int, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
     leap = second == 60
     try:

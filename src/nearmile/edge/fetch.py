@@ -3,6 +3,7 @@
 Runs as a task of its own, so that the client that caused it may go away.
 """
 
+from collections.abc import Awaitable
 from contextlib import suppress
 
 from msgspec.structs import replace
@@ -156,9 +157,9 @@ class Fetch:
         """Whether to use another server's answer."""
         return answer.status != MISDIRECTED
 
-    async def _send(self, origin: Origin, stale: Entry | None, hop: Hop) -> Answer:
+    def _send(self, origin: Origin, stale: Entry | None, hop: Hop) -> Awaitable[Answer]:
         self.sent_at_s, self.links = self.node.now_s(), ()
-        return await self.node.origins.ask(origin, self._question(origin, stale, hop), None, self._hint)
+        return self.node.origins.ask(origin, self._question(origin, stale, hop), None, self._hint)
 
     async def _hint(self, head: ResponseHead) -> None:
         """An interim response: of early hints, the links are kept with what comes."""

@@ -52,11 +52,11 @@ class Signal:
         self._new_future = new_future
         self._waiting: list[Future] = []
 
-    async def wait(self) -> None:
-        """Sleeps until the signal fires."""
+    def wait(self) -> Future:
+        """To be awaited: done when the signal fires."""
         future = self._new_future()
         self._waiting.append(future)
-        await future
+        return future
 
     def fire(self) -> None:
         """Wakes all."""

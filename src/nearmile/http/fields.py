@@ -121,7 +121,7 @@ def parse_fields(block: bytes, response: bool = False) -> Fields:
             options += members(value)
     if hosts > 1:
         raise BadMessage("more than one Host field")
-    chunked = _chunked(codings, response)
+    chunked = bool(codings) and _chunked(codings, response)
     close = b"close" in options or (bool(codings) and not chunked)
     if chunked and length is not None:
         # RFC 9112 section 6.1: "ought to be handled as an error"; the commonest shape of request smuggling.
@@ -165,8 +165,6 @@ def _chunked(codings: bytes, response: bool) -> bool:
     But a response with a word that names no coding is taken as it comes, up to the connection's end (section 6.3):
     nothing can follow it that would be read otherwise.
     """
-    if not codings:
-        return False
     if codings.lower() != b"chunked":
         if response and TOKEN.fullmatch(codings) and codings.lower() not in _CODINGS:
             return False

@@ -350,7 +350,7 @@ class Connection(InRound, asyncio.Protocol):
     def _hand(self, pieces: Sequence[Body]) -> None:
         """Writes bytes and pages, in their order."""
         if BYTES.issuperset(map(type, pieces)):
-            self._write(cast(Sequence[bytes], pieces))
+            self._write(pieces)  # type: ignore[arg-type]
         elif self.secure:
             self._write([raw(piece) for piece in pieces])
         else:

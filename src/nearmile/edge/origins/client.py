@@ -30,10 +30,8 @@ class Answer:
         self.status, self.fields = head.status, head.fields
         self._pool, self._link, self._sending = pool, link, sending
         self._left = False
-
-    async def pieces(self) -> list[bytes]:
+        self.pieces = link.pieces
         """See Link.pieces."""
-        return await self._link.pieces()
 
     @property
     def trailers(self) -> Pairs:

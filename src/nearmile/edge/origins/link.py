@@ -224,11 +224,12 @@ class Link(asyncio.Protocol):
             self._transport.pause_reading()
         self._wake()
 
-    async def _news(self) -> None:
+    def _news(self) -> "asyncio.Future[None]":
+        """To be awaited. Raises UpstreamError."""
         if self.error is not None:
             raise self.error.anew()
         self._reader = self.loop.create_future()
-        await self._reader
+        return self._reader
 
     def _wake(self) -> None:
         for future in (self._reader, self._writer):
