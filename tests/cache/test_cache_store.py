@@ -159,18 +159,21 @@ def test_only_the_stored_entry_is_deleted() -> None:
     assert store.get(b"k", ()) is None and store.used_bytes == 0
 
 
-def measured_overhead_bytes(vary: bytes, count: int) -> float:
+def measured_overhead_bytes(vary: bytes, count: int, variants: int = 1) -> float:
     """What an object costs beside key, head and body; ``vary`` may be empty."""
     store, payload_bytes = MemoryStore(100 * ROOMY_BYTES), 0
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for number in range(count):
         fields = ((b"cache-control", b"max-age=60"), (b"etag", b'"%08x"' % number), (b"vary", vary))
-        terms = decide_store(b"GET", (), 200, fields, 0, 1.5e9 + number, 1.5e9 + number)
-        assert terms is not None
-        key, head, body = object_key(1, b"/%d" % number), response_head(200, fields, 4), b"%04d" % number
-        store.put(key, request(b"br"), terms, head, body, 0)
-        payload_bytes += len(key) + len(head) + len(body)
+        key = object_key(1, b"/%d" % number)
+        for value in (b"br", b"gzip")[:variants]:
+            terms = decide_store(b"GET", (), 200, fields, 0, 1.5e9 + number, 1.5e9 + number)
+            assert terms is not None
+            head, body = response_head(200, fields, 4), b"%04d" % number
+            store.put(key, request(value), terms, head, body, 0)
+            payload_bytes += len(head) + len(body)
+        payload_bytes += len(key)
     used_bytes = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     return (used_bytes - payload_bytes) / count
@@ -178,7 +181,20 @@ def measured_overhead_bytes(vary: bytes, count: int) -> float:
 
 def test_the_overhead_is_charged() -> None:
     assert measured_overhead_bytes(b"", 10_000) <= OBJECT_OVERHEAD_BYTES
-    assert measured_overhead_bytes(b"accept-encoding", 10_000) <= OBJECT_OVERHEAD_BYTES + VARIANT_OVERHEAD_BYTES
+    assert measured_overhead_bytes(b"accept-encoding", 10_000) <= OBJECT_OVERHEAD_BYTES
+    several_bytes = 2 * OBJECT_OVERHEAD_BYTES + VARIANT_OVERHEAD_BYTES
+    assert measured_overhead_bytes(b"accept-encoding", 6_000, variants=2) <= several_bytes
+
+
+def test_one_variant_is_found_before_and_after_there_are_others() -> None:
+    store, brotli, gzip = MemoryStore(ROOMY_BYTES), request(b"br"), request(b"gzip")
+    one = store.put(b"k", brotli, VARIED, b"", b"1", 0)
+    assert store.get(b"k", brotli) is one and store.get(b"k", gzip) is None and store.vary(b"k") == VARIED.vary
+    alone_bytes = store.used_bytes
+    two = store.put(b"k", gzip, VARIED, b"", b"2", 0)
+    assert two is not None and [store.get(b"k", fields) for fields in (brotli, gzip)] == [one, two]
+    store.delete(two)
+    assert store.get(b"k", brotli) is one and store.get(b"k", gzip) is None and store.used_bytes == alone_bytes
 
 
 KEYS = st.sampled_from([b"a", b"b", b"c", b"d"])

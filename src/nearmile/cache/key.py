@@ -71,6 +71,7 @@ def uncoded(fields: Fields) -> Fields:
     return (*fields, (CODING, b""))
 
 
+@lru_cache(MEMO_SIZE)
 def names_of(vary: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """What tells the variants of such a response apart."""
     return tuple(name for name in vary if not name.startswith(CODED)) if CODING in vary else vary

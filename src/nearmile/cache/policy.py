@@ -6,6 +6,7 @@ freshness counts as stale; a response with Set-Cookie is stored only when the or
 it.
 """
 
+from functools import lru_cache
 from math import floor
 
 from msgspec import Struct
@@ -44,6 +45,8 @@ HEURISTIC_MAX_S = 86_400
 STALE_IF_ERROR_S = 86_400
 # A Vary of more fields than this fits no second request anyway.
 VARY_NAMES_MAX = 16
+# Most responses that vary do so in one of a few ways.
+MEMO_SIZE = 256
 
 HOP_BY_HOP = frozenset(
     (
@@ -197,8 +200,9 @@ def connection_fields(fields: Fields) -> frozenset[bytes]:
     return HOP_BY_HOP | {name.lower() for name in list_members(named)} if named else HOP_BY_HOP
 
 
+@lru_cache(MEMO_SIZE)
 def vary_names(values: tuple[bytes, ...]) -> tuple[bytes, ...] | None:
-    """The names in Vary, sorted; None if nothing can match (``*``, RFC 9111 section 4.1), or too many."""
+    """The names in Vary, sorted, in a tuple that many responses share; None if nothing can match (``*``, RFC 9111 section 4.1), or too many."""
     if not values:
         return ()
     names = {name.lower() for name in list_members(values)}

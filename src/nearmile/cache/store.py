@@ -27,8 +27,8 @@ from nearmile.cache.trial import adaptive
 
 # Measured with tracemalloc (CPython 3.11, 64 bits): 640 to 695 bytes for the entry, its terms and validators, the
 # headers of its byte strings, its places in the dictionary and in the eviction policy's heap, and its share of
-# what the policy tries on a small scale; 390 more for an object's first variant. In a store of fewer than 10,000
-# objects, what is tried takes a megabyte in all, which is not charged.
+# what the policy tries on a small scale; as much for an object's only variant, and 340 more for a second one. In a
+# store of fewer than 10,000 objects, what is tried takes a megabyte in all, which is not charged.
 OBJECT_OVERHEAD_BYTES = 700
 VARIANT_OVERHEAD_BYTES = 400
 # Enough for the encodings and languages of a page; a Vary on User-Agent must not make a list without end.
@@ -97,7 +97,10 @@ variants takes 0.7 us, by finding and hashing the named fields 4 us.
 
 @final
 class _Variants:
-    """The variants of one object: by the value of the request fields in ``names``."""
+    """Several variants of one object, by the value of the request fields in ``names``.
+
+    One whose names are those in its own Vary is stored without.
+    """
 
     __slots__ = ("entries", "known", "names")
 
@@ -142,9 +145,11 @@ class MemoryStore:
         """The response stored for this object and these request fields, fresh or not."""
         found = self._objects.get(key)
         if type(found) is _Variants:
-            known = None if found.known is None else found.known.get(id(fields))
-            variant = self._know(found, fields) if known is None else known[1]
-            found = found.entries.get(variant)
+            found = found.entries.get(self._variant(found.names, found.known, fields))
+        elif found is not None and found.variant:
+            names = names_of(found.kept.vary)
+            if self._variant(names, self._known.get(names), fields) != found.variant:
+                return None
         if found is None or (found.clean != self._broad and not self._still_good(found)):
             return None
         found.visited = self._level
@@ -196,7 +201,9 @@ class MemoryStore:
         self, key: bytes, names: tuple[bytes, ...], variant: bytes, kept: Storable, head: bytes, body: Body
     ) -> Entry | None:
         count = self._make_place(key, variant)
-        overhead_bytes = OBJECT_OVERHEAD_BYTES + (VARIANT_OVERHEAD_BYTES if names else 0)
+        group = self._objects.get(key)
+        grouped = group is not None or names != names_of(kept.vary)
+        overhead_bytes = OBJECT_OVERHEAD_BYTES + (VARIANT_OVERHEAD_BYTES if grouped else 0)
         lists = (*kept.tags, *kept.links) if kept.tags or kept.links else ()
         lists_bytes = sum(map(len, lists)) + len(lists) * TAG_OVERHEAD_BYTES if lists else 0
         size_bytes = len(key) + len(head) + kept_bytes(len(body)) + lists_bytes + overhead_bytes
@@ -208,15 +215,23 @@ class MemoryStore:
             return None
         entry.body = self.shelf.keep(body)
         entry.clean = self._broad
-        if names:
-            group = self._objects.get(key)
-            if type(group) is not _Variants:
-                group = self._objects[key] = _Variants(names, self._known_of(names))
-            group.entries[variant] = entry
-        else:
-            self._objects[key] = entry
+        self._place(entry, names)
         self.used_bytes += size_bytes
         return entry
+
+    def _place(self, entry: Entry, names: tuple[bytes, ...]) -> None:
+        """Where it is found: alone, or among the variants of its object."""
+        known = self._known_of(names) if names else None
+        group = self._objects.get(entry.key)
+        if group is None and names == names_of(entry.kept.vary):
+            self._objects[entry.key] = entry
+            return
+        if type(group) is not _Variants:
+            one, group = group, _Variants(names, known)
+            self._objects[entry.key] = group
+            if one is not None:
+                group.entries[one.variant] = one
+        group.entries[entry.variant] = entry
 
     def weigh(self, weights: Mapping[int, int]) -> None:
         """The sites' weights by serial: what part of the store each has a right to (see Shares)."""
@@ -330,11 +345,15 @@ class MemoryStore:
         found = self._objects.get(key)
         if found is None and self.below is not None:
             return self.below.vary(key)
-        return found.names if type(found) is _Variants else ()
+        if type(found) is _Variants:
+            return found.names
+        return names_of(found.kept.vary) if found is not None and found.variant else ()
 
-    def _know(self, group: _Variants, fields: Fields) -> bytes:
+    def _variant(self, names: tuple[bytes, ...], known: _Known | None, fields: Fields) -> bytes:
         """The second key of a request, remembered if it is no large one."""
-        variant, known = variant_key(group.names, fields), group.known
+        if known is not None and (before := known.get(id(fields))) is not None:
+            return before[1]
+        variant = variant_key(names, fields)
         if known is not None and sum(len(name) + len(value) for name, value in fields) <= KNOWN_BYTES_MAX:
             if len(known) >= KNOWN_MAX:
                 known.clear()
@@ -382,11 +401,14 @@ class MemoryStore:
         return list(found.entries.values()) if type(found) is _Variants else [found]
 
     def _remove(self, entry: Entry) -> None:
-        group = self._objects[entry.key]
+        group = self._objects.pop(entry.key)
         if type(group) is _Variants:
             del group.entries[entry.variant]
-        if type(group) is not _Variants or not group.entries:
-            del self._objects[entry.key]
+            others = list(group.entries.values())
+            if len(others) == 1 and names_of(others[0].kept.vary) == group.names:
+                self._objects[entry.key] = others[0]
+            elif others:
+                self._objects[entry.key] = group
         self.used_bytes -= entry.size_bytes
         site = site_of(entry.key)
         self._eviction.remove(entry, site)
