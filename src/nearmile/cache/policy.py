@@ -202,7 +202,10 @@ def connection_fields(fields: Fields) -> frozenset[bytes]:
 
 @lru_cache(MEMO_SIZE)
 def vary_names(values: tuple[bytes, ...]) -> tuple[bytes, ...] | None:
-    """The names in Vary, sorted, in a tuple that many responses share; None if nothing can match (``*``, RFC 9111 section 4.1), or too many."""
+    """The names in Vary, sorted, in a tuple that many responses share.
+
+    None if nothing can match (``*``, RFC 9111 section 4.1), or too many.
+    """
     if not values:
         return ()
     names = {name.lower() for name in list_members(values)}

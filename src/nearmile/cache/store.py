@@ -42,8 +42,8 @@ KNOWN_MAX, KNOWN_NAMES_MAX, KNOWN_BYTES_MAX = 1024, 4, 2048
 SWEEP_SLICE = 256
 
 
-# What is larger than this share of the memory is kept on disk alone, if there is one: it would push out hundreds.
-LARGE_SHARE = 1 / 32
+# What is larger than this share of the memory is kept below alone, if there is such a store: it pushes out many.
+LARGE_SHARE = 3 / 32
 
 
 class Below(Protocol):

@@ -17,6 +17,8 @@ import msgspec
 from nearmile.base.errors import NearmileError
 from nearmile.cache.pages import Shelf
 from nearmile.cache.store import MemoryStore
+from nearmile.cache.tier.disk import Room, memory_room
+from nearmile.cache.tier.index import LOG_MEMORY_SHARE
 from nearmile.cache.tier.store import DiskStore
 from nearmile.cache.trial import adaptive
 from nearmile.config.layout import Config
@@ -62,10 +64,12 @@ async def run(runtime: Runtime) -> None:
         return journal.place_id(place.country, place.state)
 
     limits = runtime.config.network.edge
-    capacity_bytes = limits.memory_mb * MB
+    memory_bytes, folder = limits.memory_mb * MB, runtime.folder / DISK
+    disk_log = memory_room(folder, int(memory_bytes * LOG_MEMORY_SHARE) if limits.disk_mb else 0)
+    capacity_bytes = memory_bytes - (disk_log.capacity_bytes if disk_log else 0)
     shelf = Shelf(int(files_max * SHELF_SHARE))
     store = MemoryStore(capacity_bytes, adaptive(capacity_bytes, limits.optimise), shelf)
-    disk = _open_disk(store, runtime.folder / DISK, limits.disk_mb)
+    disk = _open_disk(store, folder, limits.disk_mb, disk_log)
     visitors = Visitors(place_id, lambda address: places.lookup(address).country)
     node = Node(me, loop, time.time, store, Origins(loop), visitors, journal.record, runtime)
     node.position = None if disk is None else disk.position
@@ -129,18 +133,19 @@ async def _listen(runtime: Runtime, server: EdgeServer, certificates: Certificat
     log.info("%s serves %s:%d, with TLS at %d", me.name, me.address, me.port, edge.https_port)
 
 
-def _open_disk(store: MemoryStore, folder: Path, disk_mb: int) -> DiskStore | None:
+def _open_disk(store: MemoryStore, folder: Path, disk_mb: int, disk_log: Room | None) -> DiskStore | None:
     """What an earlier run stored, and a place for more; without a disk, memory does what it can."""
     if not disk_mb:
         # What is left there would miss the purges to come.
         shutil.rmtree(folder, ignore_errors=True)
         return None
     try:
-        disk = DiskStore(folder, disk_mb * MB, store)
+        disk = DiskStore(folder, disk_mb * MB, store, disk_log)
     except OSError as error:
         log.error("the cache has no disk, memory goes on alone: %s", error)
         return None
-    log.info("the cache starts with %d responses on disk", len(disk))
+    where = "on the disk too" if disk_log is None else f"in memory, {disk_log.capacity_bytes >> 20} MB"
+    log.info("the cache starts with %d responses on disk; what is new waits %s", len(disk), where)
     return disk
 
 

@@ -7,12 +7,14 @@ import pytest
 
 from nearmile.cache.pages import Pages, Shelf
 from nearmile.cache.purge import Marks, Position
-from nearmile.cache.tier.disk import DIARY, Files, Loaded, Sync, Tell, Write, load_piece
+from nearmile.cache.tier import disk as tier_disk
+from nearmile.cache.tier.disk import DIARY, Files, Loaded, Room, Sync, Tell, Write, load_piece, memory_room
 from nearmile.cache.tier.index import Copy, Index, Kill, Place, Unlink
 from nearmile.cache.tier.orders import Closed, start_of, write_note
 from nearmile.cache.tier.record import PIECE_BYTES, Header, Lead, Meta, object_name, write_lead, write_meta
 from tier_world import HEAD, kept
 
+LOG = 1 << 20
 POSITION = Position("log", 7)
 META = Meta(b"key", (), b"", kept(), HEAD)
 
@@ -29,13 +31,13 @@ def write(place: Place, body: bytes, generation: int = 0) -> Write:
 def opened(folder: Path, files_max: int) -> tuple[Files, Shelf]:
     """What an earlier one wrote."""
     shelf = Shelf(files_max)
-    files = Files(folder, shelf)
-    files.open(Index(4 << 20))
+    files = Files(folder, Room(folder, LOG), shelf)
+    files.open(Index(4 << 20, LOG))
     return files, shelf
 
 
 def begun(folder: Path) -> Files:
-    files = Files(folder, Shelf(8))
+    files = Files(folder, Room(folder, LOG), Shelf(8))
     files.do(Tell(write_note(start_of(files.boot, POSITION, Marks())), True))
     return files
 
@@ -43,8 +45,8 @@ def begun(folder: Path) -> Files:
 def test_a_record_is_there_for_the_next(tmp_path: Path) -> None:
     files, job = begun(tmp_path), write(Place(0, 0, 0), b"body", generation=9)
     files.do(job)
-    index = Index(1 << 20)
-    position, marks, newest = Files(tmp_path, Shelf()).open(index)
+    index = Index(1 << 20, LOG)
+    position, marks, newest = Files(tmp_path, Room(tmp_path, LOG), Shelf()).open(index)
     assert (position, len(marks), newest) == (POSITION, 0, 9)
     assert index.place(object_name(b"key")) == job.place
     found = files.load(job.place, 1 << 20)
@@ -63,8 +65,8 @@ def test_killed_copied_and_unlinked(tmp_path: Path) -> None:
     assert (tmp_path / "0000000000.segment").stat().st_size == job.place.length
     files.do(Unlink(0))
     files.do(Unlink(0))
-    index = Index(1 << 20)
-    Files(tmp_path, Shelf()).open(index)
+    index = Index(1 << 20, LOG)
+    Files(tmp_path, Room(tmp_path, LOG), Shelf()).open(index)
     assert index.place(object_name(b"key")) == target
     with pytest.raises(OSError, match="shorter"):
         files.do(Copy(job.place, target))
@@ -112,8 +114,8 @@ def test_without_a_diary_nothing_is_believed(tmp_path: Path) -> None:
     files.distrust()
     files.do(Tell(b"more", False))
     assert not (tmp_path / DIARY).exists()
-    index = Index(1 << 20)
-    assert Files(tmp_path, Shelf()).open(index)[0] is None
+    index = Index(1 << 20, LOG)
+    assert Files(tmp_path, Room(tmp_path, LOG), Shelf()).open(index)[0] is None
     assert len(index) == 0 and list(tmp_path.iterdir()) == []
 
 
@@ -122,7 +124,7 @@ def test_closed_means_synced_and_noted(tmp_path: Path) -> None:
     files.do(write(Place(0, 0, 0), b"body"))
     files.do(Sync(write_note(Closed())))
     files.boot = "another"
-    index = Index(1 << 20)
+    index = Index(1 << 20, LOG)
     assert files.open(index)[0] == POSITION and len(index) == 1
 
 
@@ -136,6 +138,51 @@ def test_what_is_behind_a_damage_is_lost_and_before_it_is_not(tmp_path: Path) ->
     data = bytearray(path.read_bytes())
     data[one.place.length + 5] ^= 1
     path.write_bytes(data)
-    index = Index(1 << 20)
-    Files(tmp_path, Shelf()).open(index)
+    index = Index(1 << 20, LOG)
+    Files(tmp_path, Room(tmp_path, LOG), Shelf()).open(index)
     assert index.place(object_name(b"key")) == one.place
+
+
+def test_the_log_is_in_memory_and_on_the_disk_after_a_proper_end(tmp_path: Path) -> None:
+    disk, log = tmp_path / "disk", tmp_path / "log"
+    log.mkdir()
+    files = Files(disk, Room(log, LOG), Shelf())
+    files.do(Tell(write_note(start_of(files.boot, POSITION, Marks())), True))
+    new, old = write(Place(0, 0, 0), b"new"), write(Place(1, 0, 0), b"old")
+    files.do(new)
+    files.do(old)
+    assert [path.name for path in log.iterdir()] == ["0000000000.segment"]
+    files.do(Sync(write_note(Closed())))
+    assert not log.exists() and len(list(disk.glob("*.segment"))) == 2
+    assert files.load(new.place, 1 << 20) is not None, "who still reads goes on"
+    log.mkdir()
+    again, index = Files(disk, Room(log, LOG), Shelf()), Index(1 << 20, LOG)
+    assert again.open(index)[0] == POSITION and len(list(log.iterdir())) == len(list(disk.glob("*.segment"))) == 1
+    again.do(Sync(write_note(Closed())))
+    log.mkdir()
+    small = Files(disk, Room(log, 10), Shelf())
+    small.open(index := Index(1 << 20, 10))
+    assert len(index) == 1 and not list(log.iterdir()), "what the log has no room for is gone"
+    small.distrust()
+    assert Files(disk, Room(log, LOG), Shelf()).open(Index(1 << 20, LOG))[0] is None and not list(log.iterdir())
+
+
+def test_memory_for_a_folder_is_its_own_and_goes_when_it_is_not_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = tmp_path / "memory"
+    monkeypatch.setattr(tier_disk, "_MEMORY", memory)
+    assert memory_room(tmp_path / "a", 1 << 20) is None, "there is no such memory"
+    memory.mkdir()
+    room, other = memory_room(tmp_path / "a", 1 << 20), memory_room(tmp_path / "b", 1 << 20)
+    assert room is not None and other is not None and room.folder != other.folder
+    assert room.folder.stat().st_mode & 0o777 == 0o700
+    (room.folder / "0000000000.segment").write_bytes(b"x")
+    assert memory_room(tmp_path / "a", 1 << 20) == room and list(room.folder.iterdir())
+    assert memory_room(tmp_path / "a", 1 << 60) is None and not room.folder.exists()
+    assert memory_room(tmp_path / "b", 0) is None and not other.folder.exists()
+    other.folder.mkdir(0o755)
+    assert memory_room(tmp_path / "b", 1 << 20) is None, "somebody else may have made it"
+    other.folder.rmdir()
+    other.folder.symlink_to(tmp_path)
+    assert memory_room(tmp_path / "b", 1 << 20) is None

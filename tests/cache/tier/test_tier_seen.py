@@ -6,7 +6,7 @@ from nearmile.cache.tier.seen import Seen
 
 
 def test_the_last_names_are_remembered() -> None:
-    chance, seen = Random(1), Seen(1000)
+    chance, seen = Random(1), Seen(2_000_000, 10_000)
     names = [chance.getrandbits(60) for _ in range(10_000)]
     for number, name in enumerate(names):
         seen.add(name, 2000)

@@ -3,17 +3,22 @@
 Nothing is synced before the end: what was written is the kernel's, and survives the process. A crash of the
 machine is another matter: then the kernel may have kept any of it. The diary names the run of the machine, and
 whatever is there is deleted when that is over and nobody closed.
+
+The segments of the log have a folder of their own, in memory where there is one; a proper end moves them to the
+disk, and the next start back.
 """
 
 import contextlib
 import mmap
 import os
+import shutil
+import stat
 from pathlib import Path
 from typing import NamedTuple
 
 from nearmile.cache.pages import PAGES_BYTES_MIN, Body, Shelf, raw
 from nearmile.cache.purge import Marks, Position
-from nearmile.cache.tier.index import Copy, Index, Kill, Place, Unlink
+from nearmile.cache.tier.index import Copy, Index, Kill, Place, Unlink, on_disk
 from nearmile.cache.tier.orders import read_diary
 from nearmile.cache.tier.record import (
     DEAD,
@@ -31,6 +36,36 @@ DIARY, SUFFIX = "diary", ".segment"
 # Read at once; almost every head fits in.
 GUESSED_LEAD_BYTES = 4 << 10
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_MEMORY = Path("/dev/shm")  # noqa: S108 (what is made in it is checked to be one's own)
+
+
+class Room(NamedTuple):
+    """A folder, and what may be in it."""
+
+    folder: Path
+    capacity_bytes: int
+
+
+def memory_room(folder: Path, size_bytes: int) -> Room | None:
+    """As much memory, as a folder that outlives the process and belongs to ``folder``; None where there is none.
+
+    It is this user's alone, and named by the inode: another network's, or another container's, has another name.
+    What is left of one that is not to be used is deleted: it would miss the purges to come.
+    """
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        known = folder.stat()
+        path = _MEMORY / f"nearmile-{known.st_dev:x}-{known.st_ino:x}"
+        path.mkdir(0o700, exist_ok=True)
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid != os.geteuid():
+            return None
+        system = os.statvfs(path)
+        used_bytes = sum(each.stat().st_size for each in path.iterdir())
+        if size_bytes and system.f_bavail * system.f_frsize + used_bytes >= size_bytes:
+            return Room(path, size_bytes)
+        shutil.rmtree(path)
+    return None
 
 
 class Write(NamedTuple):
@@ -84,10 +119,10 @@ class Loaded(NamedTuple):
 class Files:
     """One folder's. One thread at a time may call ``do``; reading is free to all."""
 
-    def __init__(self, folder: Path, shelf: Shelf) -> None:
+    def __init__(self, folder: Path, log: Room, shelf: Shelf) -> None:
         """Large bodies that are read whole go to the ``shelf``."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._shelf = folder, shelf
+        self._folder, self._log, self._shelf = folder, log, shelf
         self._segments: dict[int, File] = {}
         self._diary: File | None = None
         try:
@@ -104,8 +139,11 @@ class Files:
         if known is None:
             self.wipe()
             return None, Marks(), 0
+        for path in (*self._folder.glob("*.new"), *self._log.folder.glob("*.new")):
+            path.unlink()
+        self._move_log(self._folder, self._log.folder)
         newest = 0
-        for path in sorted(self._folder.glob("*" + SUFFIX)):
+        for path in self._paths():
             number = int(path.stem, 16)
             file = self._segments[number] = File(path)
             length = os.fstat(file.fd).st_size
@@ -118,7 +156,7 @@ class Files:
 
     def wipe(self) -> None:
         """Deletes everything."""
-        for path in (self._folder / DIARY, *self._folder.glob("*" + SUFFIX)):
+        for path in (self._folder / DIARY, *self._paths()):
             path.unlink(missing_ok=True)
 
     def do(self, job: Job) -> None:
@@ -141,11 +179,7 @@ class Files:
             case Tell(note, anew):
                 self._tell(note, anew)
             case Sync(note):
-                for file in self._segments.values():
-                    os.fdatasync(file.fd)
-                self._tell(note, False)
-                if self._diary is not None:
-                    os.fdatasync(self._diary.fd)
+                self._sync(note)
 
     def distrust(self) -> None:
         """Something could not be forgotten on disk: the next start is to be an empty one. Raises OSError."""
@@ -186,6 +220,42 @@ class Files:
             return os.pread(found.file.fd, size_bytes, found.body_at)
         return pages if pages.take(found.file.fd, found.body_at) else b""
 
+    def _sync(self, note: bytes) -> None:
+        self._move_log(self._log.folder, self._folder)
+        for file in self._segments.values():
+            os.fdatasync(file.fd)
+        self._tell(note, False)
+        if self._diary is not None:
+            os.fdatasync(self._diary.fd)
+        if self._log.folder != self._folder:
+            shutil.rmtree(self._log.folder, ignore_errors=True)
+
+    def _move_log(self, source: Path, target: Path) -> None:
+        """Takes the log's segments from one folder to the other; each is whole in one of them at every moment.
+
+        What is more than the log has room for now is deleted, the oldest.
+        """
+        if source == target:
+            return
+        room_bytes = self._log.capacity_bytes
+        for path in sorted(source.glob("*" + SUFFIX), reverse=True):
+            number = int(path.stem, 16)
+            if on_disk(number):
+                continue
+            room_bytes -= path.stat().st_size
+            if room_bytes >= 0:
+                new = (target / path.name).with_suffix(".new")
+                shutil.copyfile(path, new)
+                new.replace(target / path.name)
+                self._segments[number] = File(target / path.name)
+            path.unlink()
+
+    def _paths(self) -> list[Path]:
+        """The segments in their order."""
+        folders = {self._folder, self._log.folder}
+        found = (path for folder in folders for path in folder.glob("*" + SUFFIX))
+        return sorted(found, key=lambda path: path.name)
+
     def _file(self, number: int) -> File:
         file = self._segments.get(number)
         if file is None:
@@ -193,7 +263,7 @@ class Files:
         return file
 
     def _path(self, number: int) -> Path:
-        return self._folder / f"{number:010x}{SUFFIX}"
+        return (self._folder if on_disk(number) else self._log.folder) / f"{number:010x}{SUFFIX}"
 
     def _tell(self, data: bytes, anew: bool) -> None:
         path = self._folder / DIARY

@@ -1,22 +1,21 @@
-"""Where each record is on disk, where the next one goes, and which segments make room.
+"""Where each record is, where the next one goes, and which segments make room.
 
-    new -> young segments -> hit, or still in memory? -> main segments -> hit, or in memory? -> main again
-                          \\-> gone                                      \\-> gone
+    new -> the log -> hit, or still in memory? -> segments on disk -> hit, or in memory? -> on disk again
+                  \\-> gone                                       \\-> gone
 
 Records are appended to segments, files that are never overwritten, and segments go in the order in which they were
-begun. That is S3-FIFO (Yang et al., SOSP 2023) by segments: who goes unasked for from the young ones is remembered
-in a Bloom filter, and on a return begins in the main ones. How much of the disk the young ones have follows from
-what returns, as in ARC (Megiddo and Modha, FAST 2003): more when it is what went from them, less when it is what
-went from the main ones. A young segment that is deleted within half a minute was never written by the kernel at
-all: objects asked for once cost a busy disk next to nothing.
+begun. The log is short and best in memory: a file system of the kernel's, which outlives the process. Only what is
+asked for again while it is there is written to the disk; who goes unasked for is remembered in a Bloom filter, and
+on a return begins on the disk. That is S3-FIFO (Yang et al., SOSP 2023) by segments, and what is asked for once
+costs the disk nothing.
 
 Everything is decided here and nothing done: methods leave ``commands``, to be carried out in their order. Whatever
-leaves the index is killed on disk by a command of its own before anything that follows from its going; so what is
-alive on disk is in the index, at every moment in the sequence of commands.
+leaves the index is killed by a command of its own before anything that follows from its going; so what is alive in
+the files is in the index, at every moment in the sequence of commands.
 
 A record of a site that is within its part of the disk (see ``shares``) stays, asked for or not.
 
-An object costs 130 to 150 bytes of memory: two numbers of 32 and 48, their place in a dictionary, and 8 bytes
+A record costs 130 to 150 bytes of memory: two numbers of 32 and 48, their place in a dictionary, and 8 bytes
 in the list of its segment.
 """
 
@@ -31,14 +30,17 @@ from nearmile.cache.tier.seen import Seen
 # So many segments, so that one that makes room is a small part; but files of a size that a file system likes.
 SEGMENTS = 64
 SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX = 16 << 10, 64 << 20
-# Of the disk: at first (the paper's), at least, and at most.
-YOUNG_SHARE, YOUNG_SHARE_MIN, YOUNG_SHARE_MAX = 0.1, 0.05, 0.9
 # Room is made before it is needed, a few records for each that comes: no segment is gone through at once.
 STEPS = 8
 SPARE_SEGMENTS = 2
+# The log's part of the disk, where it cannot be in memory: that of the paper.
+LOG_SHARE = 0.1
+# The log's part of the memory. With half, much was still in the store above when its turn in the log came, and
+# went to disk for that; with more, fewer hits come from that store, where they cost least.
+LOG_MEMORY_SHARE = 2 / 3
 # Of what a segment frees, no more than this goes to records that stay: the disk is written at most four times.
 KEPT_SHARE = 0.75
-# No record takes more of the main segments than that.
+# No record takes more of the disk.
 RECORD_SHARE = 0.25
 # A segment of so few records is kept as it is where most of it would stay: large bodies are not copied around.
 FEW_RECORDS = 64
@@ -82,6 +84,11 @@ class Unlink(NamedTuple):
 Command = Copy | Kill | Unlink
 
 
+def on_disk(segment: int) -> bool:
+    """Whether a segment of that number is one on disk, or one of the log."""
+    return bool(segment & 1)
+
+
 class _Segment:
     """A file: its number, its size, and the names of its records in their order."""
 
@@ -95,8 +102,10 @@ class _Segment:
 class _Area:
     """Segments that go in the order in which they came; only the newest is appended to, if it is open."""
 
-    def __init__(self, main: bool) -> None:
-        self.main = main
+    def __init__(self, capacity_bytes: int, on_disk: bool) -> None:
+        self.capacity_bytes, self.on_disk = capacity_bytes, on_disk
+        self.segment_bytes = min(max(capacity_bytes // SEGMENTS, SEGMENT_BYTES_MIN), SEGMENT_BYTES_MAX)
+        self.early_bytes = capacity_bytes - SPARE_SEGMENTS * self.segment_bytes
         self.segments: deque[_Segment] = deque()
         self.open: _Segment | None = None
         self.used_bytes = 0
@@ -117,27 +126,24 @@ class _Varied:
 
 
 class Index:
-    """At most ``capacity_bytes`` in all segments together."""
+    """At most ``log_bytes`` in the log's segments, and ``capacity_bytes`` in those on disk."""
 
-    def __init__(self, capacity_bytes: int) -> None:
-        self.segment_bytes = min(max(capacity_bytes // SEGMENTS, SEGMENT_BYTES_MIN), SEGMENT_BYTES_MAX)
-        self._capacity_bytes = capacity_bytes
-        self._early_bytes = capacity_bytes - SPARE_SEGMENTS * self.segment_bytes
-        self._young_bytes = int(capacity_bytes * YOUNG_SHARE)
-        self._young, self._main = _Area(False), _Area(True)
+    def __init__(self, capacity_bytes: int, log_bytes: int) -> None:
+        self._log, self._disk = _Area(log_bytes, False), _Area(capacity_bytes, True)
         self.record_bytes_max = min(int(capacity_bytes * RECORD_SHARE), RECORD_BYTES_MAX)
         self.commands: list[Command] = []
         self.copied_bytes = self.settled_bytes = 0
-        """Written again, and written to main segments at all."""
+        """Written again, and written to the disk at all."""
         self._places: dict[int, int] = {}
         self._varied: dict[int, _Varied] = {}
         self._object_of: dict[int, int] = {}
-        self._gone = Seen(capacity_bytes // GUESSED_RECORD_BYTES)
-        self._gone_main = Seen(capacity_bytes // GUESSED_RECORD_BYTES)
-        """What went unasked for from young segments and from main ones."""
+        self._gone = Seen(capacity_bytes, capacity_bytes // GUESSED_RECORD_BYTES)
+        """What went unasked for from the log."""
         self.shares = Shares(capacity_bytes)
         """What each site's records take."""
         self._count = 0
+        self._turns: dict[int, int] = {}
+        """When each segment was begun, or last kept, on the count of those that were begun."""
 
     def __len__(self) -> int:
         return len(self._places)
@@ -145,7 +151,7 @@ class Index:
     @property
     def used_bytes(self) -> int:
         """The sum of the segments' sizes."""
-        return self._young.used_bytes + self._main.used_bytes
+        return self._log.used_bytes + self._disk.used_bytes
 
     def fields(self, object_name: int) -> tuple[bytes, ...]:
         """The request fields that tell this object's variants apart; empty if it has none."""
@@ -165,17 +171,16 @@ class Index:
     def put(
         self, object_name: int, name: int, fields: tuple[bytes, ...], length: int, in_memory: bool, site: int
     ) -> Place | None:
-        """A place for a new record of that site, instead of the old one; None where it is too large."""
+        """A place for a new record of that site, instead of the old one; None where there is none for it (yet)."""
         self.make_way(object_name, name, fields)
         if length > self.record_bytes_max:
             return None
-        self._make_room(length)
-        area = self._young
-        if name in self._gone:
-            area = self._main
-            self._young_bytes = min(self._young_bytes + length, int(self._capacity_bytes * YOUNG_SHARE_MAX))
-        elif name in self._gone_main:
-            self._young_bytes = max(self._young_bytes - length, int(self._capacity_bytes * YOUNG_SHARE_MIN))
+        known, waits = name in self._gone, length <= self._log.capacity_bytes
+        if not (known or waits or self.shares.within(site, length)):
+            self._gone.add(name, length)
+            return None
+        area = self._log if waits and not known else self._disk
+        self._make_room(area, length)
         self.shares.use(site, length)
         place = self._append(area, name, length, site << SITE_SHIFT | (IN_MEMORY if in_memory else 0))
         self._vary(object_name, name, fields)
@@ -190,12 +195,18 @@ class Index:
     def hit(self, name: int, in_memory: bool) -> None:
         """It was found, and perhaps taken into memory."""
         if name in self._places:
-            self._places[name] |= HIT | (IN_MEMORY if in_memory else 0)
+            self._places[name] |= self._hit(name) | (IN_MEMORY if in_memory else 0)
 
     def left(self, name: int, hit: bool) -> None:
         """It is no longer in memory, and was asked for there or not."""
         if name in self._places:
-            self._places[name] = self._places[name] & ~IN_MEMORY | (HIT if hit else 0)
+            self._places[name] = self._places[name] & ~IN_MEMORY | (self._hit(name) if hit else 0)
+
+    def _hit(self, name: int) -> int:
+        """The flag of a hit. On disk, only the older half gets it: the younger half stays long enough as it is."""
+        number, segments, turns = _place(self._places[name]).segment, self._disk.segments, self._turns
+        young = on_disk(number) and 2 * turns[number] > turns[segments[0].number] + turns[segments[-1].number]
+        return 0 if young else HIT
 
     def remove(self, name: int) -> bool:
         """Forgets one record; returns whether there was one."""
@@ -226,10 +237,11 @@ class Index:
 
     def clear(self) -> None:
         """Forgets everything."""
-        for area in (self._young, self._main):
+        for area in (self._log, self._disk):
             self.commands += (Unlink(segment.number) for segment in area.segments)
             area.segments.clear()
             area.open, area.used_bytes, area.checked = None, 0, 0
+        self._turns.clear()
         for packed in self._places.values():
             self.shares.use(_site(packed), -_place(packed).length)
         for known in (self._places, self._varied, self._object_of):
@@ -237,30 +249,32 @@ class Index:
 
     def seal(self) -> None:
         """Appends no more to what is open: there may be holes in it now."""
-        self._young.open = self._main.open = None
+        self._log.open = self._disk.open = None
 
     def adopt(self, number: int, length: int) -> None:
         """A segment was found on disk, the next in order; its records follow."""
-        area = self._main if number & 1 else self._young
+        area = self._disk if on_disk(number) else self._log
         segment = _Segment(number)
         segment.length = length
         area.segments.append(segment)
         area.used_bytes += length
+        self._turns[number] = number >> 1
         self._count = max(self._count, (number >> 1) + 1)
 
     def load(self, object_name: int, name: int, fields: tuple[bytes, ...], place: Place, site: int) -> None:
         """A record was found in the segment adopted last; another of its name was copied here or there."""
         self.make_way(object_name, name, fields)
-        area = self._main if place.segment & 1 else self._young
+        area = self._disk if on_disk(place.segment) else self._log
         area.segments[-1].names.append(name)
         self._places[name] = _pack(place, site << SITE_SHIFT)
         self.shares.use(site, place.length)
         self._vary(object_name, name, fields)
 
     def fit(self) -> None:
-        """Makes the room that a smaller disk asks for, after all has been loaded."""
-        while self.used_bytes > self._capacity_bytes:
-            self._step()
+        """Makes the room that smaller bounds ask for, after all has been loaded."""
+        for area in (self._disk, self._log):
+            while area.used_bytes > area.capacity_bytes:
+                self._step(area)
 
     def _vary(self, object_name: int, name: int, fields: tuple[bytes, ...]) -> None:
         if not fields:
@@ -273,37 +287,36 @@ class Index:
         varied.names[name] = None
         self._object_of[name] = object_name
 
-    def _make_room(self, length: int) -> None:
+    def _make_room(self, area: _Area, length: int) -> None:
         steps = STEPS
-        while (used := self.used_bytes) and (
-            used + length > self._capacity_bytes or (steps > 0 and used + length > self._early_bytes)
+        while (used := area.used_bytes) and (
+            used + length > area.capacity_bytes or (steps > 0 and used + length > area.early_bytes)
         ):
-            self._step()
+            self._step(area)
             steps -= 1
 
     def _append(self, area: _Area, name: int, length: int, flags: int) -> Place:
         segment = area.open
-        if segment is None or segment.length + length > self.segment_bytes:
-            segment = area.open = _Segment(self._count << 1 | area.main)
+        if segment is None or segment.length + length > area.segment_bytes:
+            segment = area.open = _Segment(self._count << 1 | area.on_disk)
+            self._turns[segment.number] = self._count
             self._count += 1
             area.segments.append(segment)
         place = Place(segment.number, segment.length, length)
         segment.length += length
         segment.names.append(name)
         area.used_bytes += length
-        self.settled_bytes += length if area.main else 0
+        self.settled_bytes += length if area.on_disk else 0
         self._places[name] = _pack(place, flags)
         return place
 
-    def _step(self) -> None:
-        """Goes through one more record of the segment whose turn it is; deletes that after its last."""
-        young, main = self._young, self._main
-        area = young if young.used_bytes > self._young_bytes or not main.segments else main
+    def _step(self, area: _Area) -> None:
+        """Goes through one more record of the oldest segment; deletes that after its last."""
         segment = area.segments[0]
         if segment is area.open:
             area.open = None
-        if area.checked == 0:
-            most = KEPT_SHARE * max(segment.length, self.segment_bytes)
+        if area.on_disk and area.checked == 0:
+            most = KEPT_SHARE * max(segment.length, area.segment_bytes)
             area.credit_bytes = min(area.credit_bytes + KEPT_SHARE * segment.length, 2 * most)
             if len(segment.names) <= FEW_RECORDS and self._keep(area, segment):
                 return
@@ -317,10 +330,11 @@ class Index:
         area.segments.popleft()
         area.used_bytes -= segment.length
         area.checked = 0
+        del self._turns[segment.number]
         self.commands.append(Unlink(segment.number))
 
     def _keep(self, area: _Area, segment: _Segment) -> bool:
-        """Gives a segment another round among the main ones, if most of it would stay; whether it has got that."""
+        """Gives a segment on disk another round, if most of it would stay; whether it has got that."""
         found = ((name, self._places.get(name)) for name in set(segment.names))
         here = [(name, p) for name, p in found if p is not None and _place(p).segment == segment.number]
         stay_bytes = sum(
@@ -330,37 +344,34 @@ class Index:
         )
         # Hits are used up; what is in memory could stay for ever.
         unasked_bytes = sum(_place(packed).length for _, packed in here if packed & (IN_MEMORY | HIT) == IN_MEMORY)
-        if stay_bytes == 0 or stay_bytes < KEPT_SHARE * segment.length:
+        if stay_bytes == 0 or stay_bytes < KEPT_SHARE * segment.length or area.credit_bytes < unasked_bytes:
             return False
-        if area.main:
-            if area.credit_bytes < unasked_bytes:
-                return False
-            area.credit_bytes -= unasked_bytes
-        else:
-            self.settled_bytes += segment.length
+        area.credit_bytes -= unasked_bytes
         for name, packed in here:
             self._places[name] = packed & ~HIT
-        area.segments.popleft()
-        area.used_bytes -= segment.length
-        self._main.segments.append(segment)
-        self._main.used_bytes += segment.length
+        area.segments.rotate(-1)
+        self._turns[segment.number] = self._count
         return True
 
     def _judge(self, area: _Area, name: int, packed: int) -> None:
         """A record's turn has come: it stays, somewhere else, or goes."""
         source, flags, site = _place(packed), packed & (IN_MEMORY | HIT), _site(packed)
         within = self.shares.within(site)
-        stays = (flags or within) and source.length <= self._capacity_bytes - self.used_bytes
-        if stays and area.main:
+        stays = bool(flags or within)
+        if stays and area.on_disk:
             # What has a right to stay takes from what only may.
             stays = within or area.credit_bytes >= source.length
+            stays = stays and source.length <= area.capacity_bytes - area.used_bytes
             area.credit_bytes -= source.length if stays else 0
+        elif stays:
+            self._make_room(self._disk, source.length)
         if stays:
-            target = self._append(self._main, name, source.length, site << SITE_SHIFT | flags & IN_MEMORY)
+            target = self._append(self._disk, name, source.length, site << SITE_SHIFT | flags & IN_MEMORY)
             self.copied_bytes += source.length
             self.commands += (Copy(source, target), Kill(source))
             return
-        (self._gone_main if area.main else self._gone).add(name, len(self._places))
+        if not area.on_disk:
+            self._gone.add(name, source.length)
         self.remove(name)
 
 

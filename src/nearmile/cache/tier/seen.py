@@ -4,19 +4,22 @@ BITS_PER_NAME, PROBES = 10, 7
 
 
 class Seen:
-    """Made for ``count`` names, of 60 random bits."""
+    """The last ``size_bytes`` to twice as many, of ``count`` objects each at most; names have 60 random bits."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, size_bytes: int, count: int) -> None:
         # A power of two, so that cutting off bits makes a number in range.
         self._mask = (1 << (max(1, count) * BITS_PER_NAME).bit_length()) - 1
-        self._added = 0
+        self._bytes_max, self._count_max = size_bytes, max(1, count)
+        self._added_bytes = self._added = 0
         self._new, self._old = self._empty(), self._empty()
 
-    def add(self, name: int, remembered: int) -> None:
-        """This one was seen; at least half of the last ``remembered`` are to be known, and no more than those."""
-        if self._added >= remembered // 2:
-            self._added, self._old, self._new = 0, self._new, self._empty()
+    def add(self, name: int, size_bytes: int) -> None:
+        """This one was seen."""
+        if self._added >= self._count_max or self._added_bytes + size_bytes > self._bytes_max:
+            self._added = self._added_bytes = 0
+            self._old, self._new = self._new, self._empty()
         self._added += 1
+        self._added_bytes += size_bytes
         bits = self._new
         for probe in self._probes(name):
             bits[probe >> 3] |= 1 << (probe & 7)

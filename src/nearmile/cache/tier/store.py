@@ -30,8 +30,8 @@ from nearmile.cache.pages import Body
 from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Position, key_of
 from nearmile.cache.shares import Shares
 from nearmile.cache.store import MemoryStore
-from nearmile.cache.tier.disk import Files, Job, Loaded, Sync, Tell, Write, load_piece
-from nearmile.cache.tier.index import Copy, Index, Place
+from nearmile.cache.tier.disk import Files, Job, Loaded, Room, Sync, Tell, Write, load_piece
+from nearmile.cache.tier.index import LOG_SHARE, Copy, Index, Place
 from nearmile.cache.tier.orders import NOTES_MAX, Closed, Marked, Note, Reached, start_of, write_note
 from nearmile.cache.tier.record import (
     HEADER_BYTES,
@@ -47,7 +47,7 @@ from nearmile.cache.tier.record import (
 )
 
 T = TypeVar("T")
-log = logging.getLogger("nearmile.cache")
+logger = logging.getLogger("nearmile.cache")
 
 # Bodies that wait for the writer; what comes then is kept in memory alone. A tenth of a second of a fast disk.
 QUEUE_BYTES_MAX = 32 << 20
@@ -69,13 +69,17 @@ GATHER_S = 0.01
 class DiskStore:
     """What ``memory`` has and more, in ``folder``, in at most ``capacity_bytes``. For one event loop.
 
-    Indexes what is there at once; raises OSError where there can be no such folder.
+    New records wait in the ``log``; without one, in a part of the folder. Indexes what is there at once; raises
+    OSError where there can be no such folder.
     """
 
-    def __init__(self, folder: Path, capacity_bytes: int, memory: MemoryStore) -> None:
+    def __init__(self, folder: Path, capacity_bytes: int, memory: MemoryStore, log: Room | None = None) -> None:
         self._memory = memory
-        self._index = Index(capacity_bytes)
-        self._files = Files(folder, memory.shelf)
+        if log is None:
+            log = Room(folder, int(capacity_bytes * LOG_SHARE))
+            capacity_bytes -= log.capacity_bytes
+        self._index = Index(capacity_bytes, log.capacity_bytes)
+        self._files = Files(folder, log, memory.shelf)
         self.position, self._marks, newest = self._files.open(self._index)
         """Up to which purge order that is known here."""
         # Notes may be lost that records are younger than.
@@ -296,7 +300,7 @@ class DiskStore:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, load)
         except OSError as error:
-            log.error("the disk of the cache cannot be read: %s", error)
+            logger.error("the disk of the cache cannot be read: %s", error)
             return None
 
     def _note(self, note: Note) -> None:
@@ -343,11 +347,11 @@ class DiskStore:
             self._faults += 1
             self._rests_until_s = time.monotonic() + REST_S
             if not self.failing:
-                log.error("the disk of the cache cannot be written, memory goes on alone: %s", error)
+                logger.error("the disk of the cache cannot be written, memory goes on alone: %s", error)
             self.failing = True
             return
         if self.failing:
-            log.info("the disk of the cache can be written again")
+            logger.info("the disk of the cache can be written again")
             self.failing = False
 
     def _forget(self, job: Job) -> None:
@@ -355,7 +359,7 @@ class DiskStore:
         try:
             self._files.do(job)
         except OSError as error:
-            log.error("the disk of the cache cannot be kept right, the next start is without it: %s", error)
+            logger.error("the disk of the cache cannot be kept right, the next start is without it: %s", error)
             self._trusted, self.failing = False, True
             with contextlib.suppress(OSError):
                 self._files.distrust()
