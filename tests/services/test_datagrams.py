@@ -1,12 +1,36 @@
 """Datagrams in bursts, on real sockets."""
 
 import socket
+from collections.abc import Sequence
 
 import pytest
 
+from nearmile.dns.prepared import Ready
 from nearmile.services.datagrams import BURST, Datagrams
 
 BYTES = 100
+
+
+class Echo:
+    """Answers in capitals, where a datagram does not begin with "no"; remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, str]] = []
+
+    def ready(self, queries: Sequence[bytes], resolvers: Sequence[str]) -> list[Ready | None]:
+        return [None] * len(queries)
+
+    def answer(self, packet: bytes, resolver: str) -> bytes | None:
+        self.seen.append((len(packet), resolver))
+        return None if packet.startswith(b"no") else packet.upper()[:BYTES]
+
+
+class Prepared(Echo):
+    """Has an answer ready for longer queries."""
+
+    def ready(self, queries: Sequence[bytes], resolvers: Sequence[str]) -> list[Ready | None]:
+        ready = Ready(b"", 0, b"0123456789", 15, b"rest", 19)
+        return [ready if len(query) > 12 else None for query in queries]
 
 
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
@@ -14,27 +38,22 @@ def test_each_gets_its_answer(family: socket.AddressFamily, address: str) -> Non
     with socket.socket(family, socket.SOCK_DGRAM) as server:
         server.bind((address, 0))
         datagrams = Datagrams(server, BYTES, BYTES)
-        assert datagrams.exchange(lambda packets, peers: packets) == 0
+        echo = Echo()
+        assert datagrams.exchange(echo) == 0
         clients = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(3)]
         for client in clients:
             client.bind((address, 0))
             client.settimeout(5)
-        seen = []
-
-        def answer(packet: bytes, peer: str) -> bytes | None:
-            seen.append((len(packet), peer))
-            return None if packet.startswith(b"no") else packet.upper()[:BYTES]
-
         for size in (1, 50, BYTES, BYTES + 1, 5000):  # in one memory, again and again
             for number, client in enumerate(clients):
                 client.sendto((b"abn"[number : number + 1] + b"o" * size)[:size], server.getsockname())
-            assert datagrams.exchange(lambda *asked: list(map(answer, *asked))) == 3
+            assert datagrams.exchange(echo) == 3
             for number, client in enumerate(clients):
                 if number != 2 or size == 1:
                     expected = (b"ABN"[number : number + 1] + b"O" * size)[: min(size, BYTES)]
                     assert client.recvfrom(BYTES + 1)[0] == expected
-        assert [size for size, _ in seen[::3]] == [1, 50, BYTES, BYTES + 1, BYTES + 1]
-        assert {peer for _, peer in seen} == {address}
+        assert [size for size, _ in echo.seen[::3]] == [1, 50, BYTES, BYTES + 1, BYTES + 1]
+        assert {peer for _, peer in echo.seen} == {address}
         for client in clients:
             client.close()
 
@@ -46,4 +65,20 @@ def test_a_burst_is_bounded() -> None:
             for _ in range(BURST + 5):
                 client.sendto(b"x", server.getsockname())
             datagrams = Datagrams(server, BYTES, BYTES)
-            assert [datagrams.exchange(lambda packets, peers: packets) for _ in range(3)] == [BURST, 5, 0]
+            assert [datagrams.exchange(Echo()) for _ in range(3)] == [BURST, 5, 0]
+
+
+def test_a_query_becomes_what_is_ready_for_it() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.settimeout(5)
+            client.connect(server.getsockname())
+            for query in (b"AB..........xyz......more", b"short", b"CD..........XyZ"):
+                client.send(query)
+            assert Datagrams(server, BYTES, BYTES).exchange(Prepared()) == 3
+            assert [client.recv(BYTES) for _ in range(3)] == [
+                b"AB0123456789xyzrest",
+                b"SHORT",
+                b"CD0123456789XyZrest",
+            ]

@@ -83,7 +83,7 @@ def poisoned(map_: Map, chance: Random) -> bytes:
 
 def rcode(role: Role, serial: int, chance: Random) -> tuple[int, set[str]]:
     query = dns.message.make_query(f"a{serial}.g.cdn.test", "A")
-    (answer,) = role.answers([query.to_wire()], [f"192.0.2.{chance.randrange(256)}"])
+    answer = role.answer(query.to_wire(), f"192.0.2.{chance.randrange(256)}")
     assert answer is not None
     message = dns.message.from_wire(answer)
     return message.rcode(), {rdata.to_text() for rrset in message.answer for rdata in rrset}

@@ -13,6 +13,7 @@ from nearmile.dns import wire
 from nearmile.dns.edges import Edges
 from nearmile.dns.locate import Locator
 from nearmile.dns.memo import Memo
+from nearmile.dns.prepared import Prepared
 from nearmile.dns.records import WILDCARD, Record, address_record, is_under, to_wire
 from nearmile.dns.reply import Reply, body_of
 from nearmile.dns.signer import Signer
@@ -39,21 +40,12 @@ REFUSALS = {
 }
 
 
-# Whole responses kept ready, about 300 bytes each.
-PREPARED_MAX = 65_536
-
-
 class Answer(NamedTuple):
     """A response's body, the length of the prefix it holds for, and whether who asks next may get another."""
 
     body: Body
     scope: int = 0
     varies: bool = False
-
-
-Prepared = Memo[bytes, tuple[bytes, int]]
-"""By query the response, both without their number and capitals, and the hash of its kind: where it is the same
-whoever asks."""
 
 
 class LowWorld:
@@ -65,7 +57,7 @@ class LowWorld:
     ) -> None:
         zone = low_zone(config, signer)
         hosts = {to_wire(edge_hostname(site.serial, config.network.zone)): site for site in config.sites}
-        self.zones, self.prepared = Zones((zone,)), Prepared(PREPARED_MAX)
+        self.zones, self.prepared = Zones((zone,)), Prepared()
         self.edges = Edges(config, current, locator, {name: (zone, site) for name, site in hosts.items()})
         self._beacons = to_wire(beacon_zone(config.network.zone))
         zone.varying[WILDCARD + self._beacons] = self.edges.address_types
@@ -98,7 +90,7 @@ class TopWorld:
     def __init__(
         self, config: Config, current: Map | None, locator: Locator, signer: Signer | None = None
     ) -> None:
-        self.zones, self.prepared = top_zones(config, signer), Prepared(PREPARED_MAX)
+        self.zones, self.prepared = top_zones(config, signer), Prepared()
         self.edges = Edges(config, current, locator, direct_hosts(config, self.zones))
         self._delegated = low_apex(config)
         self._ttl_s = config.network.dns.top_ttl_s

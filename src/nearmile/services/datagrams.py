@@ -1,20 +1,30 @@
 """Datagrams by the dozen: one call of the kernel takes what waits, and one sends all answers (Linux).
 
 Asked for singly, a datagram costs two calls, two tuples of an address and an exception at the end: more than its
-answer. The kernel's structures stand in memory that is made once. A query and its answer have the same place in it
-and share the asker's address, so for each datagram only one length is read, and one written.
+answer. The kernel's structures stand in memory that is made once. A query becomes its answer where it is, and they
+share the address, so for each datagram only one length is read, and one written.
+
+To wake costs more than to answer. So where two and more come at a time they may gather for a moment, as in network
+cards (interrupt moderation): each waits a quarter of a millisecond at most, for half the work.
 """
 
 import ctypes
 import mmap
 import socket
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from struct import Struct as Format
+from typing import Protocol
 
 from nearmile.dns.memo import Memo
+from nearmile.dns.prepared import NUMBER_BYTES, Ready
+from nearmile.dns.wire import HEADER_BYTES as DNS_HEADER_BYTES
 
 # Datagrams taken at one wakeup, before other work (TCP, maps, heartbeats) has its turn: below a millisecond.
 BURST = 64
+# How long they gather (the kernel adds 50 us), where the last burst was more than one and far from a whole one.
+GATHER_S = 200e-6
+GATHER_MIN, GATHER_MAX = 2, BURST // 2
 NAME_BYTES = 28  # of an IPv6 address and port; IPv4 takes 16
 NAME_BYTES_V4 = 16
 HEADER_BYTES, VECTOR_BYTES, WORD_BYTES, LONG_BYTES = 64, 16, 4, 8
@@ -23,7 +33,16 @@ _VECTOR = Format("@PN")
 _RECEIVED_AT, _ADDRESS_AT, _ADDRESS_V6_AT, _ADDRESS_V6_END = 56, 4, 8, 24
 # Addresses as text, 150 bytes each: resolvers ask again and again.
 KNOWN_MAX = 65_536
-Answers = Callable[[Sequence[bytes], Sequence[str]], Sequence[bytes | None]]
+
+
+class Answering(Protocol):
+    """Who answers; neither raises."""
+
+    def ready(self, queries: Sequence[bytes], resolvers: Sequence[str]) -> Sequence[Ready | None]:
+        """For queries without their numbers what makes them responses, where that is known."""
+
+    def answer(self, packet: bytes, resolver: str) -> bytes | None:
+        """The response to a whole packet, or None for none."""
 
 
 class Datagrams:
@@ -35,45 +54,64 @@ class Datagrams:
         self._receive, self._send = libc.recvmmsg, libc.sendmmsg
         self._receive.argtypes = ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p
         self._send.argtypes = ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int
-        self._query_bytes, self._response_bytes = query_bytes + 1, response_bytes
+        slot_bytes = max(query_bytes + 1, response_bytes)
+        self._starts = range(0, BURST * slot_bytes, slot_bytes)
+        self._headers = [slice(start + NUMBER_BYTES, start + DNS_HEADER_BYTES) for start in self._starts]
         self._names, self._names_at = _memory(BURST * NAME_BYTES)
-        self._queries, asked, vectors_asked, self._asked_at = self._table(self._query_bytes)
-        self._responses, told, vectors, self._told_at = self._table(self._response_bytes)
+        self._slots, slots_at = _memory(BURST * slot_bytes)
+        asked, vectors_asked, self._asked_at = self._table(slots_at, query_bytes + 1)
+        told, vectors, self._told_at = self._table(slots_at, 0)
         self._kept = vectors_asked, told  # the kernel's alone
         self._sizes = memoryview(asked).cast("I")[_RECEIVED_AT // WORD_BYTES :: HEADER_BYTES // WORD_BYTES]
         self._addresses = memoryview(self._names).cast("I")[_ADDRESS_AT // WORD_BYTES :: NAME_BYTES // WORD_BYTES]
         self._filled = memoryview(vectors).cast("L")[1 :: VECTOR_BYTES // LONG_BYTES]
+        self._last = 0
         self._known: Memo[int | bytes, str] = Memo(KNOWN_MAX)
 
-    def _table(self, slot_bytes: int) -> tuple[mmap.mmap, mmap.mmap, mmap.mmap, int]:
-        """Room for a burst: the bytes, the headers, the vectors, and where the headers are."""
+    def _table(self, slots_at: int, room_bytes: int) -> tuple[mmap.mmap, mmap.mmap, int]:
+        """For each slot, where that much has room, a header and a vector, and where the headers are."""
         name_bytes = NAME_BYTES if self._is_v6 else NAME_BYTES_V4  # the kernel writes the same
-        slots, slots_at = _memory(BURST * slot_bytes)
         vectors, vectors_at = _memory(BURST * VECTOR_BYTES)
         headers, headers_at = _memory(BURST * HEADER_BYTES)
-        for number in range(BURST):
-            _VECTOR.pack_into(vectors, number * VECTOR_BYTES, slots_at + number * slot_bytes, slot_bytes)
+        for number, start in enumerate(self._starts):
+            _VECTOR.pack_into(vectors, number * VECTOR_BYTES, slots_at + start, room_bytes)
             name_at, vector_at = self._names_at + number * NAME_BYTES, vectors_at + number * VECTOR_BYTES
             _HEADER.pack_into(headers, number * HEADER_BYTES, name_at, name_bytes, vector_at, 1, 0, 0, 0, 0)
-        return slots, headers, vectors, headers_at
+        return headers, vectors, headers_at
 
-    def exchange(self, answers: Answers) -> int:
+    def exchange(self, server: Answering) -> int:
         """Answers a burst, and says how many came; a response that cannot leave at once is dropped."""
+        if GATHER_MIN <= self._last <= GATHER_MAX:
+            time.sleep(GATHER_S)
         count: int = self._receive(self._fd, self._asked_at, BURST, socket.MSG_DONTWAIT, None)
+        self._last = count
         if count < 1:  # -1 where nothing waits
             return 0
-        queries, sizes, step = self._queries, self._sizes, self._query_bytes
-        packets = [queries[at * step : at * step + sizes[at]] for at in range(count)]
-        responses, filled, step, first = self._responses, self._filled, self._response_bytes, 0
-        for number, response in enumerate(answers(packets, self._askers(count))):
-            if response is None:
+        slots, starts, headers, filled = self._slots, self._starts[:count], self._headers, self._filled
+        queries = [
+            slots[start + NUMBER_BYTES : start + size] for start, size in zip(starts, self._sizes, strict=False)
+        ]
+        askers, first = self._askers(count), 0
+        for number, (start, ready) in enumerate(zip(starts, server.ready(queries, askers), strict=True)):
+            if ready is not None:
+                slots[headers[number]] = ready.header
+                slots[start + ready.name_end : start + ready.size] = ready.rest
+                filled[number] = ready.size
+            elif not self._answer(server, number, askers[number]):
                 self._leave(first, number)
                 first = number + 1
-            else:
-                size = filled[number] = len(response)
-                responses[number * step : number * step + size] = response
         self._leave(first, count)
         return count
+
+    def _answer(self, server: Answering, number: int, asker: str) -> bool:
+        """Whether there is an answer."""
+        start = self._starts[number]
+        response = server.answer(self._slots[start : start + self._sizes[number]], asker)
+        if response is None:
+            return False
+        size = self._filled[number] = len(response)
+        self._slots[start : start + size] = response
+        return True
 
     def _askers(self, count: int) -> list[str]:
         keys: Sequence[int | bytes]
@@ -81,8 +119,11 @@ class Datagrams:
             starts = range(_ADDRESS_V6_AT, count * NAME_BYTES, NAME_BYTES)
             keys = [self._names[at : at + _ADDRESS_V6_END - _ADDRESS_V6_AT] for at in starts]
         else:
-            keys = self._addresses[:count]
-        return [self._known.get(key) or self._text(number, key) for number, key in enumerate(keys)]
+            keys = self._addresses[:count].tolist()
+        known = self._known.get_each(keys)
+        return [
+            text or self._text(number, key) for number, (text, key) in enumerate(zip(known, keys, strict=True))
+        ]
 
     def _text(self, number: int, key: int | bytes) -> str:
         at = number * NAME_BYTES

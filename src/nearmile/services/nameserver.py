@@ -18,6 +18,7 @@ from nearmile.config.layout import Config
 from nearmile.dns import wire
 from nearmile.dns.answer import LowWorld, TopWorld, World
 from nearmile.dns.locate import Locator
+from nearmile.dns.prepared import Ready
 from nearmile.dns.responder import IDLE_S, Responder
 from nearmile.dns.signer import Signer
 from nearmile.mapping.atlas import Atlas
@@ -66,22 +67,26 @@ class Nameserver:
         self._runtime.on_atlas(self._take_atlas)
         self._runtime.on_map(self._take_map)
 
-    def answers(
-        self, packets: Sequence[bytes], resolvers: Sequence[str], over_tcp: bool = False
-    ) -> list[bytes | None]:
-        """A response or None for each; never raises."""
-        self._runtime.requests += len(packets)
-        world, responder, now_s = self._world, self._responder, time.time()
-        if world is None or responder is None:
-            return [wire.failure(packet) for packet in packets]
-        found: list[bytes | None] = []
-        for packet, resolver in zip(packets, resolvers, strict=True):
-            try:
-                found.append(responder.answer(packet, resolver, world, now_s, over_tcp))
-            except Exception as error:
-                self._note(error)
-                found.append(wire.failure(packet))
-        return found
+    def ready(self, queries: Sequence[bytes], resolvers: Sequence[str]) -> Sequence[Ready | None]:
+        """For datagrams without their numbers what is prepared; the others are for ``answer``. Never raises."""
+        self._runtime.requests += len(queries)
+        try:
+            if self._world is not None and self._responder is not None:
+                return self._responder.ready(queries, resolvers, self._world, time.time())
+        except Exception as error:
+            self._note(error)
+        return [None] * len(queries)
+
+    def answer(self, packet: bytes, resolver: str, over_tcp: bool = False) -> bytes | None:
+        """The response to a packet, if it gets one. Never raises."""
+        self._runtime.requests += over_tcp
+        if self._world is None or self._responder is None:
+            return wire.failure(packet)
+        try:
+            return self._responder.answer(packet, resolver, self._world, time.time(), over_tcp)
+        except Exception as error:
+            self._note(error)
+            return wire.failure(packet)
 
     def _take_config(self, config: Config) -> None:
         try:
@@ -203,7 +208,7 @@ class Connection(asyncio.Protocol):
             if len(self._buffer) < end:
                 break
             packet = bytes(self._buffer[packet_at:end])
-            (response,) = self._server.answers([packet], [self._resolver], over_tcp=True)
+            response = self._server.answer(packet, self._resolver, over_tcp=True)
             if response is not None:
                 yield len(response).to_bytes(LENGTH_BYTES, "big") + response
             start = end
@@ -281,7 +286,7 @@ async def run(runtime: Runtime) -> None:
         async with listening(server, me.address, me.port):
             server.learn()
             datagrams = Datagrams(sock, wire.QUERY_BYTES_MAX, wire.UDP_BYTES_MAX)
-            loop.add_reader(sock, datagrams.exchange, server.answers)
+            loop.add_reader(sock, datagrams.exchange, server)
             works = server.keep_time(), server.tell(), beacons.tell(runtime, Side.RESOLVER, server.beacons)
             tasks = [asyncio.create_task(work) for work in works]
             try:
