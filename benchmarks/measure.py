@@ -34,6 +34,8 @@ class Load(NamedTuple):
     cpu_us: float
     """CPU time of the server per request."""
     per_s: float
+    latency_us: float = 0.0
+    """Mean, where it was measured."""
 
 
 class Case(TypedDict):
