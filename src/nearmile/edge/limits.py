@@ -14,6 +14,8 @@ BACKLOG = 4096
 ROUND_CONNECTIONS_MAX = 64
 # What a connection may keep for that: of more, the reading pays for itself, and 64 of these are 1 MB.
 ROUND_BYTES_MAX = 16 << 10
+# Answers kept for the end of a round: more would not stay in the processor's cache until then.
+ROUND_KEPT_BYTES = 128 << 10
 # The coarse sweep that ends what took too long; every time below is kept to within this.
 SWEEP_S = 1.0
 # From the first byte of a head to its last. nginx: 60 s, Apache's mod_reqtimeout: 20-40 s.

@@ -39,6 +39,8 @@ _GREETING = h2.settings(
     }
 ) + frame(h2.WINDOW_UPDATE, 0, 0, (H2_CONNECTION_WINDOW_BYTES - h2.WINDOW_BYTES).to_bytes(4, "big"))
 _SETTINGS_TAKEN = frame(h2.SETTINGS, h2.ACK, 0, b"")
+_WORD_MAX = FRAME_BYTES_MAX << 8 | 0xFF
+"""Of the first four bytes of a frame: its size, and its type."""
 _WHOLE = h2.END_HEADERS | h2.END_STREAM
 _BLOCK_FLAGS = {_WHOLE: 0, _WHOLE | h2.PRIORITIZED: 5}
 """Where in HEADERS that are a whole request their block begins: priority says nothing (section 5.3.2)."""
@@ -128,7 +130,9 @@ class Session(Sender):
 
     def events(self) -> list[object]:
         """What has come about since the last look."""
-        events, self._events = self._events, []
+        if not (events := self._events):
+            return []
+        self._events = []
         return events
 
     def _walk(self, data: bytes, serve: Serve | None) -> int:
@@ -143,16 +147,14 @@ class Session(Sender):
         while at <= least:
             word, flags, number = unpack_head(data, at)
             start = at + 9
-            size = word >> 8
-            after = start + size
-            if after > end or size > FRAME_BYTES_MAX:
-                if size > FRAME_BYTES_MAX:
+            after = start + (word >> 8)
+            if after > end or word > _WORD_MAX:
+                if word > _WORD_MAX:
                     raise Fault(h2.FRAME_SIZE_ERROR)
                 break
             at = after
-            kind, number = word & 0xFF, number & 0x7FFFFFFF
             # HEADERS of a request that is known by its bytes.
-            if number == self._last + 2 and kind == 1 and (skip := block_flags.get(flags)) is not None:
+            if number == self._last + 2 and word & 0xFF == 1 and (skip := block_flags.get(flags)) is not None:
                 head = known.get(data[start + skip : after])
                 if head and not self._block and not self._parting and len(streams) < H2_STREAMS_MAX:
                     self._last, self._barren = number, 0
@@ -162,7 +164,7 @@ class Session(Sender):
                     else:
                         serve(number, head, True)
                     continue
-            self._take(kind, flags, number, data[start:after])
+            self._take(word & 0xFF, flags, number & 0x7FFFFFFF, data[start:after])
         return at
 
     def _greet(self, data: bytes) -> int:

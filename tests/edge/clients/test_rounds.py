@@ -29,13 +29,19 @@ class Echo(InRound):
 
     def __init__(self, name: str, told: Told) -> None:
         super().__init__(told.round)
-        self.name, self.told = name, told
+        self.name, self.told, self.said = name, told, b""
 
     def receive(self, data: bytes) -> None:
         if data == b"fail":
             raise ValueError
         self.told.lines.append(f"{self.name} hears {data[:9].decode()}")
-        self.round.at_end(lambda: self.told.lines.append(f"{self.name} answers"))
+        self.said = data
+        self.round.at_end(self, len(data))
+
+    def conclude(self) -> None:
+        if self.said == b"fail later":
+            raise ValueError
+        self.told.lines.append(f"{self.name} answers")
 
     def turn_away(self) -> None:
         self.told.lines.append(f"{self.name} goes")
@@ -59,6 +65,21 @@ def test_who_fails_goes_alone(told: Told, caplog: pytest.LogCaptureFixture) -> N
         Echo(name, told).data_received(data)
     assert told.loop() == ["a hears hi", "b goes", "c hears hi", "a answers", "c answers"]
     assert "failed unexpectedly" in caplog.text
+
+
+def test_who_fails_to_answer_goes_alone(told: Told) -> None:
+    for name, data in (("a", b"hi"), ("b", b"fail later"), ("c", b"hi")):
+        Echo(name, told).data_received(data)
+    assert told.loop()[3:] == ["a answers", "b goes", "c answers"]
+
+
+def test_the_answers_kept_are_bounded(told: Told) -> None:
+    large = b"x" * limits.ROUND_BYTES_MAX
+    for name in range(2 * limits.ROUND_KEPT_BYTES // len(large)):
+        Echo(str(name), told).data_received(large)
+    heard = [line for line in told.loop() if "answers" not in line]
+    assert told.lines.index("0 answers") == limits.ROUND_KEPT_BYTES // len(large) + 1
+    assert len(heard) * 2 == len(told.lines)
 
 
 def test_what_waits_is_bounded(told: Told) -> None:

@@ -172,25 +172,35 @@ class H2Connection(InRound, Multiplexed, asyncio.Protocol):
         while again:
             again = False
             while not (self.full or transport.is_closing()) and (data := session.out(limits.H2_WRITE_BYTES)):
-                for stream in self.streams.values():
-                    stream.written_bytes = 0
                 self._written_bytes = len(data)
                 self._backlog.written_bytes += len(data)
                 if not self.streams:
                     self._write_last(data)
                     break
+                for stream in self.streams.values():
+                    stream.written_bytes = 0
                 transport.write(data)
                 for stream in self.streams.values():
                     stream.mind_waiting()
-            for stream in tuple(self.streams.values()):
-                stream.mind_waiting()
-                if stream.over and not stream.body_read:
-                    # It has its answer without the rest of the request (RFC 9113 section 8.1).
-                    self._drop(stream, h2.NO_ERROR)
-                    again = True
+            if self.streams:
+                again = self._mind_streams()
             for event in session.events():
                 self._take(event)
                 again = again or not isinstance(event, StreamEnded) or event.error_code != h2.NO_ERROR
+
+    def _mind_streams(self) -> bool:
+        """Tells the streams what was sent; returns whether more has come about by that."""
+        more = False
+        for stream in tuple(self.streams.values()):
+            stream.mind_waiting()
+            if stream.over and not stream.body_read:
+                # It has its answer without the rest of the request (RFC 9113 section 8.1).
+                self._drop(stream, h2.NO_ERROR)
+                more = True
+        return more
+
+    def conclude(self) -> None:
+        """See InRound. What was let out counts as handed over as long as the connection lasts."""
 
     def pause_writing(self) -> None:
         """Of asyncio."""

@@ -25,6 +25,10 @@ class InRound:
         """Serves what has come."""
         raise NotImplementedError
 
+    def conclude(self) -> None:
+        """Called at the end of the round, if it asked for that: writes the answer that it keeps."""
+        raise NotImplementedError
+
     def turn_away(self) -> None:
         """See Guest."""
         raise NotImplementedError
@@ -56,7 +60,8 @@ class Round:
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._call_soon = call_soon
         self._waiting: list[InRound] = []
-        self._last: list[Callable[[], None]] = []
+        self._served: list[InRound] = []
+        self._kept_bytes = 0
         self._serving = False
 
     def join(self, one: InRound) -> None:
@@ -68,12 +73,15 @@ class Round:
         elif len(waiting) == limits.ROUND_CONNECTIONS_MAX:
             self._run()
 
-    def at_end(self, call: Callable[[], None]) -> None:
-        """Calls it when all have been served: at once where no round is under way."""
-        if self._serving:
-            self._last.append(call)
-        else:
-            call()
+    def at_end(self, one: InRound, size_bytes: int) -> None:
+        """That connection is to ``conclude`` when all have been served: at once where no round is under way.
+
+        ``size_bytes``: what it has made and keeps for that.
+        """
+        self._served.append(one)
+        self._kept_bytes += size_bytes
+        if self._kept_bytes > limits.ROUND_KEPT_BYTES or not self._serving:
+            self._conclude()
 
     def _run(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -82,9 +90,20 @@ class Round:
             try:
                 one.catch_up()
             except Exception:
-                log.exception("a connection failed unexpectedly")
-                one.turn_away()
+                _fail(one)
         self._serving = False
-        last, self._last = self._last, []
-        for call in last:
-            call()
+        self._conclude()
+
+    def _conclude(self) -> None:
+        served, self._served, self._kept_bytes = self._served, [], 0
+        for one in served:
+            try:
+                one.conclude()
+            except Exception:
+                _fail(one)
+
+
+def _fail(one: InRound) -> None:
+    """A connection's error is its own end, and no other's."""
+    log.exception("a connection failed unexpectedly")
+    one.turn_away()

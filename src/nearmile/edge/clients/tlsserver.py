@@ -45,6 +45,10 @@ class Secured(Protocol):
         """See InRound."""
         ...
 
+    def conclude(self) -> None:
+        """What was told to ``write_last`` has been written."""
+        ...
+
 
 Chosen = Callable[[str | None], Secured]
 
@@ -80,7 +84,7 @@ class TlsTransport(InRound, asyncio.Transport, asyncio.Protocol):
         """The kernel has not taken all that was encrypted."""
         self._backlog = Backlog()
         self._last = b""
-        """Encrypted, to be written at the end of the round."""
+        """Encrypted, to be written when the round ends."""
         self._plain_bytes = 0
         """Encrypted last."""
         self._plain_per_byte = 1.0
@@ -232,12 +236,13 @@ class TlsTransport(InRound, asyncio.Transport, asyncio.Protocol):
             self.writelines((data,))
 
     def write_last(self, data: bytes) -> None:
-        """As ``write``, but at the end of the round: ``pause_writing`` is called no sooner."""
+        """As ``write``, but at the end of the round, with which the connection is told to ``conclude``."""
         if len(data) <= limits.TLS_WRITE_BYTES and not (self._blocked or self._last) and self._finish is None:
             self._last = self._sealed(data)
-            self.round.at_end(self._put_last)
+            self.round.at_end(self, len(data))
         else:
             self.write(data)
+            self.conclude()
 
     def writelines(self, list_of_data: Iterable[Any]) -> None:
         """Of asyncio: as few records as can be, and no more of them than the kernel takes."""
@@ -273,6 +278,12 @@ class TlsTransport(InRound, asyncio.Transport, asyncio.Protocol):
         if self._blocked:
             self._plain_per_byte = self._plain_bytes / len(encrypted)
             self._mind_full()
+
+    def conclude(self) -> None:
+        """See InRound."""
+        self._put_last()
+        if self._protocol is not None:
+            self._protocol.conclude()
 
     def _put_last(self) -> None:
         if self._last:
