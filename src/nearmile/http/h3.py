@@ -138,21 +138,19 @@ class Session:
             self.close(fault.code)
         return out
 
-    def out(self, now_s: float) -> tuple[list[tuple[bytes, quic.Address]], bool]:
+    def out(self, now_s: float) -> tuple[list[quic.Run], bool]:
         """Datagrams to send now, and whether there are more."""
-        datagrams: list[tuple[bytes, quic.Address]] = []
+        runs: list[quic.Run] = []
         size_bytes = 0
         while size_bytes < H3_BURST_BYTES:
             for number in tuple(self._outgoing):
                 self._fill(number)
-            more = self.transport.datagrams_to_send(now_s)
-            if not more:
-                return datagrams, False
-            datagrams += more
-            if not self._outgoing:
-                return datagrams, False
-            size_bytes += sum(len(data) for data, _ in more)
-        return datagrams, True
+            more = self.transport.runs_to_send(now_s)
+            runs += more
+            if not (more and self._outgoing):
+                return runs, False
+            size_bytes += sum(len(run.pieces) * len(run.pieces[0]) for run in more)
+        return runs, True
 
     # --- orders
 

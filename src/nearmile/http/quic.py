@@ -9,7 +9,7 @@ application does, and let clients ask before the handshake is over: ``Transport`
 import hmac
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 from qh3 import tls
@@ -72,6 +72,13 @@ def identity(certificate_pem: bytes, key_pem: bytes) -> Identity:
     except Exception as error:  # its errors have no common kind
         raise ValueError(str(error)) from None
     return found
+
+
+class Run(NamedTuple):
+    """Datagrams for one address, of one size but for the last, which may be smaller."""
+
+    pieces: list[bytes]
+    address: Address
 
 
 class Newcomer(Struct, frozen=True):
@@ -193,18 +200,28 @@ class Transport(QuicConnection):
         """The handshake is over."""
         return self._handshake_complete
 
-    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
-        """As QuicConnection's; but where less may be sent to an address that is not validated than a packet takes
-        (RFC 9000 section 8.1), which that calls an error, the rest waits for the client's next word."""
-        out: list[tuple[bytes, Address]] = []
-        if self._core is not None:
-            try:
-                while (one := self._core.poll_transmit(now)) is not None:
-                    out.append((one[0], one[1]))
-            except RuntimeError:
-                if self._handshake_complete:
-                    raise
-        return out
+    def runs_to_send(self, now_s: float) -> list[Run]:
+        """As QuicConnection's ``datagrams_to_send``; but where less may be sent to an address that is not
+        validated than a packet takes (RFC 9000 section 8.1), which that calls an error, the rest waits for the
+        client's next word."""
+        runs: list[Run] = []
+        if self._core is None:
+            return runs
+        poll, pieces, size_bytes, to = self._core.poll_transmit, [b""], 0, None
+        try:
+            while (one := poll(now_s)) is not None:
+                data, address = one[0], one[1]
+                if len(data) > size_bytes or address != to:
+                    pieces, size_bytes, to = [data], len(data), address
+                    runs.append(Run(pieces, address))
+                else:
+                    pieces.append(data)
+                    if len(data) < size_bytes:
+                        size_bytes = 0  # it ends the run
+        except RuntimeError:
+            if self._handshake_complete:
+                raise
+        return runs
 
     def forget(self) -> None:
         """The connection is over: takes apart what points at itself in qh3, so that it is freed when dropped."""

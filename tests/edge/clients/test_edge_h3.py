@@ -15,6 +15,7 @@ from h2_client import SECURE_PORT, trusting
 from h3_client import H3Client
 from nearmile.edge import limits
 from nearmile.http.h3frames import MESSAGE_ERROR
+from nearmile.http.quic import Run
 from nearmile.reports.hit import Cache
 from nearmile.services import state
 from nearmile.services.certificates import Certificates
@@ -285,7 +286,7 @@ def test_what_comes_behind_the_last_word_is_dropped(folder: Path, caplog: pytest
 def test_a_connection_that_the_library_cannot_go_on_with_harms_no_other(
     folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_now_s: float) -> list[tuple[bytes, tuple[str, int]]]:
+    def fail(_now_s: float) -> list[Run]:
         raise ValueError("reserved stream is missing")
 
     async def scene() -> None:
@@ -293,7 +294,7 @@ def test_a_connection_that_the_library_cannot_go_on_with_harms_no_other(
             first = await H3Client(trust).connected()
             broken = next(iter(here.servers[0]._udp[0]._named))
             second = await H3Client(trust).connected()
-            monkeypatch.setattr(broken.session.transport, "datagrams_to_send", fail)
+            monkeypatch.setattr(broken.session.transport, "runs_to_send", fail)
             first.ask("/a")
             assert (await second.get("/a")).status == 200
             await until(lambda: here.servers[0].connections == 1)

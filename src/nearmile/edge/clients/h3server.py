@@ -18,7 +18,7 @@ from nearmile.edge.clients.multiplex import HIT, Codes, Multiplexed, Stream
 from nearmile.http import h3frames, qpack
 from nearmile.http.fields import BadMessage
 from nearmile.http.h3 import BodyCame, Event, Requested, Session, StreamEnded
-from nearmile.http.quic import Address
+from nearmile.http.quic import Address, Run
 from nearmile.http.streams import PSEUDO, check_fields
 
 log = logging.getLogger("nearmile.edge")
@@ -36,7 +36,7 @@ class Post(Protocol):
         """The time of QUIC's clock."""
         ...
 
-    def send(self, connection: "H3Connection", datagrams: list[tuple[bytes, Address]]) -> None:
+    def send(self, connection: "H3Connection", runs: list[Run]) -> None:
         """Sends what the kernel takes; keeps the rest, and is ``full`` then."""
         ...
 
@@ -198,8 +198,8 @@ class H3Connection(Multiplexed):
         again, more = True, False
         while again and not self.post.full and not self.over:
             again = False
-            datagrams, more = self.session.out(self.post.now_s())
-            self.post.send(self, datagrams)
+            runs, more = self.session.out(self.post.now_s())
+            self.post.send(self, runs)
             self.full = self.post.full
             for stream in tuple(self.streams.values()):
                 stream.mind_waiting()

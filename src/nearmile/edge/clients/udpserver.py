@@ -16,7 +16,7 @@ from nearmile.edge.clients.door import Door
 from nearmile.edge.clients.h3server import H3Connection
 from nearmile.http.h3 import Session
 from nearmile.http.qpack import Sections
-from nearmile.http.quic import CID_BYTES, Address, Choose, Lobby, Newcomer, Tickets, Transport
+from nearmile.http.quic import CID_BYTES, Address, Choose, Lobby, Newcomer, Run, Tickets, Transport
 from nearmile.http.streams import headers_of
 
 SOL_UDP, UDP_SEGMENT = 17, 103  # linux/udp.h; without them, as on other systems, each datagram goes by itself
@@ -35,7 +35,7 @@ class UdpServer:
         self._lobby, self._tickets = Lobby(key, os.urandom), Tickets()
         self._names: dict[bytes, H3Connection] = {}
         self._named: dict[H3Connection, set[bytes]] = {}
-        self._unsent: list[tuple[bytes, Address]] = []
+        self._unsent: list[Run] = []
         self._waiting: dict[H3Connection, None] = {}
         self._again = False
         self._by_segments = True
@@ -78,7 +78,7 @@ class UdpServer:
         if (known := self._names.get(to)) is not None:
             return known
         if isinstance(found, bytes):
-            self.send(None, [(found, address)])
+            self.send(None, [Run([found], address)])
         if not isinstance(found, Newcomer) or self.door.closing or self._choose(None) is None:
             return None
         transport = Transport(found, self._choose, self._tickets, self._lobby.reset_token)
@@ -112,48 +112,39 @@ class UdpServer:
 
     # --- sending
 
-    def send(self, connection: H3Connection | None, datagrams: list[tuple[bytes, Address]]) -> None:
+    def send(self, connection: H3Connection | None, runs: list[Run]) -> None:
         """See Post."""
         if self.full:
             if connection is not None:  # what belongs to none can be lost
-                self._unsent += datagrams
+                self._unsent += runs
             return
-        at = 0
-        try:
-            while at < len(datagrams):
-                at += self._send_run(datagrams, at)
-        except BlockingIOError:
-            self.full = True
-            self._unsent = datagrams[at:]
-            self.door.loop.add_writer(self._socket, self._writable)
+        for number, run in enumerate(runs):
+            try:
+                while run.pieces:
+                    self._send_some(run)
+            except BlockingIOError:
+                self.full = True
+                self._unsent = runs[number:]
+                self.door.loop.add_writer(self._socket, self._writable)
+                return
 
-    def _send_run(self, datagrams: list[tuple[bytes, Address]], at: int) -> int:
-        """Sends the datagrams that can go together; returns how many."""
-        data, address = datagrams[at]
-        end, size = at + 1, len(data)
-        while (
-            end < len(datagrams)
-            and end - at < limits.UDP_RUN
-            and self._by_segments
-            and datagrams[end][1] == address
-            and len(datagrams[end - 1][0]) == size >= len(datagrams[end][0])
-        ):
-            end += 1
+    def _send_some(self, run: Run) -> None:
+        """Sends the first datagrams of a run, as many as can go together, and takes them off it."""
+        pieces = run.pieces[: limits.UDP_RUN if self._by_segments else 1]
         try:
-            if end - at == 1:
-                self._socket.sendto(data, address)
+            if len(pieces) == 1:
+                self._socket.sendto(pieces[0], run.address)
             else:
-                pieces = [piece for piece, _ in datagrams[at:end]]
-                how = [(SOL_UDP, UDP_SEGMENT, struct.pack("H", size))]
-                self._socket.sendmsg(pieces, how, 0, address)
+                how = [(SOL_UDP, UDP_SEGMENT, struct.pack("H", len(pieces[0])))]
+                self._socket.sendmsg(pieces, how, 0, run.address)
         except BlockingIOError:
             raise
         except OSError as error:
-            if end - at > 1 and error.errno in (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT):
+            if len(pieces) > 1 and error.errno in (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT):
                 self._by_segments = False
-                return 0
+                return
             # Nobody there, or the way is narrower than thought: as if it was lost on it.
-        return end - at
+        del run.pieces[: len(pieces)]
 
     def wait(self, connection: H3Connection) -> None:
         """See Post."""
