@@ -187,7 +187,7 @@ def parts_of(got: Response) -> list[tuple[str, str, bytes]]:
     return found
 
 
-@pytest.mark.parametrize("memory_mb", [16, 1], ids=["memory", "disk"])
+@pytest.mark.parametrize("memory_mb", [16, 4], ids=["memory", "disk"])
 def test_several_ranges_of_what_is_stored(memory_mb: int, tmp_path: Path) -> None:
     text = b"".join(b"%07d\n" % number for number in range(40_000))
 

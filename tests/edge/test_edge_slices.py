@@ -472,7 +472,7 @@ def test_slices_on_disk(tmp_path: Path) -> None:
     async def test() -> None:
         origin = Big()
         async with large(origin) as here:
-            here.node.store.capacity_bytes = 1 << 20
+            here.node.store.capacity_bytes = 4 << 20
             disk = DiskStore(tmp_path, 64 << 20, here.node.store)
             client = await here.client()
             await client.get("/a")

@@ -43,7 +43,7 @@ SWEEP_SLICE = 256
 
 
 # What is larger than this share of the memory is kept below alone, if there is such a store: it pushes out many.
-LARGE_SHARE = 3 / 32
+LARGE_SHARE = 1 / 32
 
 
 class Below(Protocol):

@@ -66,8 +66,8 @@ class Edge(Document, frozen=True, kw_only=True):
         Meta(
             ge=0,
             le=16_777_216,
-            description="Cache on disk of one edge process, which outlives it; 0: none. With it, two thirds of "
-            "`memory_mb` are for what is new; besides, it takes 200 bytes of memory for each response.",
+            description="Cache on disk of one edge process, which outlives it; 0: none. It takes memory for "
+            "what is new, up to two thirds of `memory_mb` besides that, and 200 bytes for each response.",
         ),
     ] = 1024
     optimise: Annotated[

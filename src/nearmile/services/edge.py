@@ -66,9 +66,8 @@ async def run(runtime: Runtime) -> None:
     limits = runtime.config.network.edge
     memory_bytes, folder = limits.memory_mb * MB, runtime.folder / DISK
     disk_log = memory_room(folder, int(memory_bytes * LOG_MEMORY_SHARE) if limits.disk_mb else 0)
-    capacity_bytes = memory_bytes - (disk_log.capacity_bytes if disk_log else 0)
     shelf = Shelf(int(files_max * SHELF_SHARE))
-    store = MemoryStore(capacity_bytes, adaptive(capacity_bytes, limits.optimise), shelf)
+    store = MemoryStore(memory_bytes, adaptive(memory_bytes, limits.optimise), shelf)
     disk = _open_disk(store, folder, limits.disk_mb, disk_log)
     visitors = Visitors(place_id, lambda address: places.lookup(address).country)
     node = Node(me, loop, time.time, store, Origins(loop), visitors, journal.record, runtime)

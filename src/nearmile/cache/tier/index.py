@@ -35,8 +35,8 @@ STEPS = 8
 SPARE_SEGMENTS = 2
 # The log's part of the disk, where it cannot be in memory: that of the paper.
 LOG_SHARE = 0.1
-# The log's part of the memory. With half, much was still in the store above when its turn in the log came, and
-# went to disk for that; with more, fewer hits come from that store, where they cost least.
+# The log's memory, by that of the store above, which it comes on top of: hits from that store cost least. With
+# twice as much instead, less is still in that store when its turn in the log comes, and goes to disk for that.
 LOG_MEMORY_SHARE = 2 / 3
 # Of what a segment frees, no more than this goes to records that stay: the disk is written at most four times.
 KEPT_SHARE = 0.75
