@@ -6,7 +6,7 @@ The memory store over the disk's index, with no files: every byte that they woul
 of new records and of copies. What is appended to the log does not, as that is in memory; nor does a file that is
 deleted within 30 s of its first byte, on the trace's own clock: the kernel writes nothing before that
 (vm.dirty_expire_centisecs). Both are filled by the first half of the requests and measured in the second. Memory
-is a 16th of the disk, as it is by default, and the log two thirds as much. Large objects are stored in slices,
+is a 16th of the disk, as it is by default, and the log as much again. Large objects are stored in slices,
 as the edge does, by both.
 """
 
@@ -27,7 +27,7 @@ from nearmile.cache.key import object_key, site_of
 from nearmile.cache.purge import Position
 from nearmile.cache.slices import SLICE_BYTES
 from nearmile.cache.store import MemoryStore
-from nearmile.cache.tier.index import LOG_MEMORY_SHARE, Copy, Index, Place, Unlink, on_disk
+from nearmile.cache.tier.index import Copy, Index, Place, Unlink, on_disk
 from nearmile.cache.tier.record import object_name
 
 SITE, MEMORY_SHARE, EXPIRE_S, HEAD_BYTES = 1, 1 / 16, 30.0, 400
@@ -121,8 +121,7 @@ class Disk:
 def tiers(requests: Requests, capacity_bytes: int) -> Run:
     """Ours."""
     memory_bytes = int(capacity_bytes * MEMORY_SHARE)
-    log_bytes = int(memory_bytes * LOG_MEMORY_SHARE)
-    memory, disk = MemoryStore(memory_bytes), Disk(capacity_bytes, log_bytes)
+    memory, disk = MemoryStore(memory_bytes), Disk(capacity_bytes, memory_bytes)
     memory.below = disk
     half, hit_bytes, before_bytes = len(requests.objects) // 2, 0, 0
     for number, (one, size_bytes, now_s) in enumerate(zip(*(each.tolist() for each in requests), strict=True)):

@@ -17,8 +17,7 @@ import msgspec
 from nearmile.base.errors import NearmileError
 from nearmile.cache.pages import Shelf
 from nearmile.cache.store import MemoryStore
-from nearmile.cache.tier.disk import Room, memory_room
-from nearmile.cache.tier.index import LOG_MEMORY_SHARE
+from nearmile.cache.tier.disk import memory_room
 from nearmile.cache.tier.store import DiskStore
 from nearmile.cache.trial import adaptive
 from nearmile.config.layout import Config
@@ -65,10 +64,9 @@ async def run(runtime: Runtime) -> None:
 
     limits = runtime.config.network.edge
     memory_bytes, folder = limits.memory_mb * MB, runtime.folder / DISK
-    disk_log = memory_room(folder, int(memory_bytes * LOG_MEMORY_SHARE) if limits.disk_mb else 0)
     shelf = Shelf(int(files_max * SHELF_SHARE))
     store = MemoryStore(memory_bytes, adaptive(memory_bytes, limits.optimise), shelf)
-    disk = _open_disk(store, folder, limits.disk_mb, disk_log)
+    disk = _open_disk(store, folder, limits.disk_mb)
     visitors = Visitors(place_id, lambda address: places.lookup(address).country)
     node = Node(me, loop, time.time, store, Origins(loop), visitors, journal.record, runtime)
     node.position = None if disk is None else disk.position
@@ -132,8 +130,11 @@ async def _listen(runtime: Runtime, server: EdgeServer, certificates: Certificat
     log.info("%s serves %s:%d, with TLS at %d", me.name, me.address, me.port, edge.https_port)
 
 
-def _open_disk(store: MemoryStore, folder: Path, disk_mb: int, disk_log: Room | None) -> DiskStore | None:
+def _open_disk(store: MemoryStore, folder: Path, disk_mb: int) -> DiskStore | None:
     """What an earlier run stored, and a place for more; without a disk, memory does what it can."""
+    # As much as the store has: with less, much is still in that store when its turn in the log comes, and goes to
+    # disk for that. Taken from the store instead, it would cost the hits that cost least.
+    disk_log = memory_room(folder, store.capacity_bytes if disk_mb else 0)
     if not disk_mb:
         # What is left there would miss the purges to come.
         shutil.rmtree(folder, ignore_errors=True)

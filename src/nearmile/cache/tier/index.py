@@ -35,9 +35,6 @@ STEPS = 8
 SPARE_SEGMENTS = 2
 # The log's part of the disk, where it cannot be in memory: that of the paper.
 LOG_SHARE = 0.1
-# The log's memory, by that of the store above, which it comes on top of: hits from that store cost least. With
-# twice as much instead, less is still in that store when its turn in the log comes, and goes to disk for that.
-LOG_MEMORY_SHARE = 2 / 3
 # Of what a segment frees, no more than this goes to records that stay: the disk is written at most four times.
 KEPT_SHARE = 0.75
 # No record takes more of the disk.
