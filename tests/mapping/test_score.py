@@ -141,6 +141,23 @@ def test_who_was_turned_down_by_all_gets_some_that_have_room_until_its_own_have(
     assert (distances.candidates(calm, alive, lambda: roomy, demand, nobody).regions == before.regions).all()
 
 
+def test_a_substitute_has_the_region_that_the_unit_has_while_it_lives() -> None:
+    distances, alive, calm = Distances(PEOPLE, MANY), np.full(len(MANY), True), np.zeros(len(MANY))
+    demand, down = np.ones(len(PEOPLE)), np.arange(len(PEOPLE)) < 3
+    room = np.array([0.0] * 300 + [1.0] * 300)
+    without = distances.candidates(calm, alive, lambda: room, demand, down)
+    others = (sorted(set(range(len(MANY))) - set(own)) for own in without.regions.tolist())
+    homes = np.array([own[-1 - unit] for unit, own in enumerate(others)], dtype=np.int32)
+    alive[homes[2]] = False
+    kept = distances.candidates(calm, alive, lambda: room, demand, None, homes)
+    for unit, (old, new) in enumerate(zip(without.regions.tolist(), kept.regions.tolist(), strict=True)):
+        assert set(new) == set(old) - {old[-1]} | {homes[unit]} if unit < 2 else new == old
+    assert (np.diff(kept.scores, axis=1) >= 0).all()
+    assert kept.scores[0, kept.regions[0] == homes[0]] == pytest.approx(
+        distances.expected_ms(distances.units[:1], homes[:1].tolist())[0, 0]
+    )
+
+
 def test_where_nothing_has_room_or_lives_there_are_candidates_all_the_same() -> None:
     dead = penalty_ms(False, 0)
     for penalties, room in ([dead] * 300 + [0.0] * 300, [0.0] * 600), ([dead] * 600, [0.0] * 600):

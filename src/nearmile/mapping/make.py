@@ -76,8 +76,9 @@ def make_map(
     capacities = _capacities(regions, terms)
     alive = np.array([bool(region.servers) for region in regions])
     whole, classes = (demand, 1) if downloads is None else (demand + downloads.demand_rps, 2)
-    turned_down = np.logical_or.reduce(former.raised.reshape(classes, -1)) if former is not None else None
-    candidates = distances.candidates(penalties_ms, alive, lambda: _room(capacities, former), whole, turned_down)
+    candidates = distances.candidates(
+        penalties_ms, alive, lambda: _room(capacities, former), whole, *_of_former(former, classes)
+    )
     if measured is not None:
         candidates = measured(candidates, penalties_ms)
     if downloads is not None:
@@ -158,6 +159,15 @@ def _room(capacities: Capacities, former: Allocation | None) -> Floats:
     had = loads_of(former, len(capacities.regions)) if former is not None else 0.0
     left_over: Floats = np.maximum(capacities.regions - had, 0.0)
     return left_over
+
+
+def _of_former(former: Allocation | None, classes: int) -> tuple[NDArray[np.bool_] | None, Indexes | None]:
+    """Of each unit whether all candidates turned it down, and the region that had most of it."""
+    if former is None:
+        return None, None
+    turned_down = np.logical_or.reduce(former.raised.reshape(classes, -1))
+    units = np.arange(len(turned_down))
+    return turned_down, former.candidates.regions[units, former.placed[: len(units)].argmax(axis=1)]
 
 
 def _packed(names: tuple[str, ...], ranked: Indexes) -> Units:

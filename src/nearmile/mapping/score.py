@@ -80,18 +80,23 @@ class Distances:
         room: Callable[[], Matrix],
         demand: Matrix,
         turned_down: NDArray[np.bool_] | None = None,
+        homes: NDArray[np.int32] | None = None,
     ) -> Candidates:
         """Each unit's candidates in order, given each region's penalty; ``room`` is for demand like that of units.
 
-        ``turned_down`` marks units whose last candidates were all full. Depends on the calls before: a place keeps
-        the substitutes that it has until its own regions are back and have room.
+        ``turned_down`` marks units whose last candidates were all full, ``homes`` are the regions that units have.
+        Depends on the calls before: a place keeps the substitutes that it has until its own regions are back and
+        have room.
         """
         self._substitute(alive, room, demand, turned_down)
         scores = self._rtt_ms + penalties_ms[self._lists]
         order = np.argsort(scores, axis=1, kind="stable")
         regions = np.take_along_axis(self._lists, order, axis=1).astype(np.int32)
         sorted_ms = np.take_along_axis(scores, order, axis=1).astype(np.float32)
-        return Candidates(regions[self._place_of], sorted_ms[self._place_of])
+        found = Candidates(regions[self._place_of], sorted_ms[self._place_of])
+        if homes is not None:
+            self._keep(found, homes, penalties_ms, alive)
+        return found
 
     def among(self, regions: Sequence[int], penalties_ms: Matrix) -> NDArray[np.int32]:
         """Each unit's best of these regions alone, in order."""
@@ -140,6 +145,19 @@ class Distances:
         self._substituted[thin] = True
         changed = np.concatenate((back, thin))
         self._rtt_ms[changed] = self._measure(changed)
+
+    def _keep(
+        self, found: Candidates, homes: NDArray[np.int32], penalties_ms: Matrix, alive: NDArray[np.bool_]
+    ) -> None:
+        """Puts the region that a unit has into its list for the last one, where a substitute is without it."""
+        rows = np.flatnonzero(self._substituted[self._place_of] & alive[homes])
+        rows = rows[(found.regions[rows] != homes[rows, np.newaxis]).all(axis=1)]
+        own = homes[rows]
+        cosines = np.einsum("ij,ij->i", _vectors(self._places[self._place_of[rows]]), _vectors(self._regions[own]))
+        found.regions[rows, -1], found.scores[rows, -1] = own, _rtt_ms(cosines) + penalties_ms[own]
+        order = np.argsort(found.scores[rows], axis=1, kind="stable")
+        for ordered in (found.regions, found.scores):
+            ordered[rows] = np.take_along_axis(ordered[rows], order, axis=1)
 
     def _measure(self, rows: Indexes) -> Matrix:
         """Round trips to the regions of the lists of those places."""
