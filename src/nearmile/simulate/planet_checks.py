@@ -30,7 +30,7 @@ FURTHER_MS, FREE = 25.0, 0.05
 # In each such step so much of all demand may move, for each part that had to: what servers carried that are gone,
 # or what those carry now that came back, since some displace others. And a little for the sun, for chance and for
 # what settles later.
-STEP_S, MOVED_PER_FORCED, MOVED_ANYWAY = 10.0, 1.5, 0.02
+STEP_S, MOVED_PER_FORCED, MOVED_ANYWAY = 10.0, 1.5, 0.03
 # Answers that are looked at with each map.
 ANSWERS, SERIALS = 200, 1000
 # From a server's death: the time until it counts as silent, the gap between maps, and a write.
