@@ -11,9 +11,9 @@ from asyncio import WriteTransport
 
 from nearmile.mapping.downloads import Delivery
 
-BYTES_ACKED = (120, "Q")
+BYTES_ACKED = struct.Struct("=120xQ")
 """Where Linux' struct tcp_info has tcpi_bytes_acked (RFC 4898, tcpEStatsAppHCThruOctetsAcked)."""
-RTT_OFFSET = 68
+RTT = struct.Struct("=68xI")
 """Where it has tcpi_rtt, in microseconds."""
 DELIVERY = struct.Struct("=7xB92xI16xQ20xI4xIQQQ")
 """Where it has tcpi_delivery_rate_app_limited, tcpi_total_retrans, tcpi_bytes_acked, tcpi_min_rtt (microseconds),
@@ -67,22 +67,16 @@ def unread(transport: WriteTransport) -> bool:
 
 def handshake_ms(transport: WriteTransport) -> float:
     """The round trip that the kernel has measured by the handshake of a connection just accepted; 0 for none."""
-    try:
-        connection = transport.get_extra_info("socket")
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RTT_OFFSET + 4)
-        return int(struct.unpack_from("I", info, RTT_OFFSET)[0]) / 1000
-    except (OSError, AttributeError, struct.error):
-        return 0.0
+    found = _kernel_says(transport, RTT)
+    return found[0] / 1000 if found else 0.0
 
 
 def delivery(transport: WriteTransport) -> Delivery | None:
     """How a connection's bytes arrive, as the kernel has it; None for few, or where it cannot tell."""
-    try:
-        connection = transport.get_extra_info("socket")
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, DELIVERY.size)
-        idle, again, acked_bytes, least_us, segments, bytes_per_s, busy_us, window_us = DELIVERY.unpack(info)
-    except (OSError, AttributeError, struct.error):
+    found = _kernel_says(transport, DELIVERY)
+    if not found:
         return None
+    idle, again, acked_bytes, least_us, segments, bytes_per_s, busy_us, window_us = found
     if acked_bytes < DELIVERED_BYTES_MIN or not segments:
         return None
     limited = bool(idle & 1) or window_us > busy_us / 2
@@ -91,16 +85,17 @@ def delivery(transport: WriteTransport) -> Delivery | None:
 
 def _taken_bytes(transport: WriteTransport) -> int:
     """What the kernel has taken in the life of a connection: what was acknowledged, and what is on its way."""
-    offset, kind = BYTES_ACKED
-    size_bytes = offset + struct.calcsize(kind)
+    found = _kernel_says(transport, BYTES_ACKED)
+    return found[0] + _queued_bytes(transport, termios.TIOCOUTQ) if found else 0
+
+
+def _kernel_says(transport: WriteTransport, where: struct.Struct) -> tuple[int, ...]:
+    """Of struct tcp_info; nothing where there is none, as not everywhere, or it is shorter."""
     try:
-        # TCP_INFO is not everywhere, nor as long everywhere.
         connection = transport.get_extra_info("socket")
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size_bytes)
-        acked_bytes = int(struct.unpack_from(kind, info, offset)[0])
+        return where.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, where.size))
     except (OSError, AttributeError, struct.error):
-        return 0
-    return acked_bytes + _queued_bytes(transport, termios.TIOCOUTQ)
+        return ()
 
 
 def _queued_bytes(transport: WriteTransport, queue: int) -> int:

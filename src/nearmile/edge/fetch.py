@@ -1,6 +1,6 @@
 """Filling: fetching one object, for everyone who waits for it and for the store.
 
-Runs as a task of its own, so that the client that caused it may go away.
+Runs as an errand of its own, so that the client that caused it may go away.
 """
 
 from collections.abc import Awaitable

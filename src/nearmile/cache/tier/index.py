@@ -129,8 +129,8 @@ class Index:
         self._log, self._disk = _Area(log_bytes, False), _Area(capacity_bytes, True)
         self.record_bytes_max = min(int(capacity_bytes * RECORD_SHARE), RECORD_BYTES_MAX)
         self.commands: list[Command] = []
-        self.copied_bytes = self.settled_bytes = 0
-        """Written again, and written to the disk at all."""
+        self.settled_bytes = 0
+        """Written to the disk."""
         self._places: dict[int, int] = {}
         self._varied: dict[int, _Varied] = {}
         self._object_of: dict[int, int] = {}
@@ -364,7 +364,6 @@ class Index:
             self._make_room(self._disk, source.length)
         if stays:
             target = self._append(self._disk, name, source.length, site << SITE_SHIFT | flags & IN_MEMORY)
-            self.copied_bytes += source.length
             self.commands += (Copy(source, target), Kill(source))
             return
         if not area.on_disk:
