@@ -13,6 +13,7 @@ import lzma
 import re
 import sys
 import time
+from collections.abc import Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
@@ -60,8 +61,9 @@ SITES, BLOCKS_LOG2, RANGE, TTL_S = 60, 15, 512, 20.0
 NAMES_PER_S = 550.0 / np.arange(1, 101)
 ACCESS_MS = 8.0
 SERIAL = 7
-# What name servers have counted when plans are made.
+# What name servers have counted when plans are made; of so many requests one brought a beacon.
 COUNTED_S = 3600.0
+BEACON_OF = 100
 # Scores are means of so many measurements; round trips are those of the next.
 SMOOTHED = 10
 # Draws of the model: the planner's PREFIX_MS was chosen on the first five. Gains are means of later slices.
@@ -290,6 +292,8 @@ class Model:
         big = np.argsort(-places.people)[: count // 6]
         central = big[places.rtt_ms[:, big].argmin(axis=1)]
         self.resolver = np.choose(kind, (self.home, central[self.home], public[self.home]))
+        self.address = 10 << 24 | kind << 20 | self.resolver << 8 | 53
+        """The resolver's; those of different kinds at a place are different."""
         self.subnets = kind == 2
         """Whether the resolver tells the client's subnet: public ones do."""
 
@@ -327,7 +331,7 @@ def refetched(shares: Floats) -> Floats:
 
 
 class Answered(NamedTuple):
-    """What production name servers answer: regions and prefixes (as numbers) of the blocks that tell subnets."""
+    """What production name servers answer: regions, and prefixes (as numbers) of the blocks that tell subnets."""
 
     regions: NDArray[np.intp]
     prefixes: NDArray[np.intp]
@@ -371,39 +375,46 @@ def network_of(model: Model, places: Places) -> tuple[Config, Map, Atlas, Measur
     planner.know(known)
     own = np.flatnonzero(model.subnets)
     asked = [refetched(model.demand[block : block + 1])[0] * COUNTED_S for block in own]
-    seen = [
-        Seen(resolver_block(4, resolver_number(int(model.resolver[block]))), 4, int(block), float(queries))
-        for block, queries in zip(own, asked, strict=True)
-    ]
-    planner.behind.add(seen, 0.0)
+    planner.behind.add(seen(model, own, asked), 0.0)
+    others = np.flatnonzero(~model.subnets)
+    beacons = np.random.default_rng(1).poisson(model.demand[others] * NAMES_PER_S.sum() * COUNTED_S / BEACON_OF)
+    planner.beacons.add(seen(model, others, beacons), 0.0)
     while planner.work(made.map, distances, measured, 0.0):
         pass
     return config, msgspec.structs.replace(made.map, plans=planner.plans), known, measured
 
 
-def resolver_number(place: int) -> int:
-    """The address of the resolver at a place."""
-    return 10 << 24 | place << 8 | 53
+def seen(model: Model, blocks: NDArray[np.intp], counts: Iterable[float]) -> list[Seen]:
+    """As name servers or beacons tell it."""
+    return [
+        Seen(resolver_block(4, int(model.address[block])), 4, int(block), float(count))
+        for block, count in zip(blocks, counts, strict=True)
+    ]
 
 
 def answered(model: Model, config: Config, current: Map, known: Atlas) -> Answered:
-    """Asks a name server, by packets, for every block that tells its subnet."""
+    """Asks a name server, by packets: for every block that tells its subnet, and for every other resolver."""
     world = LowWorld(config, current, Locator(lambda _: NOWHERE, (), known))
     column_of = {p.address: column for column, p in enumerate(config.of_role("edge"))}
-    name = (
-        b"".join(len(label).to_bytes(1) + label for label in f"a{SERIAL}.g.model.test".encode().split(b"."))
-        + b"\0"
-    )
-    head = b"\0\1\0\0\0\1\0\0\0\0\0\1" + name + b"\0\1\0\1" + b"\0\0\x29\4\xd0\0\0\0\0\0\x0b\0\x08\0\7\0\1\x18\0"
-    regions, prefixes = model.by_resolver(), np.zeros(len(model.home), dtype=np.intp)
-    for block in np.flatnonzero(model.subnets).tolist():
-        resolver = str(IPv4Address(resolver_number(int(model.resolver[block]))))
-        packet = answer(head + block.to_bytes(3), resolver, world)
+    labels = f"a{SERIAL}.g.model.test".encode().split(b".")
+    question = b"".join(len(label).to_bytes(1) + label for label in labels) + b"\0\0\1\0\1"
+    bare = b"\0\1\0\0\0\1\0\0\0\0\0\0" + question
+    subnet = b"\0\1\0\0\0\1\0\0\0\0\0\1" + question
+    subnet += b"\0\0\x29\4\xd0\0\0\0\0\0\x0b\0\x08\0\7\0\1\x18\0"
+
+    def ask(query: bytes, block: int) -> tuple[int, int]:
+        packet = answer(query, str(IPv4Address(int(model.address[block]))), world)
         assert packet is not None
         reply = dns.message.from_wire(packet)
-        scope = reply.options[0].scopelen
-        regions[block] = column_of[reply.answer[0][0].address]
+        return column_of[reply.answer[0][0].address], reply.options[0].scopelen if reply.options else 0
+
+    regions, prefixes = model.by_resolver(), np.zeros(len(model.home), dtype=np.intp)
+    for block in np.flatnonzero(model.subnets).tolist():
+        regions[block], scope = ask(subnet + block.to_bytes(3), block)
         prefixes[block] = (block >> 24 - scope << 24 - scope) * 32 + scope
+    others = np.flatnonzero(~model.subnets)
+    _, firsts, of_resolver = np.unique(model.address[others], return_index=True, return_inverse=True)
+    regions[others] = np.array([ask(bare, block)[0] for block in others[firsts].tolist()])[of_resolver]
     return Answered(regions, prefixes)
 
 
@@ -470,17 +481,29 @@ def ways(file: Path) -> Ways:
     }
     cases = []
     curves = {name: (model.round_trips(found), model.demand) for name, found in chosen.items()}
-    ours = curves["client measured"]
-    for name in ("by resolver", "nearest by distance"):
+    config, current, known, _ = network_of(model, places)
+    ours = "plans and beacons"
+    curves[ours] = (model.round_trips(answered(model, config, current, known).regions), model.demand)
+    for one, other in (
+        ("client measured", "by resolver"),
+        ("client measured", "nearest by distance"),
+        (ours, "by resolver"),
+        (ours, "nearest by distance"),
+    ):
         for what, of in (("mean", mean), ("p99", p99)):
             cases.append(
-                line(f"{what} round trip: client measured, {name}", of(*ours), of(*curves[name]), "ms", "< 1")
+                line(f"{what} round trip: {one}, {other}", of(*curves[one]), of(*curves[other]), "ms", "< 1")
             )
     full_queries = queries_per_s(model, blocks) / queries_per_s(model, np.zeros_like(blocks))
-    config, current, known, _ = network_of(model, places)
     bare = gain_of(model, config, msgspec.structs.replace(current, plans={}), known)
     cases += [
-        line("gain of client subnets, name servers without plans", bare.percent, 100.0, "%", "(information)"),
+        line(
+            "gain of client subnets, name servers without plans",
+            bare.subnets_ms,
+            bare.full_ms,
+            "ms",
+            "(information)",
+        ),
         line("queries, each block for itself, by resolver alone", full_queries, 1.0, "times", "(information)"),
         line("queries, name servers without plans", bare.times, 1.0, "times", "(information)"),
     ]
@@ -490,27 +513,28 @@ def ways(file: Path) -> Ways:
 
 
 class Gain(NamedTuple):
-    """What client subnets gain the users whose resolver tells them (for others nothing changes), and would at
-    most; and the queries, of those by resolver alone."""
+    """What mapping gains by user, beside mapping by resolver; and the queries of resolvers that tell subnets."""
 
-    gained_ms: float
-    most_ms: float
+    full_ms: float
+    """Full client subnets, which only users have whose resolver tells them."""
+    subnets_ms: float
+    """nearmile's answers to those resolvers."""
+    beacons_ms: float
+    """And to all others."""
     times: float
-
-    @property
-    def percent(self) -> float:
-        return 100 * self.gained_ms / self.most_ms
+    """Queries of the first kind, by those without subnets."""
 
 
 def gain_of(model: Model, config: Config, current: Map, known: Atlas) -> Gain:
     """By a name server's answers, in the mean of later slices."""
     own, told = model.subnets, answered(model, config, current, known)
-    none, ours, full = (
-        mean(model.later[model.home, found][own], model.demand[own])
-        for found in (model.by_resolver(), told.regions, model.at_home())
+    before = model.later[model.home, model.by_resolver()]
+    ours, full = (
+        (before - model.later[model.home, found]) * model.demand for found in (told.regions, model.at_home())
     )
     once = queries_per_s(model, np.zeros_like(model.home))
-    return Gain(none - ours, none - full, queries_per_s(model, told.prefixes) / once)
+    times = queries_per_s(model, told.prefixes) / once
+    return Gain(float(full[own].sum()), float(ours[own].sum()), float(ours[~own].sum()), times)
 
 
 def plan_cases(places: Places) -> list[Case]:
@@ -524,13 +548,28 @@ def plan_cases(places: Places) -> list[Case]:
         for draw in draws:
             progress(f"plans for resolvers, draw {draw}")
             model = Model(places, draw)
-            gains.append(gain_of(model, *network_of(model, places)[:3]))
-            cases.append(line(f"plans, draw {draw}: gain", gains[-1].percent, 100.0, "%", "(information)"))
-            cases.append(line(f"plans, draw {draw}: queries", gains[-1].times, 1.0, "times", "(information)"))
-        gained, most, times = (sum(each) for each in zip(*gains, strict=True))
-        cases.append(line(f"plans, five draws {what}: gain", 100 * gained / most, 100.0, "%", goals[0]))
-        cases.append(line(f"plans, five draws {what}: queries", times / len(gains), 1.0, "times", goals[1]))
+            gain = gain_of(model, *network_of(model, places)[:3])
+            gains.append(gain)
+            cases += [
+                line(f"plans, draw {draw}: gain", gain.subnets_ms, gain.full_ms, "ms", "(information)"),
+                line(f"plans, draw {draw}: gain with beacons", both_ms(gain), gain.full_ms, "ms", "(information)"),
+                line(f"plans, draw {draw}: queries", gain.times, 1.0, "times", "(information)"),
+            ]
+        full = sum(gain.full_ms for gain in gains)
+        subnets = 100 * sum(gain.subnets_ms for gain in gains) / full
+        all_users = 100 * sum(both_ms(gain) for gain in gains) / full
+        times = sum(gain.times for gain in gains) / len(gains)
+        cases += [
+            line(f"plans, five draws {what}: gain", subnets, 100.0, "%", "(information)"),
+            line(f"plans, five draws {what}: gain with beacons", all_users, 100.0, "%", goals[0]),
+            line(f"plans, five draws {what}: queries", times, 1.0, "times", goals[1]),
+        ]
     return cases
+
+
+def both_ms(gain: Gain) -> float:
+    """All users."""
+    return gain.subnets_ms + gain.beacons_ms
 
 
 def mean(times_ms: Floats, weights: Floats) -> float:
@@ -566,13 +605,13 @@ def plot(curves: dict[str, tuple[Floats, Floats]]) -> str:
         x = left + wide * ms / most_ms
         parts.append(f'<text x="{x:.0f}" y="{high + 32}" text-anchor="middle">{ms} ms</text>')
     for number, (name, (times, weights)) in enumerate(curves.items()):
-        colour = ("#36c", "#999", "#d22")[number]
+        colour = ("#36c", "#999", "#d22", "#292")[number]
         steps = [(share, percentile(times, weights, share)) for share in np.linspace(0.005, 0.995, 199)]
         path = "L".join(
             f"{left + wide * min(ms, most_ms) / most_ms:.1f} {15 + high * (1 - share):.1f}" for share, ms in steps
         )
         parts.append(f'<path d="M{path}" stroke="{colour}" stroke-width="2" fill="none"/>')
-        parts.append(f'<text x="{left + wide - 150}" y="{high - 40 + 18 * number}" fill="{colour}">{name}</text>')
+        parts.append(f'<text x="{left + wide - 150}" y="{high - 58 + 18 * number}" fill="{colour}">{name}</text>')
     parts.append(f'<text x="{left}" y="{high + 52}">round trip, by share of requests</text>')
     return "\n".join([*parts, "</svg>\n"])
 
