@@ -84,10 +84,6 @@ class Entry:
         self.count: float = 0
         """The policy's: when it looks again, and how many hits it has seen."""
 
-    def __lt__(self, other: "Entry") -> bool:
-        """Nothing comes first among equals: for heaps of pairs."""
-        return False
-
     @property
     def body_bytes(self) -> int:
         """The length of the body, wherever it is."""

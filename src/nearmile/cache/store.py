@@ -25,12 +25,11 @@ from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Marks, Order, Position, 
 from nearmile.cache.shares import Shares
 from nearmile.cache.trial import adaptive
 
-# Measured with tracemalloc (CPython 3.11, 64 bits): 640 to 695 bytes for the entry, its terms and validators, the
+# Measured with tracemalloc (CPython 3.11, 64 bits): 625 to 660 bytes for the entry, its terms and validators, the
 # headers of its byte strings, its places in the dictionary and in the eviction policy's heap, and its share of
-# what the policy tries on a small scale; as much for an object's only variant, and 340 more for a second one. In a
-# store of fewer than 10,000 objects, what is tried takes a megabyte in all, which is not charged.
+# what the policy tries on a small scale; as much for each of several variants. In a store of fewer than 10,000
+# objects, what is tried takes a megabyte in all, which is not charged.
 OBJECT_OVERHEAD_BYTES = 700
-VARIANT_OVERHEAD_BYTES = 400
 # Enough for the encodings and languages of a page; a Vary on User-Agent must not make a list without end.
 VARIANTS_MAX = 64
 # What a tag costs beside its letters: the header of a byte string and its place in a tuple.
@@ -97,9 +96,9 @@ variants takes 0.7 us, by finding and hashing the named fields 4 us.
 
 @final
 class _Variants:
-    """Several variants of one object, by the value of the request fields in ``names``.
+    """Several variants of one object, by the value of the request fields in ``names``, the oldest first.
 
-    One whose names are those in its own Vary is stored without.
+    One whose names are those in its own Vary is stored without. They are few: a dictionary would take 230 bytes.
     """
 
     __slots__ = ("entries", "known", "names")
@@ -107,7 +106,13 @@ class _Variants:
     def __init__(self, names: tuple[bytes, ...], known: _Known | None) -> None:
         self.names = names
         self.known = known
-        self.entries: dict[bytes, Entry] = {}
+        self.entries: tuple[Entry, ...] = ()
+
+    def get(self, variant: bytes) -> Entry | None:
+        for entry in self.entries:
+            if entry.variant == variant:
+                return entry
+        return None
 
 
 class MemoryStore:
@@ -145,7 +150,7 @@ class MemoryStore:
         """The response stored for this object and these request fields, fresh or not."""
         found = self._objects.get(key)
         if type(found) is _Variants:
-            found = found.entries.get(self._variant(found.names, found.known, fields))
+            found = found.get(self._variant(found.names, found.known, fields))
         elif found is not None and found.variant:
             names = names_of(found.kept.vary)
             if self._variant(names, self._known.get(names), fields) != found.variant:
@@ -201,12 +206,9 @@ class MemoryStore:
         self, key: bytes, names: tuple[bytes, ...], variant: bytes, kept: Storable, head: bytes, body: Body
     ) -> Entry | None:
         count = self._make_place(key, variant)
-        group = self._objects.get(key)
-        grouped = group is not None or names != names_of(kept.vary)
-        overhead_bytes = OBJECT_OVERHEAD_BYTES + (VARIANT_OVERHEAD_BYTES if grouped else 0)
         lists = (*kept.tags, *kept.links) if kept.tags or kept.links else ()
         lists_bytes = sum(map(len, lists)) + len(lists) * TAG_OVERHEAD_BYTES if lists else 0
-        size_bytes = len(key) + len(head) + kept_bytes(len(body)) + lists_bytes + overhead_bytes
+        size_bytes = len(key) + len(head) + kept_bytes(len(body)) + lists_bytes + OBJECT_OVERHEAD_BYTES
         if size_bytes > self.entry_bytes_max:
             return None
         entry = Entry(key, variant, kept, head, body, size_bytes)
@@ -230,8 +232,8 @@ class MemoryStore:
             one, group = group, _Variants(names, known)
             self._objects[entry.key] = group
             if one is not None:
-                group.entries[one.variant] = one
-        group.entries[entry.variant] = entry
+                group.entries = (one,)
+        group.entries += (entry,)
 
     def weigh(self, weights: Mapping[int, int]) -> None:
         """The sites' weights by serial: what part of the store each has a right to (see Shares)."""
@@ -398,13 +400,12 @@ class MemoryStore:
         found = self._objects.get(key)
         if found is None:
             return []
-        return list(found.entries.values()) if type(found) is _Variants else [found]
+        return list(found.entries) if type(found) is _Variants else [found]
 
     def _remove(self, entry: Entry) -> None:
         group = self._objects.pop(entry.key)
         if type(group) is _Variants:
-            del group.entries[entry.variant]
-            others = list(group.entries.values())
+            others = group.entries = tuple([other for other in group.entries if other is not entry])
             if len(others) == 1 and names_of(others[0].kept.vary) == group.names:
                 self._objects[entry.key] = others[0]
             elif others:

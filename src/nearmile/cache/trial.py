@@ -145,9 +145,6 @@ class _Sample:
         self.visited = self.turn = 0.0
         self.count: float = 0
 
-    def __lt__(self, other: object) -> bool:
-        return False
-
 
 @final
 class _Trial:
