@@ -21,9 +21,9 @@ def kept(*tags: bytes, vary: tuple[bytes, ...] = ()) -> Storable:
 def opened(
     folder: Path, memory_bytes: int = MEMORY_BYTES, disk_bytes: int = DISK_BYTES
 ) -> tuple[MemoryStore, DiskStore]:
-    """An empty memory over what the folder has."""
+    """An empty memory over what the folder has; what is new gathers until somebody asks about it."""
     memory = MemoryStore(memory_bytes)
-    return memory, DiskStore(folder, disk_bytes, memory)
+    return memory, DiskStore(folder, disk_bytes, memory, later=lambda _s, _back: None)
 
 
 def put(memory: MemoryStore, key: bytes, body: bytes, *tags: bytes) -> None:

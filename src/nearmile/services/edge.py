@@ -140,7 +140,7 @@ def _open_disk(store: MemoryStore, folder: Path, disk_mb: int) -> DiskStore | No
         shutil.rmtree(folder, ignore_errors=True)
         return None
     try:
-        disk = DiskStore(folder, disk_mb * MB, store, disk_log)
+        disk = DiskStore(folder, disk_mb * MB, store, disk_log, asyncio.get_running_loop().call_later)
     except OSError as error:
         log.error("the cache has no disk, memory goes on alone: %s", error)
         return None

@@ -8,7 +8,21 @@ import pytest
 from nearmile.cache.pages import Pages, Shelf
 from nearmile.cache.purge import Marks, Position
 from nearmile.cache.tier import disk as tier_disk
-from nearmile.cache.tier.disk import DIARY, Files, Loaded, Room, Sync, Tell, Write, load_piece, memory_room
+from nearmile.cache.tier.disk import (
+    DIARY,
+    RUN_MAX,
+    Files,
+    Job,
+    Loaded,
+    Room,
+    Run,
+    Sync,
+    Tell,
+    Write,
+    in_runs,
+    load_piece,
+    memory_room,
+)
 from nearmile.cache.tier.index import Copy, Index, Kill, Place, Unlink
 from nearmile.cache.tier.orders import Closed, start_of, write_note
 from nearmile.cache.tier.record import PIECE_BYTES, Header, Lead, Meta, object_name, write_lead, write_meta
@@ -44,7 +58,7 @@ def begun(folder: Path) -> Files:
 
 def test_a_record_is_there_for_the_next(tmp_path: Path) -> None:
     files, job = begun(tmp_path), write(Place(0, 0, 0), b"body", generation=9)
-    files.do(job)
+    files.do(Run((job,)))
     index = Index(1 << 20, LOG)
     position, marks, newest = Files(tmp_path, Room(tmp_path, LOG), Shelf()).open(index)
     assert (position, len(marks), newest) == (POSITION, 0, 9)
@@ -56,7 +70,7 @@ def test_a_record_is_there_for_the_next(tmp_path: Path) -> None:
 
 def test_killed_copied_and_unlinked(tmp_path: Path) -> None:
     files, job = begun(tmp_path), write(Place(0, 0, 0), b"body")
-    files.do(job)
+    files.do(Run((job,)))
     target = job.place._replace(segment=1)
     files.do(Copy(job.place, target))
     files.do(Kill(job.place))
@@ -75,7 +89,7 @@ def test_killed_copied_and_unlinked(tmp_path: Path) -> None:
 def test_a_large_body_is_read_in_verified_pieces(tmp_path: Path) -> None:
     files, body = begun(tmp_path), os.urandom(3 * PIECE_BYTES + 5)
     job = write(Place(0, 0, 0), body)
-    files.do(job)
+    files.do(Run((job,)))
     found = files.load(job.place, 1000)
     assert found is not None and found.body == body[:PIECE_BYTES]
     files.do(Unlink(0))  # Who reads goes on reading.
@@ -87,7 +101,7 @@ def test_a_large_body_is_read_in_verified_pieces(tmp_path: Path) -> None:
 @pytest.mark.parametrize("files_max", [0, 8])
 def test_a_large_body_that_memory_takes_is_read_into_pages(tmp_path: Path, files_max: int) -> None:
     body, place = os.urandom(3 * PIECE_BYTES + 5), Place(0, 0, 0)
-    begun(tmp_path).do(job := write(place, body))
+    begun(tmp_path).do(Run((job := write(place, body),)))
     files, shelf = opened(tmp_path, files_max)
     found = files.load(job.place, 1 << 20)
     assert found is not None and isinstance(found.body, Pages) == bool(files_max) and bytes(found.body) == body
@@ -103,14 +117,14 @@ def test_a_head_larger_than_guessed_is_read(tmp_path: Path) -> None:
     files, data = begun(tmp_path), write_meta(Meta(b"key", (), b"", kept(), HEAD * 400))
     header = Header(len(data), 5, 1, 1, 0, 1)
     place = Place(0, 0, header.record_bytes)
-    files.do(Write(place, Lead(header, META, b""), data, b"large"))
+    files.do(Run((Write(place, Lead(header, META, b""), data, b"large"),)))
     found = files.load(place, 1000)
     assert found is not None and found.body == b"large"
 
 
 def test_without_a_diary_nothing_is_believed(tmp_path: Path) -> None:
     files = begun(tmp_path)
-    files.do(write(Place(0, 0, 0), b"body"))
+    files.do(Run((write(Place(0, 0, 0), b"body"),)))
     files.distrust()
     files.do(Tell(b"more", False))
     assert not (tmp_path / DIARY).exists()
@@ -121,7 +135,7 @@ def test_without_a_diary_nothing_is_believed(tmp_path: Path) -> None:
 
 def test_closed_means_synced_and_noted(tmp_path: Path) -> None:
     files = begun(tmp_path)
-    files.do(write(Place(0, 0, 0), b"body"))
+    files.do(Run((write(Place(0, 0, 0), b"body"),)))
     files.do(Sync(write_note(Closed())))
     files.boot = "another"
     index = Index(1 << 20, LOG)
@@ -130,10 +144,10 @@ def test_closed_means_synced_and_noted(tmp_path: Path) -> None:
 
 def test_what_is_behind_a_damage_is_lost_and_before_it_is_not(tmp_path: Path) -> None:
     files, one = begun(tmp_path), write(Place(0, 0, 0), b"body")
-    files.do(one)
+    files.do(Run((one,)))
     forged = write(Place(0, 0, 0), b"forged")
     inner = write_lead(forged.lead.header, forged.meta, b"forged") + b"forged"
-    files.do(write(Place(0, one.place.length, 0), inner))
+    files.do(Run((write(Place(0, one.place.length, 0), inner),)))
     path = tmp_path / "0000000000.segment"
     data = bytearray(path.read_bytes())
     data[one.place.length + 5] ^= 1
@@ -143,14 +157,30 @@ def test_what_is_behind_a_damage_is_lost_and_before_it_is_not(tmp_path: Path) ->
     assert index.place(object_name(b"key")) == one.place
 
 
+def test_what_follows_each_other_is_written_at_once(tmp_path: Path) -> None:
+    first = write(Place(0, 0, 0), b"first")
+    second = write(Place(0, first.place.length, 0), b"second")
+    apart, kill = write(Place(2, 0, 0), b"apart"), Kill(first.place)
+    expected: list[Job] = [Run((first, second)), kill, Run((second,)), Run((apart,))]
+    assert list(in_runs((first, second, kill, second, apart))) == expected
+    empty = write(Place(0, 0, 0), b"")
+    many = [empty._replace(place=Place(0, n, 1)) for n in range(RUN_MAX + 1)]
+    assert [len(run.writes) for run in in_runs(many) if isinstance(run, Run)] == [RUN_MAX, 1]
+    files = begun(tmp_path)
+    files.do(expected[0])
+    for one in (first, second):
+        found = files.load(one.place, 1 << 20)
+        assert found is not None and found.body == one.body
+
+
 def test_the_log_is_in_memory_and_on_the_disk_after_a_proper_end(tmp_path: Path) -> None:
     disk, log = tmp_path / "disk", tmp_path / "log"
     log.mkdir()
     files = Files(disk, Room(log, LOG), Shelf())
     files.do(Tell(write_note(start_of(files.boot, POSITION, Marks())), True))
     new, old = write(Place(0, 0, 0), b"new"), write(Place(1, 0, 0), b"old")
-    files.do(new)
-    files.do(old)
+    files.do(Run((new,)))
+    files.do(Run((old,)))
     assert [path.name for path in log.iterdir()] == ["0000000000.segment"]
     files.do(Sync(write_note(Closed())))
     assert not log.exists() and len(list(disk.glob("*.segment"))) == 2

@@ -16,7 +16,7 @@ from nearmile.cache.purge import EVERYTHING, Order, Position, marks_of
 from nearmile.cache.shares import Shares
 from nearmile.cache.store import LARGE_SHARE, MemoryStore
 from nearmile.cache.tier import store as tier_store
-from nearmile.cache.tier.disk import DIARY, Files, Job, Write
+from nearmile.cache.tier.disk import DIARY, Files, Job, Run
 from nearmile.cache.tier.index import Kill
 from nearmile.cache.tier.record import PIECE_BYTES
 from nearmile.cache.tier.store import DiskStore
@@ -251,6 +251,53 @@ def test_a_flipped_bit_is_a_miss_and_is_counted(tmp_path: Path) -> None:
     assert found(tmp_path, key(0)) == [None]
 
 
+def test_what_is_new_gathers_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tier_store, "GATHER_BYTES_MAX", 1000)
+    memory, calls = MemoryStore(MEMORY_BYTES), list[Any]()
+    disk = DiskStore(tmp_path, DISK_BYTES, memory, later=lambda _, back: calls.append(back))
+    put(memory, key(0), b"first")
+    put(memory, key(1), b"second")
+    assert len(calls) == 1 and len(disk) == 0
+    calls[0]()
+    assert len(disk) == 2
+    put(memory, key(2), b"gathers")
+    put(memory, key(3), b"x" * 1001)
+    assert len(calls) == 2 and len(disk) == 4, "large bodies do not wait"
+    put(memory, key(4), b"purged")
+    order(memory, 1, "prefix", "/4")
+    put(memory, key(5), b"killed")
+    crash(disk)
+    expected = [b"first", b"second", b"gathers", None, b"killed"]
+    assert found(tmp_path, key(0), key(1), key(2), key(4), key(5)) == expected
+
+
+def test_a_record_being_read_does_not_take_the_place_of_a_newer_response(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, reading, go = Files.load, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        reading.set()
+        go.wait(10)
+        return load(*arguments)
+
+    async def run() -> None:
+        memory, disk = opened(tmp_path)
+        put(memory, key(0), b"old")
+        disk.flush()
+        memory._objects.clear()
+        monkeypatch.setattr(Files, "load", slow)
+        asked = asyncio.create_task(body_of(memory, key(0)))
+        await asyncio.to_thread(reading.wait, 10)
+        put(memory, key(0), b"new")
+        go.set()
+        assert await asked == b"new"
+        assert await body_of(memory, key(0)) == b"new"
+        crash(disk)
+
+    asyncio.run(run())
+
+
 def failing(monkeypatch: pytest.MonkeyPatch, kinds: type | tuple[type, ...]) -> threading.Event:
     """From now on such jobs fail, until the event is set."""
     done, do = threading.Event(), Files.do
@@ -271,7 +318,7 @@ def test_a_full_disk_leaves_it_to_memory_and_says_so_once(
         memory, disk = opened(tmp_path)
         put(memory, key(0), b"before")
         disk.flush()
-        room = failing(monkeypatch, Write)
+        room = failing(monkeypatch, Run)
         for each in KEYS[1:20]:
             put(memory, each, each)
         disk.flush()

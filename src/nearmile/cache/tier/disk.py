@@ -13,6 +13,7 @@ import mmap
 import os
 import shutil
 import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ from nearmile.cache.tier.record import (
 DIARY, SUFFIX = "diary", ".segment"
 # Read at once; almost every head fits in.
 GUESSED_LEAD_BYTES = 4 << 10
+# Records written at once: Linux takes 1024 buffers, and each record is two.
+RUN_MAX = 256
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _MEMORY = Path("/dev/shm")  # noqa: S108 (what is made in it is checked to be one's own)
 
@@ -69,12 +72,18 @@ def memory_room(folder: Path, size_bytes: int) -> Room | None:
 
 
 class Write(NamedTuple):
-    """Write a record. ``lead`` is what it says of itself."""
+    """A record to write. ``lead`` is what it says of itself."""
 
     place: Place
     lead: Lead
     meta: bytes
     body: Body
+
+
+class Run(NamedTuple):
+    """Write these records, each behind the one before it in the same segment."""
+
+    writes: tuple[Write, ...]
 
 
 class Tell(NamedTuple):
@@ -90,7 +99,7 @@ class Sync(NamedTuple):
     data: bytes
 
 
-Job = Write | Copy | Kill | Unlink | Tell | Sync
+Job = Run | Copy | Kill | Unlink | Tell | Sync
 
 
 class File:
@@ -162,9 +171,8 @@ class Files:
     def do(self, job: Job) -> None:
         """Carries out a job. Raises OSError."""
         match job:
-            case Write(place, lead, meta, body):
-                data = raw(body)
-                _write(self._file(place.segment), place.offset, [write_lead(lead.header, meta, data), data])
+            case Run(writes):
+                self._write_run(writes)
             case Copy(source, target):
                 record = _read(self._file(source.segment), source.offset, source.length)
                 _write(self._file(target.segment), target.offset, [record])
@@ -219,6 +227,14 @@ class Files:
         if pages is None:
             return os.pread(found.file.fd, size_bytes, found.body_at)
         return pages if pages.take(found.file.fd, found.body_at) else b""
+
+    def _write_run(self, writes: tuple[Write, ...]) -> None:
+        buffers: list[bytes | memoryview] = []
+        for _, lead, meta, body in writes:
+            data = raw(body)
+            buffers += (write_lead(lead.header, meta, data), data)
+        first = writes[0].place
+        _write(self._file(first.segment), first.offset, buffers)
 
     def _sync(self, note: bytes) -> None:
         self._move_log(self._log.folder, self._folder)
@@ -275,6 +291,22 @@ class Files:
             _write(self._diary, os.fstat(self._diary.fd).st_size, [data])
         if anew:
             new.replace(path)
+
+
+def in_runs(jobs: Iterable[Write | Job]) -> Iterator[Job]:
+    """The jobs in their order, with the longest runs of what is to be written."""
+    run: list[Write] = []
+    for job in jobs:
+        write = job if isinstance(job, Write) else None
+        if run and (write is None or run[-1].place.end != write.place[:2] or len(run) == RUN_MAX):
+            yield Run(tuple(run))
+            run = []
+        if write is not None:
+            run.append(write)
+        elif not isinstance(job, Write):
+            yield job
+    if run:
+        yield Run(tuple(run))
 
 
 def load_piece(record: Loaded, number: int) -> bytes | None:

@@ -58,6 +58,11 @@ class Place(NamedTuple):
     offset: int
     length: int
 
+    @property
+    def end(self) -> tuple[int, int]:
+        """Segment and offset of what is behind it."""
+        return self.segment, self.offset + self.length
+
 
 class Copy(NamedTuple):
     """Write the record at ``source`` to ``target`` as well."""

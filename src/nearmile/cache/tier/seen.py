@@ -20,15 +20,15 @@ class Seen:
             self._old, self._new = self._new, self._empty()
         self._added += 1
         self._added_bytes += size_bytes
-        bits = self._new
-        for probe in self._probes(name):
-            bits[probe >> 3] |= 1 << (probe & 7)
+        bits, mask = self._new, self._mask
+        for probe in _probes(name):
+            bits[(probe & mask) >> 3] |= 1 << (probe & 7)
 
     def __contains__(self, name: int) -> bool:
-        probes = self._probes(name)
+        mask, probes = self._mask, _probes(name)
         for bits in (self._new, self._old):
             for probe in probes:
-                if not bits[probe >> 3] >> (probe & 7) & 1:
+                if not bits[(probe & mask) >> 3] >> (probe & 7) & 1:
                     break
             else:
                 return True
@@ -37,7 +37,8 @@ class Seen:
     def _empty(self) -> bytearray:
         return bytearray((self._mask + 8) >> 3)
 
-    def _probes(self, name: int) -> list[int]:
-        # Two hashes make as many as are needed (Kirsch and Mitzenmacher, 2006).
-        low, step = name & ((1 << 30) - 1), name >> 30 | 1
-        return [(low + n * step) & self._mask for n in range(PROBES)]
+
+def _probes(name: int) -> range:
+    # Two hashes make as many as are needed (Kirsch and Mitzenmacher, 2006).
+    low, step = name & ((1 << 30) - 1), name >> 30 | 1
+    return range(low, low + PROBES * step, step)

@@ -1,6 +1,6 @@
 """The store on disk, under the one in memory: the event loop decides and asks, threads read and write.
 
-    put, mark, left -> Index -> commands -> queue -> one writer thread -> files
+    put -> gathers -> mark, left -> Index -> commands -> queue -> one writer thread -> files
     find -> Index -> a reader thread -> verified? purged meanwhile? -> memory, or a body in pieces
 
 Commands are carried out in their order, so the index is ahead of the files by the queue and no more. A disk that
@@ -30,7 +30,7 @@ from nearmile.cache.pages import Body
 from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Position, key_of
 from nearmile.cache.shares import Shares
 from nearmile.cache.store import MemoryStore
-from nearmile.cache.tier.disk import Files, Job, Loaded, Room, Sync, Tell, Write, load_piece
+from nearmile.cache.tier.disk import Files, Job, Loaded, Room, Run, Sync, Tell, Write, in_runs, load_piece
 from nearmile.cache.tier.index import LOG_SHARE, Copy, Index, Place
 from nearmile.cache.tier.orders import NOTES_MAX, Closed, Marked, Note, Reached, start_of, write_note
 from nearmile.cache.tier.record import (
@@ -47,6 +47,7 @@ from nearmile.cache.tier.record import (
 )
 
 T = TypeVar("T")
+_New = tuple[Entry, tuple[bytes, ...], bool]  # what ``put`` is given
 logger = logging.getLogger("nearmile.cache")
 
 # Bodies that wait for the writer; what comes then is kept in memory alone. A tenth of a second of a fast disk.
@@ -61,20 +62,31 @@ READ_TRIES = 3
 REST_S = 10.0
 # How long a stop waits for what is still to be written, and synced.
 CLOSE_S = 5.0
-# The writer lets so much time's work gather: to wake a thread for each response takes longer than to write it, and
-# who wakes it has to wait until it lets go of the interpreter again.
+# So much time's work gathers, here and once more for the writer: what is done for many in a row finds its code in
+# the processor's caches, and to wake a thread for each response takes longer than to write it.
 GATHER_S = 0.01
+GATHER_BYTES_MAX = 1 << 20  # the event loop has other things to do
+
+Later = Callable[[float, Callable[[], None]], object]
+"""An event loop's call_later."""
 
 
 class DiskStore:
     """What ``memory`` has and more, in ``folder``, in at most ``capacity_bytes``. For one event loop.
 
-    New records wait in the ``log``; without one, in a part of the folder. Indexes what is there at once; raises
-    OSError where there can be no such folder.
+    New records wait in the ``log``; without one, in a part of the folder. Without ``later`` none gather before.
+    Indexes what is there at once; raises OSError where there can be no such folder.
     """
 
-    def __init__(self, folder: Path, capacity_bytes: int, memory: MemoryStore, log: Room | None = None) -> None:
-        self._memory = memory
+    def __init__(
+        self,
+        folder: Path,
+        capacity_bytes: int,
+        memory: MemoryStore,
+        log: Room | None = None,
+        later: Later | None = None,
+    ) -> None:
+        self._memory, self._later = memory, later
         if log is None:
             log = Room(folder, int(capacity_bytes * LOG_SHARE))
             capacity_bytes -= log.capacity_bytes
@@ -84,7 +96,9 @@ class DiskStore:
         """Up to which purge order that is known here."""
         # Notes may be lost that records are younger than.
         self._marks.generation = max(self._marks.generation, newest)
-        self._queue: SimpleQueue[Job | threading.Event | None] = SimpleQueue()
+        # By key, what has no place yet: whoever asks about such an object has it placed first.
+        self._new, self._new_bytes = dict[bytes, list[_New]](), 0
+        self._queue: SimpleQueue[list[Write | Job] | threading.Event | None] = SimpleQueue()
         self._hurry = threading.Event()
         self._pending: dict[Place, Write | Copy] = {}
         self._reads: dict[int, asyncio.Task[Entry | None]] = {}
@@ -123,45 +137,75 @@ class DiskStore:
 
     def vary(self, key: bytes) -> tuple[bytes, ...]:
         """The names of the request fields that tell this object's variants apart; empty if it has none."""
+        self._settle_one(key)
         return self._index.fields(object_name(key))
 
     def put(self, entry: Entry, names: tuple[bytes, ...], in_memory: bool) -> None:
         """Writes a response, soon; it can be found at once."""
+        if self._later is not None and not self._new:
+            self._later(GATHER_S, self._settle)
+        self._new.setdefault(entry.key, []).append((entry, names, in_memory))
+        self._new_bytes += len(entry.body)
+        if self._later is None or self._new_bytes > GATHER_BYTES_MAX:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Gives what is new its places, and all of it to the writer."""
+        new, self._new, self._new_bytes = self._new, {}, 0
+        if self._sealed_faults != self._faults:
+            self._sealed_faults = self._faults
+            self._index.seal()
+        jobs, working = list[Write | Job](), self.working
+        for some in new.values():
+            for one in some:
+                write = self._place(one, working)
+                jobs += self._commands()
+                if write is not None:
+                    jobs.append(write)
+        if jobs:
+            self._queue.put(jobs)
+
+    def _settle_one(self, key: bytes) -> None:
+        """So that whatever is new of that object has its place."""
+        if key in self._new:
+            self._settle()
+
+    def _place(self, new: _New, working: bool) -> Write | None:
+        """A new record's place, and what to write there; None where there is none for it."""
+        entry, names, in_memory = new
         key, body, site = entry.key, entry.body, site_of(entry.key)
         of_object = object_name(key)
         name = variant_name(key, entry.variant) if names else of_object
         meta = Meta(key, names, entry.variant, entry.kept, entry.head)
         data = write_meta(meta)
         length = HEADER_BYTES + len(data) + SUM_BYTES * pieces_of(len(body)) + len(body)
-        if self._sealed_faults != self._faults:
-            self._sealed_faults = self._faults
-            self._index.seal()
         waiting = self._given_bytes - self._done_bytes
-        place = None
-        if not self.working or (waiting and waiting + length > QUEUE_BYTES_MAX):
+        if not working or (waiting and waiting + length > QUEUE_BYTES_MAX):
             self.dropped += 1
             self._index.make_way(of_object, name, names)
-        else:
-            place = self._index.put(of_object, name, names, length, in_memory, site)
-        self._carry_out()
-        if place is not None:
-            header = Header(len(data), len(body), of_object, name, self._marks.generation, site)
-            write = Write(place, Lead(header, meta, b""), data, body)
-            self._pending[place] = write
-            self._given_bytes += length
-            self._queue.put(write)
+            return None
+        place = self._index.put(of_object, name, names, length, in_memory, site)
+        if place is None:
+            return None
+        self._given_bytes += length
+        header = Header(len(data), len(body), of_object, name, self._marks.generation, site)
+        self._pending[place] = write = Write(place, Lead(header, meta, b""), data, body)
+        return write
 
     def left(self, entry: Entry) -> None:
         """It was evicted from memory."""
+        self._settle_one(entry.key)
         self._index.left(_name(entry.key, entry.variant), entry.visited != 0)
 
     def delete(self, key: bytes, variant: bytes) -> None:
         """Forgets one response."""
+        self._settle_one(key)
         self._index.remove(_name(key, variant))
         self._carry_out()
 
     def mark(self, mark: bytes, soft_at_s: float | None) -> int:
         """One mark of an order: forgets at once, or remembers what to hold records against when they are read."""
+        self._settle()
         key = key_of(mark)
         gone = 0
         if soft_at_s is None and mark == EVERYTHING:
@@ -193,7 +237,7 @@ class DiskStore:
         What is too large for that has its body elsewhere.
         """
         name = object_name(key)
-        if names := self._index.fields(name):
+        if names := self.vary(key):
             name = variant_name(key, variant_key(names, fields))
         read = self._reads.get(name)
         if read is None:
@@ -231,6 +275,7 @@ class DiskStore:
 
     def flush(self) -> None:
         """Waits until everything given so far has been written, or has failed. Blocks."""
+        self._settle()
         done = threading.Event()
         self._queue.put(done)
         self._hurry.set()
@@ -239,7 +284,8 @@ class DiskStore:
     def close(self) -> None:
         """Brings everything to the disk. Blocks, for CLOSE_S at most."""
         self._memory.below = None
-        self._queue.put(Sync(write_note(Closed())))
+        self._settle()
+        self._queue.put([Sync(write_note(Closed()))])
         self._queue.put(None)
         self._hurry.set()
         self._readers.shutdown(wait=False, cancel_futures=True)
@@ -261,6 +307,7 @@ class DiskStore:
             if isinstance(pending, Write):
                 return self._take(name, key, place, pending.lead, pending.body, None)
             found = await self._ask(partial(self._files.load, place, whole_bytes_max))
+            self._settle_one(key)
             if self._index.place(name) == asked:
                 if found is not None:
                     return self._take(name, key, asked, found.lead, found.body, found)
@@ -308,36 +355,49 @@ class DiskStore:
         if self._notes > NOTES_MAX:
             self._begin_diary()
         else:
-            self._queue.put(Tell(write_note(note), False))
+            self._queue.put([Tell(write_note(note), False)])
 
     def _begin_diary(self) -> None:
         self._notes = 0
-        self._queue.put(Tell(write_note(start_of(self._files.boot, self.position, self._marks)), True))
+        self._queue.put([Tell(write_note(start_of(self._files.boot, self.position, self._marks)), True)])
 
     def _carry_out(self) -> None:
-        for command in self._index.take_commands():
-            if isinstance(command, Copy):
-                self._pending[command.target] = command
-            self._queue.put(command)
+        if commands := self._commands():
+            self._queue.put(commands)
+
+    def _commands(self) -> list[Write | Job]:
+        """What the index wants done."""
+        commands = self._index.take_commands()
+        self._pending |= {command.target: command for command in commands if isinstance(command, Copy)}
+        return [*commands]
 
     def _write(self) -> None:
         """The writer thread."""
-        while (job := self._queue.get()) is not None:
-            if isinstance(job, threading.Event):
+        while (jobs := self._queue.get()) is not None:
+            if isinstance(jobs, threading.Event):
                 self._hurry.clear()
-                job.set()
-            elif isinstance(job, Write | Copy):
-                place = job.place if isinstance(job, Write) else job.target
-                self._add(job)
-                self._pending.pop(place, None)
-                self._done_bytes += place.length if isinstance(job, Write) else 0
-            elif self._trusted:
-                self._forget(job)
+                jobs.set()
+            else:
+                self._do(jobs)
+            del jobs  # bodies, which nobody else may need
             if self._queue.empty():
                 self._hurry.wait(GATHER_S)
 
-    def _add(self, job: Write | Copy) -> None:
-        """Writes a record, unless the disk rests."""
+    def _do(self, jobs: list[Write | Job]) -> None:
+        for job in in_runs(jobs):
+            if isinstance(job, Run):
+                self._add(job)
+                for write in job.writes:
+                    self._pending.pop(write.place, None)
+                    self._done_bytes += write.place.length
+            elif isinstance(job, Copy):
+                self._add(job)
+                self._pending.pop(job.target, None)
+            elif self._trusted:
+                self._forget(job)
+
+    def _add(self, job: Run | Copy) -> None:
+        """Writes records, unless the disk rests."""
         if not self.working:
             self._faults += 1
             return
