@@ -89,3 +89,9 @@ def test_ranges_are_bounded_and_those_go_that_lose_least() -> None:
     atlas = cut(survey([1] * 8 + [2, 3] * 4 + [3] * 8), AREAS, REGIONS, 1000, "", 4)
     assert len(atlas.v4.starts) // 8 <= 3
     assert at(atlas, "0.0.0.1", "0.7.0.1", "0.20.0.1") == ["FR", "FR", "US/California/San Diego"]
+
+
+def test_a_long_row_of_like_neighbours_goes_in_few_rounds() -> None:
+    # One a round would take minutes, and hours for all of IPv6.
+    atlas = cut(survey([2, 3] * 30_000), AREAS, REGIONS, 1000, "", 1000)
+    assert 2 <= len(atlas.v4.starts) // 8 <= 1000

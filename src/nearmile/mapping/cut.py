@@ -32,8 +32,8 @@ SPLIT_MS = 5.0
 BLOCK_WEIGHT_MAX = 256
 # A network is split off for no fewer addresses than so many /24.
 NETWORK_WEIGHT_MIN = 64
-# Ranges of both families together; packed they take 3 to 5 bytes each.
-RANGES_MAX = 250_000
+# Ranges of both families together, half of them for each that needs so many: packed they take 1.5 to 5 bytes each.
+RANGES_MAX = 600_000
 # In each round that makes ranges fewer, this share of those too many is taken into neighbours; few go at once.
 ROUND_SHARE = 1 / 2
 AT_ONCE = 10_000
@@ -128,10 +128,10 @@ def _made(
     order = np.argsort(np.array(names))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    share = ranges_max / max(sum(len(units) for units in units_of.values()), 1)
-    columns = {}
+    count, columns = sum(len(units) for units in units_of.values()), {}
     for family, ground in survey.grounds.items():
-        units, most = units_of[family], max(int(share * len(units_of[family])), 1)
+        units = units_of[family]
+        most = max(ranges_max // 2, ranges_max - (count - len(units)), 1)
         starts, units = _fewer(ground.starts, units, points, sizes[family], most)
         columns[family] = starts, rank[units].astype(np.uint32)
     people = _people([names[row] for row in order], weights[order], known).astype(np.float32)
@@ -258,7 +258,8 @@ def _fewer(starts: Starts, units: Ints, points: Floats, sizes: Floats, most: int
 
     What a range loses is its weight times the way to the unit of the range before it.
     """
-    where = np.radians(points)
+    lat, lon = np.radians(points.T)
+    where = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
     while True:
         first = np.append(True, units[1:] != units[:-1])
         at = np.flatnonzero(first)
@@ -266,14 +267,15 @@ def _fewer(starts: Starts, units: Ints, points: Floats, sizes: Floats, most: int
         surplus = len(starts) - most
         if surplus <= 0:
             return starts, units
-        a, b = where[units[1:]], where[units[:-1]]
-        near = np.cos(a[:, 0]) * np.cos(b[:, 0]) * np.sin((a[:, 1] - b[:, 1]) / 2) ** 2
-        losses = sizes[1:] * np.sqrt(np.sin((a[:, 0] - b[:, 0]) / 2) ** 2 + near)
+        way = np.diff(where[units], axis=0)
+        losses = sizes[1:] * np.sqrt(np.einsum("ij,ij->i", way, way))
         losses[(units[1:] == 0) | (units[:-1] == 0)] *= 10  # who is known must not become unknown, nor the reverse
         count = min(max(int(surplus * ROUND_SHARE), min(surplus, AT_ONCE)), len(losses))
         taken = np.sort(np.argpartition(losses, count - 1)[:count]) + 1
         # Of a row of such neighbours every second one is taken in at once.
-        taken = taken[np.append(True, np.diff(taken) > 1)]
+        number = np.arange(len(taken))
+        begun = np.maximum.accumulate(np.where(np.append(True, np.diff(taken) > 1), number, 0))
+        taken = taken[(number - begun) % 2 == 0]
         units = units.copy()
         units[taken] = units[taken - 1]
 

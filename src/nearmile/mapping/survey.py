@@ -16,7 +16,7 @@ from nearmile.mapping.mmdb import Blocks
 from nearmile.mapping.places import entries_of, place_of
 
 # Part of what an atlas is made of: another number for another way to cut.
-EDITION = 1
+EDITION = 2
 # With fewer ranges, nobody would be told from anybody.
 RANGES_MIN = 10_000
 NONE = Blocks(np.zeros(1, np.int64), np.full(1, mmdb.NO_RECORD))
@@ -43,7 +43,7 @@ def make_atlas(network: Network, files: Sequence[Path], networks: Path | None, r
         made = cut(survey, areas(), regions, network.units, basis, ranges_max)
         if len(pack(made)) <= PACKED_BYTES_MAX or ranges_max < RANGES_MIN:
             return made
-        ranges_max //= 2
+        ranges_max = ranges_max * 3 // 4
 
 
 def read(files: Sequence[Path], networks: Path | None = None) -> Survey:
