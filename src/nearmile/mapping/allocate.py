@@ -21,6 +21,7 @@ or by contracts. Demands and capacities are in one unit, whichever; scores in ms
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -94,12 +95,14 @@ def rank(scores: Scores, k: int = CANDIDATES_MAX) -> Candidates:
         near = np.sort(np.argpartition(scores, k - 1, axis=1)[:, :k], axis=1)
     else:
         near = np.broadcast_to(np.arange(k), scores.shape)
-    own = np.take_along_axis(scores, near, axis=1)
-    order = np.argsort(own, axis=1, kind="stable")
-    return Candidates(
-        np.take_along_axis(near, order, axis=1).astype(np.int32),
-        np.take_along_axis(own, order, axis=1).astype(np.float32),
-    )
+    own, near = in_order(np.take_along_axis(scores, near, axis=1), near)
+    return Candidates(near.astype(np.int32), own.astype(np.float32))
+
+
+def in_order(scores: NDArray[Any], *beside: NDArray[Any]) -> list[NDArray[Any]]:
+    """Each row's scores from the lowest on, and what stands beside them, of the same shape; equal ones stay."""
+    order = np.argsort(scores, axis=1, kind="stable")
+    return [np.take_along_axis(each, order, axis=1) for each in (scores, *beside)]
 
 
 def allocate(
@@ -196,9 +199,7 @@ def _staying(candidates: Candidates, worth: Scores, former: Allocation) -> tuple
     scores[kept] -= STAY_MS
     worth[kept] += KEEP_MS
     moving = np.unique(further)  # of the others the order stays
-    order = np.argsort(scores[moving], axis=1, kind="stable")
-    for ordered in (regions, scores, worth):
-        ordered[moving] = np.take_along_axis(ordered[moving], order, axis=1)
+    scores[moving], regions[moving], worth[moving] = in_order(scores[moving], regions[moving], worth[moving])
     return Candidates(regions, scores), worth
 
 

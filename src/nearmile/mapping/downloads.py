@@ -12,7 +12,7 @@ from math import sqrt
 import numpy as np
 from msgspec import Struct
 
-from nearmile.mapping.allocate import Candidates, Floats
+from nearmile.mapping.allocate import Candidates, Floats, in_order
 
 # Of TCP, of TLS 1.3, and of the request.
 ROUNDS = 3.0
@@ -63,6 +63,5 @@ def of_downloads(pages: Candidates, penalties_ms: Floats) -> Candidates:
     """The candidates by what round trips let expect of downloads, in order; penalties are what they are."""
     penalties = penalties_ms[pages.regions].astype(np.float32)
     expected_ms = np.minimum((pages.scores - penalties) * np.float32(ROUNDS_ALL), np.float32(EXPECTED_MS_MAX))
-    scores = expected_ms + penalties
-    order = np.argsort(scores, axis=1, kind="stable")
-    return Candidates(np.take_along_axis(pages.regions, order, axis=1), np.take_along_axis(scores, order, axis=1))
+    scores, regions = in_order(expected_ms + penalties, pages.regions)
+    return Candidates(regions, scores)

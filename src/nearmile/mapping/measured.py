@@ -18,7 +18,7 @@ import numpy as np
 from msgspec import Struct, structs
 
 from nearmile.base.geography import Point, distance_km, expected_rtt_ms
-from nearmile.mapping.allocate import Candidates, Floats
+from nearmile.mapping.allocate import Candidates, Floats, in_order
 from nearmile.mapping.downloads import ROUNDS, ROUNDS_ALL
 
 SUBJECT = "measured"  # on the bus: measured.<edge's name>
@@ -259,9 +259,8 @@ class Measured:
             np.put_along_axis(absolute, own.astype(np.intp), np.inf, axis=1)
             scores = np.concatenate((scores, absolute), axis=1)
             own = np.concatenate((own, np.broadcast_to(everywhere, deltas.shape)), axis=1)
-            order = np.argsort(scores, axis=1, kind="stable")[:, :width]
-            found[0][rows] = np.take_along_axis(own, order, axis=1)
-            found[1][rows] = np.take_along_axis(scores, order, axis=1)
+            scores, own = in_order(scores, own)
+            found[0][rows], found[1][rows] = own[:, :width], scores[:, :width]
         return structs.replace(candidates, regions=found[0], scores=found[1])
 
 

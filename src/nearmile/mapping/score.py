@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nearmile.base.gazetteer import Area
 from nearmile.base.geography import EARTH_RADIUS_KM, RTT_ACCESS_MS, RTT_MS_PER_KM, Place, Point
-from nearmile.mapping.allocate import CANDIDATES_MAX, Candidates
+from nearmile.mapping.allocate import CANDIDATES_MAX, Candidates, in_order
 from nearmile.mapping.map import unit_of
 
 Matrix = NDArray[np.float64]
@@ -89,11 +89,8 @@ class Distances:
         have room.
         """
         self._substitute(alive, room, demand, turned_down)
-        scores = self._rtt_ms + penalties_ms[self._lists]
-        order = np.argsort(scores, axis=1, kind="stable")
-        regions = np.take_along_axis(self._lists, order, axis=1).astype(np.int32)
-        sorted_ms = np.take_along_axis(scores, order, axis=1).astype(np.float32)
-        found = Candidates(regions[self._place_of], sorted_ms[self._place_of])
+        scores, regions = in_order(self._rtt_ms + penalties_ms[self._lists], self._lists)
+        found = Candidates(regions.astype(np.int32)[self._place_of], scores.astype(np.float32)[self._place_of])
         if homes is not None:
             self._keep(found, homes, penalties_ms, alive)
         return found
@@ -155,9 +152,7 @@ class Distances:
         own = homes[rows]
         cosines = np.einsum("ij,ij->i", _vectors(self._places[self._place_of[rows]]), _vectors(self._regions[own]))
         found.regions[rows, -1], found.scores[rows, -1] = own, _rtt_ms(cosines) + penalties_ms[own]
-        order = np.argsort(found.scores[rows], axis=1, kind="stable")
-        for ordered in (found.regions, found.scores):
-            ordered[rows] = np.take_along_axis(ordered[rows], order, axis=1)
+        found.scores[rows], found.regions[rows] = in_order(found.scores[rows], found.regions[rows])
 
     def _measure(self, rows: Indexes) -> Matrix:
         """Round trips to the regions of the lists of those places."""
