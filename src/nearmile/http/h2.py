@@ -128,6 +128,26 @@ class Session(Sender):
                 self.go_away(fault.code, at_once=True)
         return self.events()
 
+    def alone(self, data: bytes) -> tuple[int, Head] | None:
+        """Bytes from the client that are one request, known by them, and nothing more, while nothing else is under
+        way: its stream and what it says. Of any others None, and they are still to be fed. With one request at a
+        time it is what most reads bring, and it need not be looked for."""
+        size_bytes = len(data) - HEAD.size
+        if self._streams or self._out or self._held or self._block or size_bytes < 0:
+            return None
+        if self._parting or self._left:
+            return None
+        word, flags, number = HEAD.unpack_from(data)
+        skip = _BLOCK_FLAGS.get(flags)
+        if skip is None or number != self._last + 2 or word != size_bytes << 8 | 1:
+            return None
+        head = self._known.get(data[9 + skip :])
+        if head is None:
+            return None
+        self._last, self._barren = number, 0
+        self._streams[number] = Asked()
+        return number, head
+
     def events(self) -> list[object]:
         """What has come about since the last look."""
         if not (events := self._events):

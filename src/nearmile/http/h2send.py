@@ -110,6 +110,19 @@ class Sender:
             self._answered(stream, one)
         return size_bytes
 
+    def answer_alone(self, stream: int, lines: bytes, body: bytes | memoryview) -> bytes:
+        """As ``answer``, to the only request under way (Session.alone), and then ``out``: returns the bytes to
+        send; none where the windows do not take all at once, and then nothing is done."""
+        size_bytes, head_bytes = len(body), len(lines)
+        if not 0 < size_bytes <= self._at_once_bytes or size_bytes > self._window_bytes:
+            return b""
+        if head_bytes > FRAME_BYTES_MAX:
+            return b""
+        del self._streams[stream]
+        self._window_bytes -= size_bytes
+        pack = HEAD.pack
+        return b"".join((pack(head_bytes << 8 | 1, 4, stream), lines, pack(size_bytes << 8, 1, stream), body))
+
     def respond(self, stream: int, headers: Headers, end: bool) -> bool:
         """Sends the head of a response, `:status` first; returns whether the stream could still take it."""
         if (one := self._streams.get(stream)) is None:
@@ -170,6 +183,11 @@ class Sender:
             return
         self._say(frame(h2.GOAWAY, 0, 0, max(self._last, 0).to_bytes(4, "big") + error.to_bytes(4, "big")))
         self._parting, self._over = True, at_once
+
+    @property
+    def pending(self) -> bool:
+        """``out`` has something, whatever the windows are."""
+        return bool(self._out)
 
     def out(self, size_bytes: int) -> bytes:
         """Bytes to send now, about as many as that; empty when windows or streams have no more."""

@@ -24,6 +24,8 @@ from nearmile.http.h2 import BodyCame, Head, Requested, Session, TrailersCame
 from nearmile.http.h2send import Ended, StreamEnded
 from nearmile.http.streams import PSEUDO
 
+AGE_BYTES = len(b"age: \r\n")
+
 
 class H2Connection(InRound, Multiplexed, asyncio.Protocol):
     """One client's connection."""
@@ -72,8 +74,15 @@ class H2Connection(InRound, Multiplexed, asyncio.Protocol):
 
     def receive(self, data: bytes) -> None:
         """See InRound."""
+        session = self.session
+        if not (self.streams or self.full) and (alone := session.alone(data)) is not None:
+            number, said = alone
+            self._serve(number, said, True, True)
+            if session.pending:
+                self.flush()
+            return
         self._serving = True
-        for event in self.session.feed(data, self._serve):
+        for event in session.feed(data, self._serve):
             if isinstance(event, Requested):
                 self._serve(event.stream_id, event.head, event.end_stream)
             else:
@@ -81,8 +90,9 @@ class H2Connection(InRound, Multiplexed, asyncio.Protocol):
         self._serving = False
         self.flush()
 
-    def _serve(self, number: int, said: Head, ended: bool) -> None:
-        """The hit path: answers a request from memory, or hands it on."""
+    def _serve(self, number: int, said: Head, ended: bool, alone: bool = False) -> None:
+        """The hit path: answers a request from memory, or hands it on. The answer to one that came ``alone`` need
+        not wait for others to go with."""
         node = self.node
         fields = said.fields or self._understand(said, ended)
         if fields is None:
@@ -116,15 +126,19 @@ class H2Connection(InRound, Multiplexed, asyncio.Protocol):
         if secure:
             end, end_lines = node.secure_hit_end, node.secure_hit_lines
         lines = b"%b%b%c%b%b" % (lines, hpack.AGE, len(age), age, end_lines)
-        waiting_bytes = self.session.answer(number, lines, raw(body), not self.full)
+        plain = body if type(body) is bytes else raw(body)
+        whole = self.session.answer_alone(number, lines, plain) if alone else b""
+        waiting_bytes = 0 if whole else self.session.answer(number, lines, plain, not self.full)
         if waiting_bytes is None:
             return
         self._quiet_sweeps = 0
         node.counter.requests += 1
         place = node.visitors.place_of_trusted(self.peer, fields.pairs) if self.trusted else self._place
-        size_bytes = len(head) + len(b"age: \r\n") + len(age) + len(end) + len(body)
+        size_bytes = len(head) + AGE_BYTES + len(age) + len(end) + len(body)
         if not (waiting_bytes or self.full):
             node.record(int(now_s * 1000), site.serial, place, status, HIT, size_bytes, True)
+            if whole:
+                self._let_out(whole)
             return
         stream = self.streams[number] = Stream(self, number, True)
         stream.unrecorded = (int(now_s * 1000), site.serial, place, status)
@@ -163,6 +177,12 @@ class H2Connection(InRound, Multiplexed, asyncio.Protocol):
         if self._spoiled > limits.H2_SPOILED_MAX:
             self.session.go_away(h2.ENHANCE_YOUR_CALM, at_once=True)
 
+    def _let_out(self, data: bytes) -> None:
+        """Writes what belongs to no stream that is still open, at the end of the round."""
+        self._written_bytes = len(data)
+        self._backlog.written_bytes += len(data)
+        self._write_last(data)
+
     def flush(self) -> None:
         """Sends what the windows and the kernel take, and tells the streams that waited for it."""
         if self._serving:
@@ -172,11 +192,11 @@ class H2Connection(InRound, Multiplexed, asyncio.Protocol):
         while again:
             again = False
             while not (self.full or transport.is_closing()) and (data := session.out(limits.H2_WRITE_BYTES)):
+                if not self.streams:
+                    self._let_out(data)
+                    break
                 self._written_bytes = len(data)
                 self._backlog.written_bytes += len(data)
-                if not self.streams:
-                    self._write_last(data)
-                    break
                 for stream in self.streams.values():
                     stream.written_bytes = 0
                 transport.write(data)
