@@ -1,11 +1,14 @@
 """Datagrams before they have a connection: retries, resets, versions, and anything at all."""
 
+from itertools import pairwise
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearmile.http.limits import QUIC_TOKEN_S
-from nearmile.http.quic import CID_BYTES, INITIAL_BYTES_MIN, Lobby, Newcomer
+from nearmile.http.quic import CID_BYTES, INITIAL_BYTES_MIN, Lobby, Newcomer, Run, Transport, runs_of
 
 HERE, ELSEWHERE = ("192.0.2.1", 4000), ("192.0.2.2", 4000)
 NAME, OURS = b"87654321", b"12345678"
@@ -88,3 +91,37 @@ def test_any_datagram_is_taken(data: bytes, whole: bool, doubtful: bool) -> None
     datagram = data.ljust(INITIAL_BYTES_MIN, b"\0") if whole else data
     _, found = lobby().look(datagram, HERE, 0, doubtful)
     assert found is None or isinstance(found, Newcomer) or len(found) <= max(len(datagram), 1)
+
+
+DATAGRAMS = st.lists(st.tuples(st.sampled_from([b"aaa", b"bb", b"cc", b"d"]), st.sampled_from([HERE, ELSEWHERE])))
+
+
+@settings(max_examples=200)
+@given(DATAGRAMS)
+def test_runs_are_as_long_as_they_can_be(sent: list[tuple[bytes, tuple[str, int]]]) -> None:
+    runs = runs_of(sent)
+    assert [(piece, run.address) for run in runs for piece in run.pieces] == sent
+    for run in runs:
+        sizes = [len(piece) for piece in run.pieces]
+        assert set(sizes[:-1]) <= {sizes[0]} and sizes[-1] <= sizes[0]
+    for run, after in pairwise(runs):
+        ended = len(run.pieces[-1]) < len(run.pieces[0])
+        assert ended or run.address != after.address or len(after.pieces[0]) > len(run.pieces[0])
+
+
+@pytest.mark.parametrize("shaken", [False, True])
+def test_what_was_made_before_an_address_has_had_enough_is_sent(shaken: bool) -> None:
+    made = iter([(b"a", HERE, None), (b"b", HERE, None)])
+
+    def poll(_now_s: float) -> tuple[bytes, tuple[str, int], None]:
+        if (one := next(made, None)) is not None:
+            return one
+        raise RuntimeError("anti-amplification limit")
+
+    one = Transport.__new__(Transport)
+    vars(one).update(_core=SimpleNamespace(poll_transmit=poll), _handshake_complete=shaken)
+    if shaken:
+        with pytest.raises(RuntimeError):
+            one.runs_to_send(0)
+    else:
+        assert one.runs_to_send(0) == [Run([b"a", b"b"], HERE)]

@@ -64,7 +64,7 @@ H2_SPOILED_MAX = 200
 # Datagrams read before their connections are served: 80 KB; if each asks for a hit of 1 KB, 2 ms of work.
 UDP_ROUND = 64
 # Datagrams handed to the kernel at a time: 64 is its limit, 64 KB too.
-UDP_RUN = 40
+UDP_RUN = 48
 # Of the socket: a hundred clients' windows; Linux grants 208 KB unless its administrator allows more.
 UDP_BUFFER_BYTES = 4 << 20
 # How long clients may come by HTTP/3 at once after they heard of it: RFC 7838's own default, a day.

@@ -41,7 +41,7 @@ from nearmile.http.h3frames import (
     read_varint,
     varint,
 )
-from nearmile.http.limits import H3_AHEAD_BYTES, H3_BURST_BYTES, HEAD_BYTES_MAX
+from nearmile.http.limits import H3_AHEAD_BYTES, HEAD_BYTES_MAX
 from nearmile.http.qpack import START, Sections
 from nearmile.http.streams import Headers
 
@@ -138,19 +138,17 @@ class Session:
             self.close(fault.code)
         return out
 
-    def out(self, now_s: float) -> tuple[list[quic.Run], bool]:
-        """Datagrams to send now, and whether there are more."""
-        runs: list[quic.Run] = []
-        size_bytes = 0
-        while size_bytes < H3_BURST_BYTES:
-            for number in tuple(self._outgoing):
-                self._fill(number)
-            more = self.transport.runs_to_send(now_s)
-            runs += more
-            if not (more and self._outgoing):
-                return runs, False
-            size_bytes += sum(len(run.pieces) * len(run.pieces[0]) for run in more)
-        return runs, True
+    def out(self, now_s: float) -> list[quic.Run]:
+        """Datagrams to send now: of each response as much as QUIC is handed at a time. Where any come, and it is
+        ``backlogged``, there may be more."""
+        for number in tuple(self._outgoing):
+            self._fill(number)
+        return self.transport.runs_to_send(now_s)
+
+    @property
+    def backlogged(self) -> bool:
+        """Something waits that was not handed to QUIC."""
+        return bool(self._outgoing)
 
     # --- orders
 
@@ -251,7 +249,7 @@ class Session:
         frame = varint(CONTROL) + varint(SETTINGS) + varint(len(settings)) + settings
         self._hand(self.transport.get_next_available_stream_id(is_unidirectional=True), frame, False)
 
-    def _hand(self, stream: int, data: bytes, end: bool) -> bool:
+    def _hand(self, stream: int, data: bytes | memoryview, end: bool) -> bool:
         return self._try(self.transport.send_stream_data, stream, data, end)
 
     def _try(self, order: Callable[..., None], *arguments: object) -> bool:
@@ -268,17 +266,16 @@ class Session:
         room = H3_AHEAD_BYTES - self.transport.get_send_buffer_size(stream)
         if room < H3_AHEAD_BYTES // 2 and waiting.size_bytes:
             return
-        batch = []
-        while waiting.pieces and room > 0:
+        handed = bool(waiting.pieces) or not waiting.end or self._hand(stream, b"", True)
+        while waiting.pieces and room > 0 and handed:
             piece = waiting.pieces.popleft()
             if len(piece) > room:
                 waiting.pieces.appendleft(piece[room:])
                 piece = piece[:room]
-            batch.append(piece)
             room -= len(piece)
+            handed = self._hand(stream, piece, waiting.end and not waiting.pieces)
         waiting.size_bytes = sum(map(len, waiting.pieces))
-        end = waiting.end and not waiting.pieces
-        if (batch or end) and not self._hand(stream, b"".join(batch), end):
+        if not handed:
             waiting.pieces.clear()
         if not waiting.pieces:
             del self._outgoing[stream]

@@ -8,7 +8,10 @@ application does, and let clients ask before the handshake is over: ``Transport`
 
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -79,6 +82,22 @@ class Run(NamedTuple):
 
     pieces: list[bytes]
     address: Address
+
+
+def runs_of(sent: Iterable[tuple[Any, ...]]) -> list[Run]:
+    """Of datagrams with their addresses, in their order."""
+    runs: list[Run] = []
+    for address, same_way in groupby(sent, itemgetter(1)):
+        room_bytes = 0  # for the last of a run
+        for size_bytes, same_size in groupby(map(itemgetter(0), same_way), len):
+            pieces = list(same_size)
+            if size_bytes < room_bytes:
+                runs[-1].pieces.append(pieces.pop(0))
+                room_bytes = 0
+            if pieces:
+                runs.append(Run(pieces, address))
+                room_bytes = size_bytes
+    return runs
 
 
 class Newcomer(Struct, frozen=True):
@@ -204,24 +223,15 @@ class Transport(QuicConnection):
         """As QuicConnection's ``datagrams_to_send``; but where less may be sent to an address that is not
         validated than a packet takes (RFC 9000 section 8.1), which that calls an error, the rest waits for the
         client's next word."""
-        runs: list[Run] = []
-        if self._core is None:
-            return runs
-        poll, pieces, size_bytes, to = self._core.poll_transmit, [b""], 0, None
-        try:
-            while (one := poll(now_s)) is not None:
-                data, address = one[0], one[1]
-                if len(data) > size_bytes or address != to:
-                    pieces, size_bytes, to = [data], len(data), address
-                    runs.append(Run(pieces, address))
-                else:
-                    pieces.append(data)
-                    if len(data) < size_bytes:
-                        size_bytes = 0  # it ends the run
-        except RuntimeError:
-            if self._handshake_complete:
-                raise
-        return runs
+        sent: list[tuple[Any, ...]] = []
+        if self._core is not None:
+            try:
+                # Not a loop of Python's: of a large response there are hundreds.
+                sent.extend(iter(partial(self._core.poll_transmit, now_s), None))
+            except RuntimeError:
+                if self._handshake_complete:
+                    raise
+        return runs_of(sent)
 
     def forget(self) -> None:
         """The connection is over: takes apart what points at itself in qh3, so that it is freed when dropped."""

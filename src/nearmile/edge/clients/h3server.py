@@ -18,6 +18,7 @@ from nearmile.edge.clients.multiplex import HIT, Codes, Multiplexed, Stream
 from nearmile.http import h3frames, qpack
 from nearmile.http.fields import BadMessage
 from nearmile.http.h3 import BodyCame, Event, Requested, Session, StreamEnded
+from nearmile.http.limits import H3_BURST_BYTES
 from nearmile.http.quic import Address, Run
 from nearmile.http.streams import PSEUDO, check_fields
 
@@ -195,25 +196,26 @@ class H3Connection(Multiplexed):
             self._leave()
 
     def _send(self) -> None:
-        again, more = True, False
-        while again and not self.post.full and not self.over:
-            again = False
-            runs, more = self.session.out(self.post.now_s())
+        session, burst_bytes, again = self.session, 0, True
+        while again and burst_bytes < H3_BURST_BYTES and not self.post.full and not self.over:
+            runs = session.out(self.post.now_s())
+            burst_bytes += sum(len(run.pieces) * len(run.pieces[0]) for run in runs)
             self.post.send(self, runs)
             self.full = self.post.full
             for stream in tuple(self.streams.values()):
                 stream.mind_waiting()
                 if stream.over:
                     # It may have its answer without the rest of the request (RFC 9114 section 4.1).
-                    self.session.stop(stream.number, h3frames.NO_ERROR)
+                    session.stop(stream.number, h3frames.NO_ERROR)
                     self._forget(stream)
-            if self.session.held and not any(stream.full for stream in self.streams.values()):
-                self.session.let_go()
-                self._handle(self.session.events())
+            again = bool(runs) and session.backlogged
+            if session.held and not any(stream.full for stream in self.streams.values()):
+                session.let_go()
+                self._handle(session.events())
                 again = True
         if self.over:
             return
-        if more or self.post.full:
+        if again or self.post.full:
             self.post.wait(self)
         self._mind_timer()
 
