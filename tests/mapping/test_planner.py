@@ -92,3 +92,15 @@ def test_who_is_forgotten_before_its_turn_is_passed_over(monkeypatch: pytest.Mon
     for n in range(1, 12):
         found.behind.add([], n * HALF_LIFE_S)
     assert found.work(WHOLE, distances, Measured(), 0.0) and found.plans == {}
+
+
+def test_plans_of_the_map_hold_until_enough_is_known_or_for_an_hour() -> None:
+    found, distances = planner()
+    theirs = {"4/8": Plan("JP"), "4/9": Plan("JP")}
+    found.adopt(theirs, 0.0)
+    assert not found.work(WHOLE, distances, Measured(), 1.0) and found.plans == theirs
+    found.behind.add([Seen("4/9", 4, 5, 60.0)], 1.0)
+    found.adopt({}, 1.0)
+    assert found.work(WHOLE, distances, Measured(), 2.0)
+    assert found.plans["4/8"] == Plan("JP") and found.plans["4/9"].whole == "FR"
+    assert found.work(WHOLE, distances, Measured(), planning.ADOPTED_S) and set(found.plans) == {"4/9"}

@@ -387,6 +387,7 @@ class Controller:
         self._revision, self._kept = revision, seen
         if seen is not None:
             self._learn(seen)
+            self._planner.adopt(seen.plans, now_s)
         if self._pending is None or seen is None or _stamp(seen) != _stamp(self._pending.map):
             self._look_at_s = min(self._look_at_s, now_s + COALESCE_S)  # it is not what we wrote: is it right?
 

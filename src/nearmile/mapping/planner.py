@@ -1,5 +1,7 @@
 """Makes plans for resolvers, some at a time, from who is behind them and how far regions are from those."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from nearmile.mapping.atlas import BITS, Atlas, Finder
@@ -22,6 +24,8 @@ from nearmile.mapping.score import Distances
 
 # Plans that are made at once: some milliseconds each.
 ROUND = 10
+# Plans of another controller, or of this one before it was started again, hold so long without anything new.
+ADOPTED_S = 3600.0
 
 
 class Planner:
@@ -33,6 +37,8 @@ class Planner:
         self.beacons = Behind(BEACONS_MIN, BEACON_BLOCKS_MIN, BLOCK_BEACONS_MAX)
         """As beacons say: for resolvers of which subnets say too little."""
         self.plans: dict[str, Plan] = {}
+        self._adopted: set[str] = set()
+        self._adopted_until_s = 0.0
         self._finder: Finder | None = None
         self._names: tuple[str, ...] = ()
         self._waiting: list[str] = []
@@ -40,6 +46,11 @@ class Planner:
     def know(self, atlas: Atlas) -> None:
         """These are the units from now on."""
         self._finder, self._names = Finder(atlas), atlas.names
+
+    def adopt(self, plans: Mapping[str, Plan], now_s: float) -> None:
+        """Goes by the plans of a map as long as there are none: who is behind resolvers takes long to learn."""
+        if not self.plans:
+            self.plans, self._adopted, self._adopted_until_s = dict(plans), set(plans), now_s + ADOPTED_S
 
     def work(self, current: Map, distances: Distances, measured: Measured, now_s: float) -> bool:
         """Plans anew for those whose turn it is; whether anything has changed."""
@@ -49,7 +60,8 @@ class Planner:
         self._waiting = self._waiting or list(able)
         turn, self._waiting = self._waiting[:ROUND], self._waiting[ROUND:]
         before = self.plans
-        kept = {name: own for name, own in before.items() if name in able}
+        self._adopted -= able.keys() if now_s < self._adopted_until_s else self._adopted
+        kept = {name: own for name, own in before.items() if name in able or name in self._adopted}
         made = {
             name: self._plan(self._finder, able[name], name, current, distances, measured, now_s)
             for name in turn
