@@ -27,7 +27,8 @@ from nearmile.cache.key import object_key, site_of
 from nearmile.cache.purge import Position
 from nearmile.cache.slices import SLICE_BYTES
 from nearmile.cache.store import MemoryStore
-from nearmile.cache.tier.index import Copy, Index, Place, Unlink, on_disk
+from nearmile.cache.tier.index import Copy, Index, Unlink, on_disk
+from nearmile.cache.tier.places import Place
 from nearmile.cache.tier.record import object_name
 
 SITE, MEMORY_SHARE, EXPIRE_S, HEAD_BYTES = 1, 1 / 16, 30.0, 400

@@ -10,9 +10,9 @@ A purge of one object is done at once. One of many (a prefix, a tag) leaves a ma
 it is asked for, or by a slow ``sweep`` of the whole store, which gives back the room and lets old marks go.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf
-from typing import Protocol, final
+from typing import Protocol
 
 from nearmile.cache.accept import ACCEPT_ENCODING
 from nearmile.cache.directives import Fields
@@ -25,10 +25,10 @@ from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Marks, Order, Position, 
 from nearmile.cache.shares import Shares
 from nearmile.cache.trial import adaptive
 
-# Measured with tracemalloc (CPython 3.11, 64 bits): 625 to 660 bytes for the entry, its terms and validators, the
+# Measured with tracemalloc (CPython 3.11, 64 bits): 605 to 660 bytes for the entry, its terms and validators, the
 # headers of its byte strings, its places in the dictionary and in the eviction policy's heap, and its share of
-# what the policy tries on a small scale; as much for each of several variants. In a store of fewer than 10,000
-# objects, what is tried takes a megabyte in all, which is not charged.
+# what the policy tries on a small scale, also for each of several variants; and 40 for a place on disk. In a store
+# of fewer than 10,000 objects, what is tried takes a megabyte in all, which is not charged.
 OBJECT_OVERHEAD_BYTES = 700
 # Enough for the encodings and languages of a page; a Vary on User-Agent must not make a list without end.
 VARIANTS_MAX = 64
@@ -94,25 +94,11 @@ variants takes 0.7 us, by finding and hashing the named fields 4 us.
 """
 
 
-@final
-class _Variants:
-    """Several variants of one object, by the value of the request fields in ``names``, the oldest first.
+_Variants = tuple[tuple[bytes, ...], *tuple[Entry, ...]]
+"""Several variants of one object, the oldest first, behind the names of the request fields that tell them apart.
 
-    One whose names are those in its own Vary is stored without. They are few: a dictionary would take 230 bytes.
-    """
-
-    __slots__ = ("entries", "known", "names")
-
-    def __init__(self, names: tuple[bytes, ...], known: _Known | None) -> None:
-        self.names = names
-        self.known = known
-        self.entries: tuple[Entry, ...] = ()
-
-    def get(self, variant: bytes) -> Entry | None:
-        for entry in self.entries:
-            if entry.variant == variant:
-                return entry
-        return None
+One whose names are those in its own Vary is stored without. They are few: a dictionary would take 230 bytes more.
+"""
 
 
 class MemoryStore:
@@ -149,12 +135,11 @@ class MemoryStore:
     def get(self, key: bytes, fields: Fields) -> Entry | None:
         """The response stored for this object and these request fields, fresh or not."""
         found = self._objects.get(key)
-        if type(found) is _Variants:
-            found = found.get(self._variant(found.names, found.known, fields))
+        if isinstance(found, tuple):
+            names, *entries = found
+            found = _among(entries, self._variant(names, fields))
         elif found is not None and found.variant:
-            names = names_of(found.kept.vary)
-            if self._variant(names, self._known.get(names), fields) != found.variant:
-                return None
+            found = _among((found,), self._variant(names_of(found.kept.vary), fields))
         if found is None or (found.clean != self._broad and not self._still_good(found)):
             return None
         found.visited = self._level
@@ -223,17 +208,14 @@ class MemoryStore:
 
     def _place(self, entry: Entry, names: tuple[bytes, ...]) -> None:
         """Where it is found: alone, or among the variants of its object."""
-        known = self._known_of(names) if names else None
+        if names and names not in self._known and len(self._known) < KNOWN_NAMES_MAX:
+            self._known[names] = {}
         group = self._objects.get(entry.key)
-        if group is None and names == names_of(entry.kept.vary):
-            self._objects[entry.key] = entry
-            return
-        if type(group) is not _Variants:
-            one, group = group, _Variants(names, known)
-            self._objects[entry.key] = group
-            if one is not None:
-                group.entries = (one,)
-        group.entries += (entry,)
+        if group is None:
+            self._objects[entry.key] = entry if names == names_of(entry.kept.vary) else (names, entry)
+        else:
+            others = group[1:] if isinstance(group, tuple) else (group,)
+            self._objects[entry.key] = (names, *others, entry)
 
     def weigh(self, weights: Mapping[int, int]) -> None:
         """The sites' weights by serial: what part of the store each has a right to (see Shares)."""
@@ -347,12 +329,13 @@ class MemoryStore:
         found = self._objects.get(key)
         if found is None and self.below is not None:
             return self.below.vary(key)
-        if type(found) is _Variants:
-            return found.names
+        if isinstance(found, tuple):
+            return found[0]
         return names_of(found.kept.vary) if found is not None and found.variant else ()
 
-    def _variant(self, names: tuple[bytes, ...], known: _Known | None, fields: Fields) -> bytes:
-        """The second key of a request, remembered if it is no large one."""
+    def _variant(self, names: tuple[bytes, ...], fields: Fields) -> bytes:
+        """The second key of a request, remembered if it is no large one and many vary alike."""
+        known = self._known.get(names)
         if known is not None and (before := known.get(id(fields))) is not None:
             return before[1]
         variant = variant_key(names, fields)
@@ -361,12 +344,6 @@ class MemoryStore:
                 known.clear()
             known[id(fields)] = fields, variant
         return variant
-
-    def _known_of(self, names: tuple[bytes, ...]) -> _Known | None:
-        """One for all objects that vary alike; none for the rarer ways to vary."""
-        if names not in self._known and len(self._known) < KNOWN_NAMES_MAX:
-            self._known[names] = {}
-        return self._known.get(names)
 
     def _make_place(self, key: bytes, variant: bytes) -> float:
         """Removes the predecessor, whose count is returned, else the oldest of too many variants."""
@@ -400,20 +377,28 @@ class MemoryStore:
         found = self._objects.get(key)
         if found is None:
             return []
-        return list(found.entries) if type(found) is _Variants else [found]
+        return list(found[1:]) if isinstance(found, tuple) else [found]
 
     def _remove(self, entry: Entry) -> None:
         group = self._objects.pop(entry.key)
-        if type(group) is _Variants:
-            others = group.entries = tuple([other for other in group.entries if other is not entry])
-            if len(others) == 1 and names_of(others[0].kept.vary) == group.names:
+        if isinstance(group, tuple):
+            names, *others = group
+            others.remove(entry)
+            if len(others) == 1 and names_of(others[0].kept.vary) == names:
                 self._objects[entry.key] = others[0]
             elif others:
-                self._objects[entry.key] = group
+                self._objects[entry.key] = (names, *others)
         self.used_bytes -= entry.size_bytes
         site = site_of(entry.key)
         self._eviction.remove(entry, site)
         self._shares.use(site, -entry.size_bytes)
+
+
+def _among(entries: Sequence[Entry], variant: bytes) -> Entry | None:
+    for entry in entries:
+        if entry.variant == variant:
+            return entry
+    return None
 
 
 def _names(known: tuple[bytes, ...], vary: tuple[bytes, ...]) -> tuple[bytes, ...]:

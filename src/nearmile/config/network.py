@@ -67,7 +67,7 @@ class Edge(Document, frozen=True, kw_only=True):
             ge=0,
             le=16_777_216,
             description="Cache on disk of one edge process, which outlives it; 0: none. It takes memory for "
-            "what is new, up to `memory_mb` once more, and 200 bytes for each response.",
+            "what is new, up to `memory_mb` once more, and 40 bytes for each response.",
         ),
     ] = 1024
     optimise: Annotated[

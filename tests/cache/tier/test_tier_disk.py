@@ -23,8 +23,9 @@ from nearmile.cache.tier.disk import (
     load_piece,
     memory_room,
 )
-from nearmile.cache.tier.index import Copy, Index, Kill, Place, Unlink
+from nearmile.cache.tier.index import Copy, Index, Kill, Unlink
 from nearmile.cache.tier.orders import Closed, start_of, write_note
+from nearmile.cache.tier.places import Place
 from nearmile.cache.tier.record import PIECE_BYTES, Header, Lead, Meta, object_name, write_lead, write_meta
 from tier_world import HEAD, kept
 

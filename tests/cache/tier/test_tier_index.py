@@ -5,10 +5,16 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearmile.cache.tier.index import SEGMENT_BYTES_MIN, VARIANTS_MAX, Copy, Index, Kill, Place, Unlink, on_disk
+from nearmile.cache.tier.index import SEGMENT_BYTES_MIN, VARIANTS_MAX, WAYS_MAX, Copy, Index, Kill, Unlink, on_disk
+from nearmile.cache.tier.places import OBJECT_BITS, Place
 
 CAPACITY, LOG = 64 * SEGMENT_BYTES_MIN, 8 * SEGMENT_BYTES_MIN
 Known = tuple[int, int, tuple[bytes, ...]]
+
+
+def variant(object_name: int, number: int) -> int:
+    """The name of a record of one of its variants."""
+    return number << OBJECT_BITS | object_name
 
 
 class Disk:
@@ -73,21 +79,35 @@ def test_what_is_put_is_found_until_it_is_removed() -> None:
 def test_variants_are_told_apart_and_go_together() -> None:
     disk = Disk(Index(CAPACITY, LOG))
     index = disk.index
-    disk.put(10, fields=(b"accept",), of=1)
-    disk.put(11, fields=(b"accept",), of=1)
+    disk.put(variant(1, 10), fields=(b"accept",), of=1)
+    disk.put(variant(1, 11), fields=(b"accept",), of=1)
     assert index.fields(1) == (b"accept",) and index.count(1) == 2
-    disk.put(12, fields=(b"accept", b"cookie"), of=1)
-    assert index.count(1) == 1 and index.place(10) is None
+    disk.put(variant(1, 12), fields=(b"accept", b"cookie"), of=1)
+    assert index.count(1) == 1 and index.place(variant(1, 10)) is None
     assert index.remove_object(1) == 1 and index.fields(1) == () and index.count(1) == 0
     disk.obey()
     disk.check()
 
 
+def test_there_are_more_ways_to_vary_than_flags() -> None:
+    disk = Disk(Index(CAPACITY, LOG))
+    for number in range(1, 3 * WAYS_MAX):
+        for which in (1, 2):
+            disk.put(variant(number, which), fields=(b"x-%d" % number,), of=number)
+    disk.check()
+    for number in range(1, 3 * WAYS_MAX, 2):
+        assert disk.index.remove_object(number) == 2
+    disk.obey()
+    disk.check()
+    disk.put(3)
+    disk.check()
+
+
 def test_an_object_has_so_many_variants_and_no_more() -> None:
     disk = Disk(Index(CAPACITY, LOG))
-    for name in range(VARIANTS_MAX + 3):
-        disk.put(100 + name, fields=(b"accept",), of=1)
-    assert disk.index.count(1) == VARIANTS_MAX and disk.index.place(102) is None
+    for number in range(1, VARIANTS_MAX + 4):
+        disk.put(variant(1, number), fields=(b"accept",), of=1)
+    assert disk.index.count(1) == VARIANTS_MAX and disk.index.place(variant(1, 3)) is None
 
 
 def test_a_full_disk_drops_what_nobody_asked_for() -> None:
@@ -205,7 +225,7 @@ def test_the_disk_is_what_the_index_knows(asked: list[tuple[str, int, int, bool]
             case "put":
                 disk.put(name, value, in_memory=flag)
             case "vary":
-                disk.put(1000 * name + value, fields=(b"accept", b"cookie")[: 1 + flag], of=name)
+                disk.put(variant(name, value), fields=(b"accept", b"cookie")[: 1 + flag], of=name)
             case "hit":
                 index.hit(name, bool(value))
             case "left":

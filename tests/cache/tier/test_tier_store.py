@@ -18,7 +18,7 @@ from nearmile.cache.store import LARGE_SHARE, MemoryStore
 from nearmile.cache.tier import store as tier_store
 from nearmile.cache.tier.disk import DIARY, Files, Job, Run
 from nearmile.cache.tier.index import Kill
-from nearmile.cache.tier.record import PIECE_BYTES
+from nearmile.cache.tier.record import PIECE_BYTES, object_name
 from nearmile.cache.tier.store import DiskStore
 from tier_world import DISK_BYTES, HEAD, MEMORY_BYTES, SITE, body_of, folder_bytes, kept, opened, put, segments
 
@@ -414,6 +414,27 @@ def test_another_object_of_the_same_name_is_not_taken_for_it(
     put(memory, key(0), b"zero")
     crash(disk)
     assert found(tmp_path, key(1), key(0)) == [None, b"zero"]
+
+
+def test_another_variant_of_the_same_name_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tier_store, "variant_name", lambda key, _: object_name(key) | 1 << 63)
+
+    async def run() -> None:
+        memory, disk = opened(tmp_path)
+        fields, terms = ((b"accept", b"text/html"),), kept(vary=(b"accept",))
+        memory.put(key(0), fields, terms, HEAD, b"html", 0)
+        crash(disk)
+        memory, disk = opened(tmp_path)
+        asked = [
+            memory.find(key(0), ((b"accept", value),)) for value in (b"image/png", b"text/html", b"image/png")
+        ]
+        bodies = [None if entry is None else bytes(entry.body) for entry in await asyncio.gather(*asked)]
+        assert bodies == [None, b"html", None]
+        crash(disk)
+
+    asyncio.run(run())
 
 
 def test_memory_and_disk_are_bounded(tmp_path: Path) -> None:

@@ -17,10 +17,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from nearmile.cache.key import names_of
 from nearmile.cache.pages import PAGES_BYTES_MIN, Body, Shelf, raw
 from nearmile.cache.purge import Marks, Position
-from nearmile.cache.tier.index import Copy, Index, Kill, Place, Unlink, on_disk
+from nearmile.cache.tier.index import SEGMENT_BYTES_MAX, Copy, Index, Kill, Unlink, on_disk
 from nearmile.cache.tier.orders import read_diary
+from nearmile.cache.tier.places import Place
 from nearmile.cache.tier.record import (
     DEAD,
     HEADER_BYTES,
@@ -320,7 +322,7 @@ def load_piece(record: Loaded, number: int) -> bytes | None:
 def _index_segment(index: Index, number: int, data: mmap.mmap) -> int:
     """All records of a segment; what is behind a damage is lost, since a body may look like records."""
     offset, newest = 0, 0
-    while (header := read_header(data[offset : offset + HEADER_BYTES])) is not None:
+    while offset < SEGMENT_BYTES_MAX and (header := read_header(data[offset : offset + HEADER_BYTES])) is not None:
         length = header.record_bytes
         if offset + length > len(data):
             break
@@ -338,7 +340,8 @@ def _fields(data: mmap.mmap, offset: int, header: Header) -> tuple[bytes, ...] |
     if header.name == header.object_name:
         return ()
     lead = read_lead(data[offset : offset + header.lead_bytes])
-    return None if lead is None else lead.meta.names
+    # The same tuple for all that vary alike.
+    return None if lead is None else names_of(lead.meta.names)
 
 
 def _read(file: File, offset: int, length: int) -> bytes:

@@ -15,8 +15,7 @@ the files is in the index, at every moment in the sequence of commands.
 
 A record of a site that is within its part of the disk (see ``shares``) stays, asked for or not.
 
-A record costs 130 to 150 bytes of memory: two numbers of 32 and 48, their place in a dictionary, and 8 bytes
-in the list of its segment.
+A record costs 36 bytes of memory: 27 in the table of places, and 9 in the list of its segment.
 """
 
 from array import array
@@ -24,6 +23,7 @@ from collections import deque
 from typing import NamedTuple
 
 from nearmile.cache.shares import Shares
+from nearmile.cache.tier.places import FLAG_BITS, OBJECT_MASK, Place, Places, Record
 from nearmile.cache.tier.record import RECORD_BYTES_MAX
 from nearmile.cache.tier.seen import Seen
 
@@ -46,22 +46,10 @@ GUESSED_RECORD_BYTES = 4 << 10
 # Also the bound in memory.
 VARIANTS_MAX = 64
 
-IN_MEMORY, HIT = 1, 2
-# Of a packed place: the flags, the site's serial, the place.
-SITE_SHIFT, PLACE_SHIFT = 2, 26
-
-
-class Place(NamedTuple):
-    """A record's."""
-
-    segment: int
-    offset: int
-    length: int
-
-    @property
-    def end(self) -> tuple[int, int]:
-        """Segment and offset of what is behind it."""
-        return self.segment, self.offset + self.length
+IN_MEMORY, HIT, ASKED_FOR, WAY_SHIFT = 1, 2, 3, 2
+# So many ways to vary, the first that come, are told by the rest of a record's flags. Each object that varies in
+# another way takes 80 bytes more.
+WAYS_MAX = 1 << FLAG_BITS - WAY_SHIFT
 
 
 class Copy(NamedTuple):
@@ -117,16 +105,6 @@ class _Area:
         """What may be kept of those that are gone through."""
 
 
-class _Varied:
-    """An object's variants: by which fields, and the names of their records."""
-
-    __slots__ = ("fields", "names")
-
-    def __init__(self, fields: tuple[bytes, ...]) -> None:
-        self.fields = fields
-        self.names: dict[int, None] = {}
-
-
 class Index:
     """At most ``log_bytes`` in the log's segments, and ``capacity_bytes`` in those on disk."""
 
@@ -136,9 +114,10 @@ class Index:
         self.commands: list[Command] = []
         self.settled_bytes = 0
         """Written to the disk."""
-        self._places: dict[int, int] = {}
-        self._varied: dict[int, _Varied] = {}
-        self._object_of: dict[int, int] = {}
+        self._places = Places()
+        self._varied: dict[int, tuple[bytes, ...]] = {}
+        """The fields that tell variants apart, by the bits that the names of an object's records share."""
+        self._ways: list[tuple[bytes, ...]] = [()]
         self._gone = Seen(capacity_bytes, capacity_bytes // GUESSED_RECORD_BYTES)
         """What went unasked for from the log."""
         self.shares = Shares(capacity_bytes)
@@ -157,18 +136,20 @@ class Index:
 
     def fields(self, object_name: int) -> tuple[bytes, ...]:
         """The request fields that tell this object's variants apart; empty if it has none."""
-        varied = self._varied.get(object_name)
-        return () if varied is None else varied.fields
+        flags = self._places.flags_of(object_name)
+        if flags is None:
+            return ()
+        way = flags >> WAY_SHIFT
+        return self._ways[way] if way else self._varied.get(object_name & OBJECT_MASK, ())
 
     def count(self, object_name: int) -> int:
         """How many records of an object there are."""
-        varied = self._varied.get(object_name)
-        return (object_name in self._places) if varied is None else len(varied.names)
+        return len(self._places.names_of(object_name))
 
     def place(self, name: int) -> Place | None:
         """Where the record of that name is."""
-        packed = self._places.get(name)
-        return None if packed is None else _place(packed)
+        found = self._places.get(name)
+        return None if found is None else found[0]
 
     def put(
         self, object_name: int, name: int, fields: tuple[bytes, ...], length: int, in_memory: bool, site: int
@@ -184,8 +165,8 @@ class Index:
         area = self._log if waits and not known else self._disk
         self._make_room(area, length)
         self.shares.use(site, length)
-        place = self._append(area, name, length, site << SITE_SHIFT | (IN_MEMORY if in_memory else 0))
-        self._vary(object_name, name, fields)
+        place = self._append(area, name, length)
+        self._add(object_name, name, fields, (place, site, IN_MEMORY if in_memory else 0))
         return place
 
     def make_way(self, object_name: int, name: int, fields: tuple[bytes, ...]) -> None:
@@ -196,41 +177,43 @@ class Index:
 
     def hit(self, name: int, in_memory: bool) -> None:
         """It was found, and perhaps taken into memory."""
-        if name in self._places:
-            self._places[name] |= self._hit(name) | (IN_MEMORY if in_memory else 0)
+        found = self._places.get(name)
+        if found is not None:
+            place, site, flags = found
+            self._places.change(name, (place, site, flags | self._hit(place) | (IN_MEMORY if in_memory else 0)))
 
     def left(self, name: int, hit: bool) -> None:
         """It is no longer in memory, and was asked for there or not."""
-        if name in self._places:
-            self._places[name] = self._places[name] & ~IN_MEMORY | (self._hit(name) if hit else 0)
+        found = self._places.get(name)
+        if found is not None:
+            place, site, flags = found
+            self._places.change(name, (place, site, flags & ~IN_MEMORY | (self._hit(place) if hit else 0)))
 
-    def _hit(self, name: int) -> int:
+    def _hit(self, place: Place) -> int:
         """The flag of a hit. On disk, only the older half gets it: the younger half stays long enough as it is."""
-        number, segments, turns = _place(self._places[name]).segment, self._disk.segments, self._turns
+        number, segments, turns = place.segment, self._disk.segments, self._turns
         young = on_disk(number) and 2 * turns[number] > turns[segments[0].number] + turns[segments[-1].number]
         return 0 if young else HIT
 
     def remove(self, name: int) -> bool:
         """Forgets one record; returns whether there was one."""
-        packed = self._places.pop(name, None)
-        if packed is None:
+        found = self._places.get(name)
+        if found is None:
             return False
-        place = _place(packed)
-        self.commands.append(Kill(place))
-        self.shares.use(_site(packed), -place.length)
-        object_name = self._object_of.pop(name, None)
-        if object_name is not None:
-            varied = self._varied[object_name]
-            del varied.names[name]
-            if not varied.names:
-                del self._varied[object_name]
+        self._forget(name, found)
         return True
+
+    def _forget(self, name: int, found: Record) -> None:
+        self._places.drop(name)
+        place, site, _ = found
+        self.commands.append(Kill(place))
+        self.shares.use(site, -place.length)
+        if name & OBJECT_MASK in self._varied and not self._places.names_of(name):
+            del self._varied[name & OBJECT_MASK]
 
     def remove_object(self, object_name: int) -> int:
         """Forgets an object with all its variants; returns how many records there were."""
-        varied = self._varied.get(object_name)
-        names = [object_name] if varied is None else list(varied.names)
-        return sum(map(self.remove, names))
+        return sum(map(self.remove, self._places.names_of(object_name)))
 
     def take_commands(self) -> list[Command]:
         """What is to be done, in this order; once."""
@@ -244,10 +227,10 @@ class Index:
             area.segments.clear()
             area.open, area.used_bytes, area.checked = None, 0, 0
         self._turns.clear()
-        for packed in self._places.values():
-            self.shares.use(_site(packed), -_place(packed).length)
-        for known in (self._places, self._varied, self._object_of):
-            known.clear()
+        for place, site, _ in self._places:
+            self.shares.use(site, -place.length)
+        self._places = Places()
+        self._varied.clear()
 
     def seal(self) -> None:
         """Appends no more to what is open: there may be holes in it now."""
@@ -268,9 +251,8 @@ class Index:
         self.make_way(object_name, name, fields)
         area = self._disk if on_disk(place.segment) else self._log
         area.segments[-1].names.append(name)
-        self._places[name] = _pack(place, site << SITE_SHIFT)
+        self._add(object_name, name, fields, (place, site, 0))
         self.shares.use(site, place.length)
-        self._vary(object_name, name, fields)
 
     def fit(self) -> None:
         """Makes the room that smaller bounds ask for, after all has been loaded."""
@@ -278,16 +260,17 @@ class Index:
             while area.used_bytes > area.capacity_bytes:
                 self._step(area)
 
-    def _vary(self, object_name: int, name: int, fields: tuple[bytes, ...]) -> None:
-        if not fields:
-            return
-        varied = self._varied.get(object_name)
-        if varied is None:
-            varied = self._varied[object_name] = _Varied(fields)
-        elif len(varied.names) >= VARIANTS_MAX:
-            self.remove(next(iter(varied.names)))
-        varied.names[name] = None
-        self._object_of[name] = object_name
+    def _add(self, object_name: int, name: int, fields: tuple[bytes, ...], record: Record) -> None:
+        place, site, flags = record
+        if fields not in self._ways and len(self._ways) < WAYS_MAX:
+            self._ways.append(fields)
+        if fields in self._ways:
+            flags |= self._ways.index(fields) << WAY_SHIFT
+        else:
+            self._varied[object_name & OBJECT_MASK] = fields
+        self._places.add(name, (place, site, flags))
+        if fields and len(names := self._places.names_of(object_name)) > VARIANTS_MAX:
+            self.remove(names[0])
 
     def _make_room(self, area: _Area, length: int) -> None:
         steps = STEPS
@@ -297,7 +280,7 @@ class Index:
             self._step(area)
             steps -= 1
 
-    def _append(self, area: _Area, name: int, length: int, flags: int) -> Place:
+    def _append(self, area: _Area, name: int, length: int) -> Place:
         segment = area.open
         if segment is None or segment.length + length > area.segment_bytes:
             segment = area.open = _Segment(self._count << 1 | area.on_disk)
@@ -309,7 +292,6 @@ class Index:
         segment.names.append(name)
         area.used_bytes += length
         self.settled_bytes += length if area.on_disk else 0
-        self._places[name] = _pack(place, flags)
         return place
 
     def _step(self, area: _Area) -> None:
@@ -325,9 +307,9 @@ class Index:
         if area.checked < len(segment.names):
             name = segment.names[area.checked]
             area.checked += 1
-            packed = self._places.get(name)
-            if packed is not None and _place(packed).segment == segment.number:
-                self._judge(area, name, packed)
+            found = self._places.get(name)
+            if found is not None and found[0].segment == segment.number:
+                self._judge(area, name, found)
             return
         area.segments.popleft()
         area.used_bytes -= segment.length
@@ -337,29 +319,27 @@ class Index:
 
     def _keep(self, area: _Area, segment: _Segment) -> bool:
         """Gives a segment on disk another round, if most of it would stay; whether it has got that."""
-        found = ((name, self._places.get(name)) for name in set(segment.names))
-        here = [(name, p) for name, p in found if p is not None and _place(p).segment == segment.number]
+        records = ((name, self._places.get(name)) for name in set(segment.names))
+        here = [(name, *found) for name, found in records if found and found[0].segment == segment.number]
         stay_bytes = sum(
-            _place(packed).length
-            for _, packed in here
-            if packed & (IN_MEMORY | HIT) or self.shares.within(_site(packed))
+            place.length for _, place, site, flags in here if flags & ASKED_FOR or self.shares.within(site)
         )
         # Hits are used up; what is in memory could stay for ever.
-        unasked_bytes = sum(_place(packed).length for _, packed in here if packed & (IN_MEMORY | HIT) == IN_MEMORY)
+        unasked_bytes = sum(place.length for _, place, _, flags in here if flags & ASKED_FOR == IN_MEMORY)
         if stay_bytes == 0 or stay_bytes < KEPT_SHARE * segment.length or area.credit_bytes < unasked_bytes:
             return False
         area.credit_bytes -= unasked_bytes
-        for name, packed in here:
-            self._places[name] = packed & ~HIT
+        for name, place, site, flags in here:
+            self._places.change(name, (place, site, flags & ~HIT))
         area.segments.rotate(-1)
         self._turns[segment.number] = self._count
         return True
 
-    def _judge(self, area: _Area, name: int, packed: int) -> None:
+    def _judge(self, area: _Area, name: int, found: Record) -> None:
         """A record's turn has come: it stays, somewhere else, or goes."""
-        source, flags, site = _place(packed), packed & (IN_MEMORY | HIT), _site(packed)
+        source, site, flags = found
         within = self.shares.within(site)
-        stays = bool(flags or within)
+        stays = bool(flags & ASKED_FOR or within)
         if stays and area.on_disk:
             # What has a right to stay takes from what only may.
             stays = within or area.credit_bytes >= source.length
@@ -368,22 +348,10 @@ class Index:
         elif stays:
             self._make_room(self._disk, source.length)
         if stays:
-            target = self._append(self._disk, name, source.length, site << SITE_SHIFT | flags & IN_MEMORY)
+            target = self._append(self._disk, name, source.length)
+            self._places.change(name, (target, site, flags & ~HIT))
             self.commands += (Copy(source, target), Kill(source))
             return
         if not area.on_disk:
             self._gone.add(name, source.length)
-        self.remove(name)
-
-
-def _pack(place: Place, flags: int) -> int:
-    return ((place.segment << 32 | place.offset) << 32 | place.length) << PLACE_SHIFT | flags
-
-
-def _site(packed: int) -> int:
-    return packed >> SITE_SHIFT & 0xFFFFFF
-
-
-def _place(packed: int) -> Place:
-    length, where = packed >> PLACE_SHIFT & 0xFFFFFFFF, packed >> PLACE_SHIFT + 32
-    return Place(where >> 32, where & 0xFFFFFFFF, length)
+        self._forget(name, found)

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from nearmile.cache.purge import MARKS_MAX, KnownMark, Marks, Position
 
-VERSION = 4
+VERSION = 5
 # Notes after which the diary is begun anew: it stays within some megabytes.
 NOTES_MAX = 2 * MARKS_MAX
 _FRAME = Layout("<II")

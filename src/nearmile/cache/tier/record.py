@@ -19,15 +19,15 @@ import msgspec
 from msgspec import Struct
 
 from nearmile.cache.policy import Storable
+from nearmile.cache.tier.places import NAME_BYTES, OBJECT_MASK
 
-ALIVE, DEAD = b"nmo4", b"dead"
+ALIVE, DEAD = b"nmo5", b"dead"
 SUM_BYTES = 8
 PIECE_BYTES = 256 << 10
 # As much as Linux reads or writes at once.
 RECORD_BYTES_MAX = 0x7FFF_F000
-# Names of records are cut to 60 bits: Python keeps such a number in 32 bytes. Two objects of one name push each
-# other out, no more: the whole key is in the record.
-NAME_BITS = 60
+# What the name of no object has.
+_VARIANT = 1 << 63
 # One request asks for the same name some six times, with others between.
 MEMO_SIZE = 1024
 _LAYOUT = Layout("<IIQQQI")
@@ -86,13 +86,23 @@ _decoder = msgspec.msgpack.Decoder(Meta)
 
 @lru_cache(MEMO_SIZE)
 def object_name(key: bytes) -> int:
-    """The name of an object's only record, and of all its variants together."""
-    return int.from_bytes(sha256(key).digest()[:SUM_BYTES], "little") >> (64 - NAME_BITS)
+    """The name of an object's only record, and of all its variants together.
+
+    63 bits. Two objects of one name push each other out, no more: the whole key is in the record.
+    """
+    return _hash(key) >> 1
 
 
 def variant_name(key: bytes, variant: bytes) -> int:
-    """The name of the record of one of its variants."""
-    return object_name(b"%d:%b%b" % (len(key), key, variant))
+    """The name of the record of one of its variants: of the object's bits those that all its records share.
+
+    15 bits are its own: the record says whether it is that variant.
+    """
+    return _VARIANT | _hash(variant) >> 1 & ~OBJECT_MASK | object_name(key) & OBJECT_MASK
+
+
+def _hash(data: bytes) -> int:
+    return int.from_bytes(sha256(data).digest()[:NAME_BYTES], "little")
 
 
 def pieces_of(body_bytes: int) -> int:

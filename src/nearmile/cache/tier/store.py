@@ -31,8 +31,9 @@ from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Position, key_of
 from nearmile.cache.shares import Shares
 from nearmile.cache.store import MemoryStore
 from nearmile.cache.tier.disk import Files, Job, Loaded, Room, Run, Sync, Tell, Write, in_runs, load_piece
-from nearmile.cache.tier.index import LOG_SHARE, Copy, Index, Place
+from nearmile.cache.tier.index import LOG_SHARE, Copy, Index
 from nearmile.cache.tier.orders import NOTES_MAX, Closed, Marked, Note, Reached, start_of, write_note
+from nearmile.cache.tier.places import Place
 from nearmile.cache.tier.record import (
     HEADER_BYTES,
     PIECE_BYTES,
@@ -67,8 +68,7 @@ CLOSE_S = 5.0
 GATHER_S = 0.01
 GATHER_BYTES_MAX = 1 << 20  # the event loop has other things to do
 
-Later = Callable[[float, Callable[[], None]], object]
-"""An event loop's call_later."""
+Later = Callable[[float, Callable[[], None]], object]  # an event loop's call_later
 
 
 class DiskStore:
@@ -236,9 +236,9 @@ class DiskStore:
 
         What is too large for that has its body elsewhere.
         """
-        name = object_name(key)
-        if names := self.vary(key):
-            name = variant_name(key, variant_key(names, fields))
+        names = self.vary(key)
+        variant = variant_key(names, fields) if names else b""
+        name = _name(key, variant)
         read = self._reads.get(name)
         if read is None:
             site = site_of(key)
@@ -248,8 +248,8 @@ class DiskStore:
             read = self._reads[name] = asyncio.get_running_loop().create_task(self._read(name, key))
             self._reading.use(site, 1)
             read.add_done_callback(lambda _: self._read_done(name, site))
-        # One who asks may go away; the others still wait.
-        return await asyncio.shield(read)
+        found = await asyncio.shield(read)  # one who asks may go away; the others still wait
+        return found if found is None or found.variant == variant else None
 
     async def load_piece(self, record: Loaded, number: int) -> bytes | None:
         """A piece of a large body; None where it is damaged."""
