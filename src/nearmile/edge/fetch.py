@@ -5,6 +5,7 @@ Runs as an errand of its own, so that the client that caused it may go away.
 
 from collections.abc import Awaitable
 from contextlib import suppress
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -21,7 +22,7 @@ from nearmile.cache.reuse import CONDITIONS, usable_on_error, validators
 from nearmile.edge.fill import Fill, Verdict
 from nearmile.edge.messages import forwarded_request, forwarded_response, response_start
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
-from nearmile.edge.origins.client import Answer
+from nearmile.edge.origins.client import Answer, Asked
 from nearmile.edge.origins.peer import Origin, Question, UpstreamError
 from nearmile.edge.renewal import Confirmed, renewed
 from nearmile.edge.sites import Site
@@ -80,35 +81,72 @@ class Fetch:
     def start(self) -> ObjectFill:
         """Begins, and lets others join."""
         self.node.fills[self.key] = self.fill
-        self.node.spawn(self._run())
+        plain = self.stale is None and not self.ranged
+        if plain and next(self.node.servers_before(self.site, self.place_key, self.hop), None) is None:
+            self.node.loop.call_soon(self._begin)
+        else:
+            self.node.spawn(self._run())
         return self.fill
 
-    async def _run(self) -> None:
-        fill = self.fill
+    def _begin(self) -> None:
+        """The commonest way, without a coroutine: the origin alone is asked, on a connection that is there."""
+        origin = self.site.origin
+        self.sent_at_s = self.node.now_s()
+        asked = self.node.origins.ask_at_once(origin, self._question(origin, None, Hop.CLIENT))
+        if asked is None:
+            self.node.spawn(self._run())
+        else:
+            asked.link.tell(partial(self._come, asked))
+
+    def _come(self, asked: Asked) -> None:
+        """All of a small response has come at once; or ``_run`` goes on from what has."""
+        head = asked.link.come
+        length = None if head is None or head.status != 200 else head.fields.length
+        if length is None or length > self.node.object_bytes_max:
+            self.node.spawn(self._run(asked))
+            return
+        answer = asked.answer()
+        try:
+            pairs = self._said(answer)
+            self._decide(answer, pairs, grouped(pairs), self.node.now_s())
+            for piece in asked.link.take():
+                self.fill.feed(piece)
+            if self.fill.storing:
+                self._put_whole()
+            self._finish(answer)
+        finally:
+            self._end(answer)
+
+    async def _run(self, asked: Asked | None = None) -> None:
+        """The general way; ``asked``: it has begun already."""
         answer = None
         try:
-            answer = await self._answer()
+            answer = await self._answer(asked)
             if answer is not None:
                 await self._take_body(answer)
         except UpstreamError as error:
-            if fill.verdict is Verdict.PENDING:
-                fill.decide(
-                    Verdict.FAILED, FillHead(status=error.status, why=str(error), error_fields=error.fields)
-                )
+            if self.fill.verdict is Verdict.PENDING:
+                head = FillHead(status=error.status, why=str(error), error_fields=error.fields)
+                self.fill.decide(Verdict.FAILED, head)
         finally:
-            self._close()
-            self._release()
-            self.node.fetching.give(self.site.serial)
-            if fill.verdict is Verdict.PENDING:
-                fill.decide(Verdict.FAILED, FillHead(status=500, why="the fetch failed"))
-            if not fill.over:
-                fill.finish(False)
-            if answer is not None:
-                answer.close()
+            self._end(answer)
 
-    async def _answer(self) -> Answer | None:
+    def _end(self, answer: Answer | None) -> None:
+        """However it ended."""
+        fill = self.fill
+        self._close()
+        self._release()
+        self.node.fetching.give(self.site.serial)
+        if fill.verdict is Verdict.PENDING:
+            fill.decide(Verdict.FAILED, FillHead(status=500, why="the fetch failed"))
+        if not fill.over:
+            fill.finish(False)
+        if answer is not None:
+            answer.close()
+
+    async def _answer(self, asked: Asked | None) -> Answer | None:
         """Asks, and decides what the response is; None where its body is of no interest."""
-        answer = await self._ask(self.stale)
+        answer = await self._ask(self.stale, asked)
         stale = self.stale
         if stale is not None and answer.status == 304:
             answer.close()
@@ -136,9 +174,11 @@ class Fetch:
         """The fields to store with it."""
         return self.site.told(kept, stored_fields(fields, now_s))
 
-    async def _ask(self, stale: Entry | None) -> Answer:
-        """The servers that are to be asked first; if none answers as it should, the origin."""
+    async def _ask(self, stale: Entry | None, asked: Asked | None = None) -> Answer:
+        """The servers that are to be asked first; if none answers as it should, the origin, if it is not yet."""
         self.by_neighbour = False
+        if asked is not None:
+            return await self.node.origins.ask(self.site.origin, asked.question, None, self._hint, asked)
         for server, hop in self.node.servers_before(self.site, self.place_key, self.hop):
             try:
                 answer = await self._send(server, stale, hop)
@@ -257,17 +297,26 @@ class Fetch:
                     await fill.room.wait()
         if fill.storing:
             await self._store()
-        fill.trailers = passed_on(answer.fields.pairs, answer.trailers, self.rules.to_client.gone)
-        fill.finish(True)
+        self._finish(answer)
+
+    def _finish(self, answer: Answer) -> None:
+        """All of the body has come."""
+        self.fill.trailers = passed_on(answer.fields.pairs, answer.trailers, self.rules.to_client.gone)
+        self.fill.finish(True)
 
     async def _store(self) -> None:
-        head, body = self.fill.head, self.fill.body()
+        head = self.fill.head
         assert head is not None and head.kept is not None
         if head.kept.part is not None:
-            await self.put_part(self.key[0], head.kept, self.stored_fields, body)
+            await self.put_part(self.key[0], head.kept, self.stored_fields, self.fill.body())
         else:
-            start = with_length(head.start, head.status, len(body))
-            self.node.store.put(self.key[0], self.asked, head.kept, start, body, self.generation)
+            self._put_whole()
+
+    def _put_whole(self) -> None:
+        head, body = self.fill.head, self.fill.body()
+        assert head is not None and head.kept is not None
+        start = with_length(head.start, head.status, len(body))
+        self.node.store.put(self.key[0], self.asked, head.kept, start, body, self.generation)
 
     async def put_part(self, key: bytes, kept: Storable, fields: Pairs, body: Body) -> None:
         """Stores a part that came, joined with the one that is stored if both are of the same bytes."""

@@ -17,7 +17,7 @@ from nearmile.cache.reuse import updated_by_304
 from nearmile.cache.slices import place_key
 from nearmile.edge.fetch import RANGES, SERVER_ERRORS, Fetch
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
-from nearmile.edge.origins.client import Answer
+from nearmile.edge.origins.client import Answer, Asked
 from nearmile.edge.origins.peer import UpstreamError
 from nearmile.edge.sites import Site
 from nearmile.edge.slicer import put_slice
@@ -146,8 +146,8 @@ class SegmentFetch(Fetch):
         self.came: Pairs = ()
         """The fields of the response."""
 
-    async def _answer(self) -> Answer | None:
-        answer = await self._ask(None)
+    async def _answer(self, asked: Asked | None) -> Answer | None:
+        answer = await self._ask(None, asked)
         self.came = self._said(answer)
         if self._fits(answer):
             head = FillHead(status=answer.status, kept=self.source.record.kept)

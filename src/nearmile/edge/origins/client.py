@@ -8,10 +8,12 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Iterable
+from itertools import chain
+from typing import NamedTuple
 
 from nearmile.edge import limits
 from nearmile.edge.origins.health import turns
-from nearmile.edge.origins.link import Hint
+from nearmile.edge.origins.link import Hint, Link
 from nearmile.edge.origins.peer import Died, Origin, Peer, Question, Refused, Unsent, UpstreamError
 from nearmile.edge.origins.pool import Channel, Pool, new_context
 from nearmile.http.fields import Pairs
@@ -58,6 +60,21 @@ class Answer:
         return sent
 
 
+class Asked(NamedTuple):
+    """A question that has been sent on an idle connection, to whom it is to be put first."""
+
+    question: Question
+    pool: Pool
+    link: Link
+
+    def answer(self) -> Answer:
+        """The answer, where its head has come."""
+        head = self.link.come
+        assert head is not None
+        self.pool.answered()
+        return Answer(self.pool, self.link, head, None)
+
+
 class Origins:
     """All pools of an edge server."""
 
@@ -73,20 +90,39 @@ class Origins:
         self._probed = tuple({peer: None for peer in peers if peer.probe is not None})
         self._contexts.clear()
 
-    async def ask(
-        self, origin: Origin, question: Question, body: AsyncIterator[bytes] | None, hint: Hint
-    ) -> Answer:
-        """Sends a request and waits for the head of its response; raises UpstreamError.
+    def ask_at_once(self, origin: Origin, question: Question) -> Asked | None:
+        """Sends a request without a body, if all it takes is an idle connection to the first of the peers.
 
-        ``hint`` is told of the interim responses before it, at most INTERIM_MAX. The next peer is asked where that
-        is safe: nothing was sent to the one before, or the request may be repeated (RFC 9110 section 9.2.2).
+        If its response is not there when the connection tells, ``ask`` goes on from there.
+        """
+        pool = self._pool(origin.peers[0])
+        link = pool.enter_idle()
+        if link is None:
+            return None
+        link.begin(question)
+        return Asked(question, pool, link)
+
+    async def ask(
+        self,
+        origin: Origin,
+        question: Question,
+        body: AsyncIterator[bytes] | None,
+        hint: Hint,
+        asked: Asked | None = None,
+    ) -> Answer:
+        """Sends a request, if it is not ``asked`` already, and waits for the head of its response.
+
+        Raises UpstreamError. ``hint`` is told of the interim responses before it, at most INTERIM_MAX. The next
+        peer is asked where that is safe: nothing was sent to the one before, or the request may be repeated (RFC
+        9110 section 9.2.2).
         """
         failure: UpstreamError | None = None
         failing: Answer | None = None
-        pools = [(pool, pool.health) for pool in map(self._pool, origin.peers)]
-        for pool in turns(pools, self.loop.time(), origin.last_resort):
+        first = () if asked is None else (asked.pool,)
+        others = [(pool, pool.health) for pool in map(self._pool, origin.peers) if pool not in first]
+        for pool in chain(first, turns(others, self.loop.time(), origin.last_resort)):
             try:
-                answer = await self._ask(pool, question, body, hint)
+                answer = await self._ask(pool, question, body, hint, asked if pool in first else None)
             except UpstreamError as error:
                 failure = error
                 unread = isinstance(error, Unsent) or (isinstance(error, Refused) and body is None)
@@ -116,18 +152,30 @@ class Origins:
         finally:
             del failure  # whose frames are this one's, too: neither would be freed
 
-    async def _ask(self, pool: Pool, question: Question, body: AsyncIterator[bytes] | None, hint: Hint) -> Answer:
+    async def _ask(
+        self,
+        pool: Pool,
+        question: Question,
+        body: AsyncIterator[bytes] | None,
+        hint: Hint,
+        asked: Asked | None = None,
+    ) -> Answer:
         """Asks one peer.
 
         A kept connection may have been closed by the peer as we sent (RFC 9112 section 9.3.1): where nothing came
         back and the request is safe to repeat, or was refused unread, a fresh connection is tried, once.
         """
-        await pool.enter()
+        if asked is None:
+            await pool.enter()
         try:
             repeatable = question.repeatable
-            link = await pool.channel(fresh=not repeatable and not pool.multiplexed)
+            link: Channel
+            if asked is None:
+                link = await pool.channel(fresh=not repeatable and not pool.multiplexed)
+            else:
+                link = asked.link
             try:
-                return await self._exchange(pool, link, question, body, hint)
+                return await self._exchange(pool, link, question, body, hint, begun=asked is not None)
             except Died:
                 if not (link.reused and repeatable):
                     raise
@@ -176,11 +224,18 @@ class Origins:
                 link.abort()
 
     async def _exchange(
-        self, pool: Pool, link: Channel, question: Question, body: AsyncIterator[bytes] | None, hint: Hint
+        self,
+        pool: Pool,
+        link: Channel,
+        question: Question,
+        body: AsyncIterator[bytes] | None,
+        hint: Hint,
+        begun: bool = False,
     ) -> Answer:
         sending = None
         try:
-            link.begin(question)
+            if not begun:
+                link.begin(question)
             if body is not None:
                 sending = self.loop.create_task(_send(link, body))
             return Answer(pool, link, await link.head(hint), sending)

@@ -52,6 +52,7 @@ class Link(asyncio.Protocol):
         self._interim = 0
         self._hints: deque[ResponseHead] = deque()
         self._spoiled = False
+        self._told: Callable[[], None] | None = None
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
 
@@ -80,6 +81,22 @@ class Link(asyncio.Protocol):
         self._hints.clear()
         self.deadline_s = self.loop.time() + self.peer.first_byte_timeout_s
         self._transport.write(request_head(question))
+
+    def tell(self, come: Callable[[], None]) -> None:
+        """Calls back, once and in a later turn, when something has come in answer, or nothing will."""
+        self._told = come
+
+    @property
+    def come(self) -> ResponseHead | None:
+        """The head of a response that is here, with all of its body and nothing else."""
+        decoder = self._decoder
+        return self._head if decoder is not None and decoder.done and not self._hints else None
+
+    def take(self) -> list[bytes]:
+        """What has come of the body since it was last taken."""
+        pieces = list(self._pieces)
+        self._pieces.clear()
+        return pieces
 
     async def send(self, data: bytes, end: bool = False) -> None:
         """Sends a part of the request's body, or its ``end``, and waits for room; raises UpstreamError."""
@@ -115,9 +132,7 @@ class Link(asyncio.Protocol):
                 self.deadline_s = self.loop.time() + self._silence_s
                 self._transport.resume_reading()
             await self._news()
-        pieces = list(self._pieces)
-        self._pieces.clear()
-        return pieces
+        return self.take()
 
     @property
     def trailers(self) -> Pairs:
@@ -232,6 +247,9 @@ class Link(asyncio.Protocol):
         return self._reader
 
     def _wake(self) -> None:
+        if self._told is not None:
+            self.loop.call_soon(self._told)
+            self._told = None
         for future in (self._reader, self._writer):
             if future is not None and not future.done():
                 future.set_result(None)

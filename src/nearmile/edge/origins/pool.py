@@ -13,7 +13,7 @@ from typing import cast
 
 from nearmile.edge import limits
 from nearmile.edge.origins.h2link import H2Exchange, H2Link
-from nearmile.edge.origins.health import Health
+from nearmile.edge.origins.health import Health, State
 from nearmile.edge.origins.link import Link
 from nearmile.edge.origins.peer import Busy, Peer, Trust, Unsent
 
@@ -83,8 +83,23 @@ class Pool:
                 return
         self.requests -= 1
 
+    def enter_idle(self) -> Link | None:
+        """An idle connection, with ``enter``; None where that is not all it takes, or the peer is not well."""
+        if self.requests >= self.peer.requests_max or self.health.state is not State.UP:
+            return None
+        link = self._take_idle()
+        self.requests += link is not None
+        return link
+
+    def _take_idle(self) -> Link | None:
+        """The latest used, so that others may go."""
+        while self._idle:
+            if (link := self._idle.pop()).usable:
+                return link
+        return None
+
     async def channel(self, fresh: bool) -> Channel:
-        """Room on a connection of HTTP/2, an idle one (the latest used, so that others may go), or a new one.
+        """Room on a connection of HTTP/2, an idle one, or a new one.
 
         Until it is known which protocol the peer speaks, or while that is HTTP/2, one connection is opened at a
         time, for all who wait. Raises Unsent.
@@ -93,9 +108,8 @@ class Pool:
             for shared in self._shared:
                 if shared.has_room and not (fresh and shared.reused):
                     return H2Exchange(shared)
-            while not fresh and self._idle:
-                if (link := self._idle.pop()).usable:
-                    return link
+            if not fresh and (link := self._take_idle()) is not None:
+                return link
             if self._opening is None or self.multiplexed is False:
                 break
             await asyncio.shield(self._opening)
