@@ -1,13 +1,18 @@
 """Where each record is, where the next one goes, and which segments make room.
 
-    new -> the log -> hit, or still in memory? -> segments on disk -> hit, or in memory? -> on disk again
-                  \\-> gone                                       \\-> gone
+    new -> the log -> hit, in memory, or drawn? -> segments on disk -> hit, or in memory? -> on disk again
+                  \\-> gone                                        \\-> gone
 
 Records are appended to segments, files that are never overwritten, and segments go in the order in which they were
 begun. The log is short and best in memory: a file system of the kernel's, which outlives the process. Only what is
 asked for again while it is there is written to the disk; who goes unasked for is remembered in a Bloom filter, and
 on a return begins on the disk. That is S3-FIFO (Yang et al., SOSP 2023) by segments, and what is asked for once
-costs the disk nothing.
+costs the disk nothing, but for a small part that is kept by lot: where all returns after longer than names are
+remembered, nothing else would be there.
+
+No more than WRITTEN_SHARE of what a plain LRU cache would write is to be written: when that is spent, what was hit
+goes too. What returns is written all the same, since who refuses it has a miss each time, and so is what is in
+memory, to outlive the process; hits make up for it.
 
 Everything is decided here and nothing done: methods leave ``commands``, to be carried out in their order. Whatever
 leaves the index is killed by a command of its own before anything that follows from its going; so what is alive in
@@ -37,6 +42,11 @@ SPARE_SEGMENTS = 2
 LOG_SHARE = 0.1
 # Of what a segment frees, no more than this goes to records that stay: the disk is written at most four times.
 KEPT_SHARE = 0.75
+# So much may be written of what comes and was not there lately: a plain LRU cache would write it all. What is not
+# spent, or overdrawn, counts later, up to a share of the disk.
+WRITTEN_SHARE, SAVED_SHARE = 0.4, 1 / 16
+# Of what leaves the log unasked for, so much stays all the same.
+DRAWN_SHARE = 1 / 32
 # No record takes more of the disk.
 RECORD_SHARE = 0.25
 # A segment of so few records is kept as it is where most of it would stay: large bodies are not copied around.
@@ -119,7 +129,9 @@ class Index:
         """The fields that tell variants apart, by the bits that the names of an object's records share."""
         self._ways: list[tuple[bytes, ...]] = [()]
         self._gone = Seen(capacity_bytes, capacity_bytes // GUESSED_RECORD_BYTES)
-        """What went unasked for from the log."""
+        """What went from the log."""
+        self._saved_bytes, self._drawn_bytes = 0.0, 0.0
+        """What may be written, negative if it is overdrawn; and what may stay by lot."""
         self.shares = Shares(capacity_bytes)
         """What each site's records take."""
         self._count = 0
@@ -159,6 +171,7 @@ class Index:
         if length > self.record_bytes_max:
             return None
         known, waits = name in self._gone, length <= self._log.capacity_bytes
+        self._save(0 if known else WRITTEN_SHARE * length)
         if not (known or waits or self.shares.within(site, length)):
             self._gone.add(name, length)
             return None
@@ -280,6 +293,11 @@ class Index:
             self._step(area)
             steps -= 1
 
+    def _save(self, length: float) -> None:
+        """So much more may be written, or less."""
+        most = SAVED_SHARE * self._disk.capacity_bytes
+        self._saved_bytes = max(-most, min(most, self._saved_bytes + length))
+
     def _append(self, area: _Area, name: int, length: int) -> Place:
         segment = area.open
         if segment is None or segment.length + length > area.segment_bytes:
@@ -291,7 +309,9 @@ class Index:
         segment.length += length
         segment.names.append(name)
         area.used_bytes += length
-        self.settled_bytes += length if area.on_disk else 0
+        if area.on_disk:
+            self.settled_bytes += length
+            self._save(-length)
         return place
 
     def _step(self, area: _Area) -> None:
@@ -339,13 +359,14 @@ class Index:
         """A record's turn has come: it stays, somewhere else, or goes."""
         source, site, flags = found
         within = self.shares.within(site)
-        stays = bool(flags & ASKED_FOR or within)
-        if stays and area.on_disk:
+        stays = bool(within or flags & IN_MEMORY or (flags & HIT and self._saved_bytes >= 0))
+        if area.on_disk:
             # What has a right to stay takes from what only may.
-            stays = within or area.credit_bytes >= source.length
+            stays = within or (stays and area.credit_bytes >= source.length)
             stays = stays and source.length <= area.capacity_bytes - area.used_bytes
             area.credit_bytes -= source.length if stays else 0
-        elif stays:
+        elif stays or self._is_drawn(source.length):
+            stays = True
             self._make_room(self._disk, source.length)
         if stays:
             target = self._append(self._disk, name, source.length)
@@ -355,3 +376,11 @@ class Index:
         if not area.on_disk:
             self._gone.add(name, source.length)
         self._forget(name, found)
+
+    def _is_drawn(self, length: int) -> bool:
+        """Whether one that leaves the log stays by lot."""
+        self._drawn_bytes += DRAWN_SHARE * length
+        if self._drawn_bytes < length or self._saved_bytes < 0:
+            return False
+        self._drawn_bytes -= length
+        return True
