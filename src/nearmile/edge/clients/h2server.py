@@ -74,8 +74,8 @@ class H2Connection(InRound, Multiplexed, asyncio.Protocol):
 
     def receive(self, data: bytes) -> None:
         """See InRound."""
-        session = self.session
-        if not (self.streams or self.full) and (alone := session.alone(data)) is not None:
+        session, idle = self.session, not (self.streams or self.full or self._transport.is_closing())
+        if idle and (alone := session.alone(data)) is not None:
             number, said = alone
             self._serve(number, said, True, True)
             if session.pending:
