@@ -10,7 +10,7 @@ A purge of one object is done at once. One of many (a prefix, a tag) leaves a ma
 it is asked for, or by a slow ``sweep`` of the whole store, which gives back the room and lets old marks go.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Protocol
 
@@ -136,8 +136,7 @@ class MemoryStore:
         """The response stored for this object and these request fields, fresh or not."""
         found = self._objects.get(key)
         if isinstance(found, tuple):
-            names, *entries = found
-            found = _among(entries, self._variant(names, fields))
+            found = _among(found[1:], self._variant(found[0], fields))
         elif found is not None and found.variant:
             found = _among((found,), self._variant(names_of(found.kept.vary), fields))
         if found is None or (found.clean != self._broad and not self._still_good(found)):
@@ -394,7 +393,7 @@ class MemoryStore:
         self._shares.use(site, -entry.size_bytes)
 
 
-def _among(entries: Sequence[Entry], variant: bytes) -> Entry | None:
+def _among(entries: tuple[Entry, ...], variant: bytes) -> Entry | None:
     for entry in entries:
         if entry.variant == variant:
             return entry

@@ -29,7 +29,8 @@ def test_they_are_what_a_dictionary_of_them_would_be(seed: int) -> None:
             name & 3,
         )
         (places.change if name in known else places.add)(name, record)
-        known[name] = record
+        places.flag(name, 1, 40)
+        record = known[name] = *record[:2], record[2] & ~1 | 40
         assert places.get(name) == record
     assert len(places) == len(known) and sorted(places) == sorted(known.values())
     for name in known:

@@ -130,7 +130,7 @@ class Index:
         self._ways: list[tuple[bytes, ...]] = [()]
         self._gone = Seen(capacity_bytes, capacity_bytes // GUESSED_RECORD_BYTES)
         """What went from the log."""
-        self._saved_bytes, self._drawn_bytes = 0.0, 0.0
+        self._saved_bytes, self._drawn_bytes, self._saved_bytes_max = 0.0, 0.0, SAVED_SHARE * capacity_bytes
         """What may be written, negative if it is overdrawn; and what may stay by lot."""
         self.shares = Shares(capacity_bytes)
         """What each site's records take."""
@@ -184,6 +184,8 @@ class Index:
 
     def make_way(self, object_name: int, name: int, fields: tuple[bytes, ...]) -> None:
         """Forgets what a new record of that name, told apart by those fields, takes the place of."""
+        if self._places.flags_of(object_name) is None:
+            return
         if self.fields(object_name) != fields:
             self.remove_object(object_name)
         self.remove(name)
@@ -192,15 +194,12 @@ class Index:
         """It was found, and perhaps taken into memory."""
         found = self._places.get(name)
         if found is not None:
-            place, site, flags = found
-            self._places.change(name, (place, site, flags | self._hit(place) | (IN_MEMORY if in_memory else 0)))
+            self._places.flag(name, 0, self._hit(found[0]) | (IN_MEMORY if in_memory else 0))
 
     def left(self, name: int, hit: bool) -> None:
         """It is no longer in memory, and was asked for there or not."""
-        found = self._places.get(name)
-        if found is not None:
-            place, site, flags = found
-            self._places.change(name, (place, site, flags & ~IN_MEMORY | (self._hit(place) if hit else 0)))
+        found = self._places.get(name) if hit else None
+        self._places.flag(name, IN_MEMORY, 0 if found is None else self._hit(found[0]))
 
     def _hit(self, place: Place) -> int:
         """The flag of a hit. On disk, only the older half gets it: the younger half stays long enough as it is."""
@@ -295,7 +294,7 @@ class Index:
 
     def _save(self, length: float) -> None:
         """So much more may be written, or less."""
-        most = SAVED_SHARE * self._disk.capacity_bytes
+        most = self._saved_bytes_max
         self._saved_bytes = max(-most, min(most, self._saved_bytes + length))
 
     def _append(self, area: _Area, name: int, length: int) -> Place:
@@ -349,8 +348,8 @@ class Index:
         if stay_bytes == 0 or stay_bytes < KEPT_SHARE * segment.length or area.credit_bytes < unasked_bytes:
             return False
         area.credit_bytes -= unasked_bytes
-        for name, place, site, flags in here:
-            self._places.change(name, (place, site, flags & ~HIT))
+        for name, *_ in here:
+            self._places.flag(name, HIT, 0)
         area.segments.rotate(-1)
         self._turns[segment.number] = self._count
         return True

@@ -16,6 +16,7 @@ OBJECT_MASK = (1 << OBJECT_BITS) - 1
 BUCKET_RECORDS = 32
 # Name; segment and site (40 and 24 bits); offset and flags (26 and 6); length.
 _LAYOUT, _REST = Layout("<QQII"), Layout("<QII")
+# The flags are in the lowest byte of theirs.
 RECORD_BYTES, FLAGS_AT = _LAYOUT.size, 16
 SITE_BITS, FLAG_BITS = 24, 6
 _SITE, _FLAGS = (1 << SITE_BITS) - 1, (1 << FLAG_BITS) - 1
@@ -75,6 +76,12 @@ class Places:
         (segment, offset, length), site, flags = record
         bucket, at = self._find(name)
         _REST.pack_into(bucket, at + NAME_BYTES, segment << SITE_BITS | site, offset << FLAG_BITS | flags, length)
+
+    def flag(self, name: int, cleared: int, added: int) -> None:
+        """The record of that name, if there is one, has other flags now."""
+        bucket, at = self._find(name)
+        if at >= 0:
+            bucket[at + FLAGS_AT] = bucket[at + FLAGS_AT] & ~cleared | added
 
     def drop(self, name: int) -> None:
         """Forgets the record of that name, which there is."""
