@@ -524,6 +524,11 @@ class Gain(NamedTuple):
     times: float
     """Queries of the first kind, by those without subnets."""
 
+    @property
+    def all_ms(self) -> float:
+        """All users."""
+        return self.subnets_ms + self.beacons_ms
+
 
 def gain_of(model: Model, config: Config, current: Map, known: Atlas) -> Gain:
     """By a name server's answers, in the mean of later slices."""
@@ -552,12 +557,12 @@ def plan_cases(places: Places) -> list[Case]:
             gains.append(gain)
             cases += [
                 line(f"plans, draw {draw}: gain", gain.subnets_ms, gain.full_ms, "ms", "(information)"),
-                line(f"plans, draw {draw}: gain with beacons", both_ms(gain), gain.full_ms, "ms", "(information)"),
+                line(f"plans, draw {draw}: gain with beacons", gain.all_ms, gain.full_ms, "ms", "(information)"),
                 line(f"plans, draw {draw}: queries", gain.times, 1.0, "times", "(information)"),
             ]
         full = sum(gain.full_ms for gain in gains)
         subnets = 100 * sum(gain.subnets_ms for gain in gains) / full
-        all_users = 100 * sum(both_ms(gain) for gain in gains) / full
+        all_users = 100 * sum(gain.all_ms for gain in gains) / full
         times = sum(gain.times for gain in gains) / len(gains)
         cases += [
             line(f"plans, five draws {what}: gain", subnets, 100.0, "%", "(information)"),
@@ -565,11 +570,6 @@ def plan_cases(places: Places) -> list[Case]:
             line(f"plans, five draws {what}: queries", times, 1.0, "times", goals[1]),
         ]
     return cases
-
-
-def both_ms(gain: Gain) -> float:
-    """All users."""
-    return gain.subnets_ms + gain.beacons_ms
 
 
 def mean(times_ms: Floats, weights: Floats) -> float:

@@ -65,6 +65,13 @@ class _Turn(float, Generic[E]):
     entry: E
 
 
+def _turn_of(entry: E, level: float) -> _Turn[E]:
+    """The entry's from now on."""
+    turn: _Turn[E] = _Turn(level)
+    turn.entry, entry.turn = entry, turn
+    return turn
+
+
 @final
 class _Lane(Generic[E]):
     """Entries among which a victim may be looked for alone; there may be stale places among them."""
@@ -127,9 +134,8 @@ class GreedyDual(Generic[E]):
         drift = DRIFT * min(1, space_bytes / self._capacity_bytes)
         credit = self._credit_of(1, entry.size_bytes)
         self.level += drift * credit
-        turn: _Turn[E] = _Turn(self.level + (credit if entry.count == 1 else self._credit(entry)))
-        turn.entry = self._newest = entry
-        entry.turn = turn
+        turn = _turn_of(entry, self.level + (credit if entry.count == 1 else self._credit(entry)))
+        self._newest = entry
         found = self._lanes.get(lane)
         if found is None:
             found = self._lanes[lane] = _Lane()
@@ -166,11 +172,9 @@ class GreedyDual(Generic[E]):
             if hit_level > 0:
                 entry.visited = -hit_level
                 entry.count += 1
-                later: _Turn[E] = _Turn(hit_level + self._credit(entry))
+                later = hit_level + self._credit(entry)
                 if later > turn:
-                    later.entry = entry
-                    entry.turn = later
-                    heapreplace(heap, later)
+                    heapreplace(heap, _turn_of(entry, later))
                     continue
             if entry is not self._newest:
                 # As a number alone: who is hit notes it, and would keep what has left.
@@ -185,10 +189,8 @@ class GreedyDual(Generic[E]):
             lane.heap = []
             for rank, old in enumerate(kept):
                 # All come before what is hit from now on; who was to go sooner still does among equals.
-                entry = old.entry
-                turn: _Turn[E] = _Turn(self.level + self._credit(entry) * (rank + 1) / (len(kept) + 1))
-                turn.entry, entry.turn = entry, turn
-                lane.heap.append(turn)
+                level = self.level + self._credit(old.entry) * (rank + 1) / (len(kept) + 1)
+                lane.heap.append(_turn_of(old.entry, level))
             heapify(lane.heap)
 
     def _credit(self, entry: E) -> float:

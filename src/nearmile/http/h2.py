@@ -133,9 +133,8 @@ class Session(Sender):
         way: its stream and what it says. Of any others None, and they are still to be fed. With one request at a
         time it is what most reads bring, and it need not be looked for."""
         size_bytes = len(data) - HEAD.size
-        if self._streams or self._out or self._held or self._block or size_bytes < 0:
-            return None
-        if self._parting or self._left:
+        busy = self._streams or self._out or self._held or self._block or self._parting or self._left
+        if busy or size_bytes < 0:
             return None
         word, flags, number = HEAD.unpack_from(data)
         skip = _BLOCK_FLAGS.get(flags)

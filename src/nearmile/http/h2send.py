@@ -114,9 +114,7 @@ class Sender:
         """As ``answer``, to the only request under way (Session.alone), and then ``out``: returns the bytes to
         send; none where the windows do not take all at once, and then nothing is done."""
         size_bytes, head_bytes = len(body), len(lines)
-        if not 0 < size_bytes <= self._at_once_bytes or size_bytes > self._window_bytes:
-            return b""
-        if head_bytes > FRAME_BYTES_MAX:
+        if not 0 < size_bytes <= min(self._at_once_bytes, self._window_bytes) or head_bytes > FRAME_BYTES_MAX:
             return b""
         del self._streams[stream]
         self._window_bytes -= size_bytes

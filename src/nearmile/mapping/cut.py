@@ -19,7 +19,7 @@ from nearmile.base.geography import Place, Point
 from nearmile.mapping import atlas
 from nearmile.mapping.atlas import BITS, Atlas, Starts
 from nearmile.mapping.map import unit_of
-from nearmile.mapping.score import radians, round_trips_ms
+from nearmile.mapping.score import radians, round_trips_ms, vectors
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -258,8 +258,7 @@ def _fewer(starts: Starts, units: Ints, points: Floats, sizes: Floats, most: int
 
     What a range loses is its weight times the way to the unit of the range before it.
     """
-    lat, lon = np.radians(points.T)
-    where = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    where = vectors(np.radians(points))
     while True:
         first = np.append(True, units[1:] != units[:-1])
         at = np.flatnonzero(first)

@@ -60,7 +60,9 @@ class Planner:
         self._waiting = self._waiting or list(able)
         turn, self._waiting = self._waiting[:ROUND], self._waiting[ROUND:]
         before = self.plans
-        self._adopted -= able.keys() if now_s < self._adopted_until_s else self._adopted
+        if now_s >= self._adopted_until_s:
+            self._adopted.clear()
+        self._adopted -= able.keys()
         kept = {name: own for name, own in before.items() if name in able or name in self._adopted}
         made = {
             name: self._plan(self._finder, able[name], name, current, distances, measured, now_s)

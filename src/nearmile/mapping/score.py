@@ -150,14 +150,14 @@ class Distances:
         rows = np.flatnonzero(self._substituted[self._place_of] & alive[homes])
         rows = rows[(found.regions[rows] != homes[rows, np.newaxis]).all(axis=1)]
         own = homes[rows]
-        cosines = np.einsum("ij,ij->i", _vectors(self._places[self._place_of[rows]]), _vectors(self._regions[own]))
+        cosines = np.einsum("ij,ij->i", vectors(self._places[self._place_of[rows]]), vectors(self._regions[own]))
         found.regions[rows, -1], found.scores[rows, -1] = own, _rtt_ms(cosines) + penalties_ms[own]
         found.scores[rows], found.regions[rows] = in_order(found.scores[rows], found.regions[rows])
 
     def _measure(self, rows: Indexes) -> Matrix:
         """Round trips to the regions of the lists of those places."""
         chosen = self._regions[self._lists[rows]]
-        return _rtt_ms(np.einsum("ik,ijk->ij", _vectors(self._places[rows]), _vectors(chosen)))
+        return _rtt_ms(np.einsum("ik,ijk->ij", vectors(self._places[rows]), vectors(chosen)))
 
 
 def penalty_ms(alive: bool, load: float) -> float:
@@ -211,7 +211,7 @@ def _chunks(count: int) -> Iterable[slice]:
 
 def round_trips_ms(rows: Matrix, columns: Matrix) -> Matrix:
     """Those to expect between all pairs of points (in radians), as ``base.geography`` has them."""
-    return _rtt_ms(_vectors(rows) @ _vectors(columns).T)
+    return _rtt_ms(vectors(rows) @ vectors(columns).T)
 
 
 def _rtt_ms(cosines: Matrix) -> Matrix:
@@ -220,7 +220,7 @@ def _rtt_ms(cosines: Matrix) -> Matrix:
     return rtt
 
 
-def _vectors(points: Matrix) -> Matrix:
+def vectors(points: Matrix) -> Matrix:
     """Unit vectors; latitudes and longitudes are along the last axis."""
     lat, lon = points[..., 0], points[..., 1]
     return np.stack((np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)), axis=-1)

@@ -51,31 +51,28 @@ class Places:
 
     def __iter__(self) -> Iterator[Record]:
         for bucket in self._buckets:
-            for _, where, what, length in _LAYOUT.iter_unpack(bucket):
-                yield Place(where >> SITE_BITS, what >> FLAG_BITS, length), where & _SITE, what & _FLAGS
+            for _, *packed in _LAYOUT.iter_unpack(bucket):
+                yield _unpacked(*packed)
 
     def get(self, name: int) -> Record | None:
         """The record of that name."""
         bucket, at = self._find(name)
         if at < 0:
             return None
-        where, what, length = _REST.unpack_from(bucket, at + NAME_BYTES)
-        return Place(where >> SITE_BITS, what >> FLAG_BITS, length), where & _SITE, what & _FLAGS
+        return _unpacked(*_REST.unpack_from(bucket, at + NAME_BYTES))
 
     def add(self, name: int, record: Record) -> None:
         """There is a new record, of a name that none has."""
-        (segment, offset, length), site, flags = record
         bucket = self._bucket(name)
-        bucket += _LAYOUT.pack(name, segment << SITE_BITS | site, offset << FLAG_BITS | flags, length)
+        bucket += _LAYOUT.pack(name, *_packed(record))
         self._count += 1
         if self._count > BUCKET_RECORDS * len(self._buckets):
             self._split()
 
     def change(self, name: int, record: Record) -> None:
         """The record of that name, which there is, is another now."""
-        (segment, offset, length), site, flags = record
         bucket, at = self._find(name)
-        _REST.pack_into(bucket, at + NAME_BYTES, segment << SITE_BITS | site, offset << FLAG_BITS | flags, length)
+        _REST.pack_into(bucket, at + NAME_BYTES, *_packed(record))
 
     def flag(self, name: int, cleared: int, added: int) -> None:
         """The record of that name, if there is one, has other flags now."""
@@ -121,3 +118,12 @@ class Places:
             (moved if one[0] & self._mask == new else kept).extend(_LAYOUT.pack(*one))
         self._buckets[old] = kept
         self._buckets.append(moved)
+
+
+def _packed(record: Record) -> tuple[int, int, int]:
+    (segment, offset, length), site, flags = record
+    return segment << SITE_BITS | site, offset << FLAG_BITS | flags, length
+
+
+def _unpacked(where: int, what: int, length: int) -> Record:
+    return Place(where >> SITE_BITS, what >> FLAG_BITS, length), where & _SITE, what & _FLAGS

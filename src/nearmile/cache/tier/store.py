@@ -1,6 +1,6 @@
 """The store on disk, under the one in memory: the event loop decides and asks, threads read and write.
 
-    put -> gathers -> mark, left -> Index -> commands -> queue -> one writer thread -> files
+    put (gathers), mark, left -> Index -> commands -> queue -> one writer thread -> files
     find -> Index -> a reader thread -> verified? purged meanwhile? -> memory, or a body in pieces
 
 Commands are carried out in their order, so the index is ahead of the files by the queue and no more. A disk that

@@ -13,7 +13,7 @@ from nearmile.cache.pages import raw
 from nearmile.edge import limits
 from nearmile.edge.backlog import Backlog, free
 from nearmile.edge.clients.door import Door
-from nearmile.edge.clients.multiplex import HIT, Codes, Multiplexed, Stream
+from nearmile.edge.clients.multiplex import AGE_BYTES, HIT, Codes, Multiplexed, Stream
 from nearmile.edge.clients.pace import Pace
 from nearmile.edge.clients.rounds import InRound
 from nearmile.edge.clients.tlsserver import TlsTransport
@@ -23,8 +23,6 @@ from nearmile.http.fields import Fields
 from nearmile.http.h2 import BodyCame, Head, Requested, Session, TrailersCame
 from nearmile.http.h2send import Ended, StreamEnded
 from nearmile.http.streams import PSEUDO
-
-AGE_BYTES = len(b"age: \r\n")
 
 
 class H2Connection(InRound, Multiplexed, asyncio.Protocol):

@@ -14,7 +14,7 @@ from qh3.quic.events import ConnectionIdIssued, ConnectionIdRetired, ConnectionT
 from nearmile.cache.pages import raw
 from nearmile.edge import limits
 from nearmile.edge.clients.door import Door
-from nearmile.edge.clients.multiplex import HIT, Codes, Multiplexed, Stream
+from nearmile.edge.clients.multiplex import AGE_BYTES, HIT, Codes, Multiplexed, Stream
 from nearmile.http import h3frames, qpack
 from nearmile.http.fields import BadMessage
 from nearmile.http.h3 import BodyCame, Event, Requested, Session, StreamEnded
@@ -129,7 +129,7 @@ class H3Connection(Multiplexed):
         self._quiet_sweeps = 0
         node.counter.requests += 1
         place = node.visitors.place_of_trusted(self.peer, fields.pairs) if self.trusted else self._place
-        size_bytes = len(head) + len(b"age: \r\n") + len(age) + len(node.secure_hit_end) + len(body)
+        size_bytes = len(head) + AGE_BYTES + len(age) + len(node.secure_hit_end) + len(body)
         if len(body) <= limits.H2_AT_ONCE_BYTES:
             node.record(int(now_s * 1000), site.serial, place, status, HIT, size_bytes, True)
             return

@@ -24,6 +24,8 @@ from nearmile.reports.hit import Cache
 log = logging.getLogger("nearmile.edge")
 
 HIT, ERROR = int(Cache.HIT), int(Cache.ERROR)
+# What Age adds to a response's size beside its digits.
+AGE_BYTES = len(b"age: \r\n")
 INTERIM = b"HTTP/1.1 1"
 
 

@@ -238,9 +238,7 @@ class TlsTransport(InRound, asyncio.Transport, asyncio.Protocol):
     def write_last(self, data: bytes) -> None:
         """As ``write``, but at the end of the round, with which the connection is told to ``conclude``."""
         if len(data) <= limits.TLS_WRITE_BYTES and not (self._blocked or self._last) and self._finish is None:
-            self._tls.write(data)
-            self._plain_bytes = len(data)
-            self._last = self._outgoing.read()
+            self._last = self._sealed(data)
             self.round.at_end(self, len(data))
         else:
             self.write(data)
@@ -268,9 +266,12 @@ class TlsTransport(InRound, asyncio.Transport, asyncio.Protocol):
 
     def _send(self, data: bytes) -> None:
         self._put_last()
+        self._put(self._sealed(data))
+
+    def _sealed(self, data: bytes) -> bytes:
         self._tls.write(data)
         self._plain_bytes = len(data)
-        self._put(self._outgoing.read())
+        return self._outgoing.read()
 
     def _put(self, encrypted: bytes) -> None:
         self._transport.write(encrypted)
@@ -280,9 +281,7 @@ class TlsTransport(InRound, asyncio.Transport, asyncio.Protocol):
 
     def conclude(self) -> None:
         """See InRound."""
-        last, self._last = self._last, b""
-        if last:
-            self._put(last)
+        self._put_last()
         if self._protocol is not None:
             self._protocol.conclude()
 

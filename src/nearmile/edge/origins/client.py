@@ -169,11 +169,8 @@ class Origins:
             await pool.enter()
         try:
             repeatable = question.repeatable
-            link: Channel
-            if asked is None:
-                link = await pool.channel(fresh=not repeatable and not pool.multiplexed)
-            else:
-                link = asked.link
+            fresh = not repeatable and not pool.multiplexed
+            link: Channel = await pool.channel(fresh) if asked is None else asked.link
             try:
                 return await self._exchange(pool, link, question, body, hint, begun=asked is not None)
             except Died:
