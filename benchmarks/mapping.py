@@ -369,7 +369,7 @@ def network_of(model: Model, places: Places) -> tuple[Config, Map, Atlas, Measur
         distances,
         regions,
         [0.0] * SITES,
-        measured=lambda found, penalties_ms: measured.applied(found, penalties_ms, distances.rows, columns, 0.0),
+        measured=measured.corrections(distances.rows, columns, 0.0),
     )
     planner = Planner()
     planner.know(known)

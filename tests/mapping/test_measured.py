@@ -111,11 +111,10 @@ def test_a_measured_region_moves_up_or_down_the_list() -> None:
     scores = np.array([[20.0, 30.0], [20.0, 30.0]], dtype=np.float32)
     rows, columns = {"FR": 0, "JP": 1}, {"paris": 0, "tokyo": 1}
     measured.add(clients("paris", "FR", *[PRIOR + 70] * 3), 0.0)
-    found = measured.applied(rank(scores), np.zeros(2), rows, columns, 0.0)
+    found = measured.corrections(rows, columns, 0.0).applied(rank(scores), np.zeros(2))
     assert found.regions.tolist() == [[1, 0], [0, 1]]
     assert found.scores[0].tolist() == pytest.approx([80.0, 90.0])  # what is common is at most 50
     assert found.scores[1].tolist() == [20.0, 30.0]
-    assert Measured().applied(rank(scores), np.zeros(2), rows, columns, 0.0).regions.tolist() == [[0, 1], [0, 1]]
 
 
 def test_a_far_region_that_was_measured_to_be_near_becomes_a_candidate() -> None:
@@ -124,10 +123,11 @@ def test_a_far_region_that_was_measured_to_be_near_becomes_a_candidate() -> None
     scores, columns = np.array([[150.0, 140.0, 160.0]], dtype=np.float32), {"rome": 0, "lima": 1, "tokyo": 2}
     near = rank(scores, 2)
     assert near.regions.tolist() == [[1, 0]]
-    found = measured.applied(near, np.zeros(3), {"FR": 0}, columns, 0.0)
+    corrections = measured.corrections({"FR": 0}, columns, 0.0)
+    found = corrections.applied(near, np.zeros(3))
     assert found.regions.tolist() == [[2, 1]]
     penalty = np.array([0.0, 0.0, 90.0])
-    assert measured.applied(near, penalty, {"FR": 0}, columns, 0.0).regions.tolist() == [[1, 0]]
+    assert corrections.applied(near, penalty).regions.tolist() == [[1, 0]]
 
 
 def test_memory_is_bounded_and_a_region_that_moves_is_measured_anew() -> None:

@@ -67,7 +67,5 @@ class DownloadClass:
         return Downloads(
             self._serials,
             self._demand.rates(now_s),
-            lambda found, penalties_ms: self._measured.applied(
-                found, penalties_ms, self._distances.rows, columns, now_s
-            ),
+            self._measured.corrections(self._distances.rows, columns, now_s),
         )

@@ -328,9 +328,7 @@ class Controller:
             demand_rps=self._demand.rates(now_s),
             pins=self._pins,
             former=self._allocation,
-            measured=lambda found, penalties_ms: self.measured.applied(
-                found, penalties_ms, self._distances.rows, self._columns, now_s
-            ),
+            measured=self.measured.corrections(self._distances.rows, self._columns, now_s),
             downloads=self._downloads.wanted(self._columns, now_s),
             version=version,
             term=term,

@@ -1,6 +1,6 @@
 """Makes the map: for every unit the best regions, given who lives, how loaded they are, what they can carry."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import inf
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nearmile.mapping.allocate import Allocation, Candidates, Capacities, Floats, Indexes, allocate
 from nearmile.mapping.allocate import loads as loads_of
+from nearmile.mapping.corrections import NOTHING_MEASURED, Corrections
 from nearmile.mapping.downloads import of_downloads
 from nearmile.mapping.map import PARTS, Map, MapRegion, Units, View
 from nearmile.mapping.score import RANKED_MAX, Distances, penalty_ms
@@ -39,7 +40,7 @@ class Downloads(Struct, frozen=True):
 
     serials: tuple[int, ...]
     demand_rps: Floats
-    measured: Callable[[Candidates, Floats], Candidates]
+    measured: Corrections
 
 
 class Made(Struct, frozen=True):
@@ -58,7 +59,7 @@ def make_map(
     demand_rps: Sequence[float] | Floats = (),
     pins: dict[int, tuple[int, ...]] | None = None,
     former: Allocation | None = None,
-    measured: Callable[[Candidates, Floats], Candidates] | None = None,
+    measured: Corrections = NOTHING_MEASURED,
     downloads: Downloads | None = None,
     version: int = 0,
     term: int = 0,
@@ -79,10 +80,9 @@ def make_map(
     candidates = distances.candidates(
         penalties_ms, alive, lambda: _room(capacities, former), whole, *_of_former(former, classes)
     )
-    if measured is not None:
-        candidates = measured(candidates, penalties_ms)
+    candidates = measured.applied(candidates, penalties_ms)
     if downloads is not None:
-        theirs = downloads.measured(of_downloads(candidates, penalties_ms), penalties_ms)
+        theirs = downloads.measured.applied(of_downloads(candidates, penalties_ms), penalties_ms)
         candidates = _joined(candidates, theirs)
         demand = np.concatenate((demand, downloads.demand_rps))
     allocation, shares = None, dict[int, tuple[int, ...]]()

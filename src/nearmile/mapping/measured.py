@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from statistics import median
 
 import numpy as np
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from nearmile.base.geography import Point, distance_km, expected_rtt_ms
-from nearmile.mapping.allocate import Candidates, Floats, in_order
+from nearmile.mapping.corrections import Corrections, of_pairs
 from nearmile.mapping.downloads import ROUNDS, ROUNDS_ALL
 
 SUBJECT = "measured"  # on the bus: measured.<edge's name>
@@ -48,7 +48,6 @@ DOWNLOADS_STEP_MS = 50.0
 BEYOND_MS_MAX = 5000.0
 # Units and regions that are kept: some 400 bytes each.
 PAIRS_MAX = 200_000
-CHUNK = 1024
 
 
 class Report(Struct, frozen=True):
@@ -226,42 +225,15 @@ class Measured:
         voices = {name: (score.voices, now_s - score.at_s) for name, score in scores.items()}
         return Learned(deltas_ms=deltas_ms, others_ms=others_ms, voices=voices)
 
-    def applied(
-        self,
-        candidates: Candidates,
-        penalties_ms: Floats,
-        units: Mapping[str, int],
-        regions: Mapping[str, int],
-        now_s: float,
-    ) -> Candidates:
-        """Candidates by what was measured, in order; ``units`` and ``regions`` give rows and numbers by name.
-
-        A region that is too far away to be a candidate, but was measured to be near, takes the place of the last.
-        """
-        named = [(units[unit], unit) for unit in self.scores if unit in units]
-        found = candidates.regions.copy(), candidates.scores.copy()
-        width = candidates.regions.shape[1]
-        everywhere = np.arange(len(regions))
-        for start in range(0, len(named), CHUNK):
-            part = named[start : start + CHUNK]
-            rows = np.array([row for row, _ in part])
-            deltas = np.zeros((len(part), len(regions)), dtype=np.float32)
-            absolute = np.full((len(part), len(regions)), np.inf, dtype=np.float32)
-            for at, (_, unit) in enumerate(part):
-                own_ms, deltas[at] = self.deltas_ms(unit, now_s)
-                for region in own_ms.keys() & regions.keys():
-                    column = regions[region]
-                    deltas[at, column] = own_ms[region]
-                    prior_ms = self.scores[unit][region].prior_ms
-                    absolute[at, column] = prior_ms + own_ms[region] + penalties_ms[column]
-            own = found[0][rows]
-            scores = found[1][rows] + np.take_along_axis(deltas, own.astype(np.intp), axis=1)
-            np.put_along_axis(absolute, own.astype(np.intp), np.inf, axis=1)
-            scores = np.concatenate((scores, absolute), axis=1)
-            own = np.concatenate((own, np.broadcast_to(everywhere, deltas.shape)), axis=1)
-            scores, own = in_order(scores, own)
-            found[0][rows], found[1][rows] = own[:, :width], scores[:, :width]
-        return structs.replace(candidates, regions=found[0], scores=found[1])
+    def corrections(self, units: Mapping[str, int], regions: Mapping[str, int], now_s: float) -> Corrections:
+        """All that is known; ``units`` and ``regions`` give rows and numbers by name."""
+        known = sorted((units[unit], unit) for unit in self.scores if unit in units)
+        common_ms, pairs = np.zeros(len(known), dtype=np.float32), list[tuple[float, ...]]()
+        for at, (_, unit) in enumerate(known):
+            own_ms, common_ms[at] = self.deltas_ms(unit, now_s)
+            scores = self.scores[unit]
+            pairs += [(at, regions[name], ms, scores[name].prior_ms + ms) for name, ms in own_ms.items()]
+        return of_pairs([row for row, _ in known], common_ms, pairs)
 
 
 def _fresh(votes: Mapping[int | str, tuple[float, float]] | None, now_s: float) -> bool:

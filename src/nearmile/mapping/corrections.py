@@ -1,0 +1,81 @@
+"""What was measured, as arrays: made once for a map, and then added to whatever scores are expected by distance.
+
+A pair is a unit and a region that has measured it. Regions that have not get what is common to the unit's own (see
+``measured``).
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+from msgspec import Struct
+
+from nearmile.mapping.allocate import Candidates, Floats, Rows, Scores, in_order
+
+
+class Corrections(Struct, frozen=True):
+    """``units`` are the rows of those that were measured, in order, and ``common_ms`` is by these.
+
+    The pairs are in the order of units and then of regions: ``at`` is an index into ``units``, ``deltas_ms`` is
+    what to add to what is expected by distance, and ``scores_ms`` the sum of both.
+    """
+
+    units: Rows
+    common_ms: Scores
+    at: Rows
+    regions: Rows
+    deltas_ms: Scores
+    scores_ms: Floats
+
+    def applied(self, candidates: Candidates, penalties_ms: Floats) -> Candidates:
+        """The candidates in order.
+
+        A region that is too far away to be a candidate, but was measured to be near, takes the place of the last.
+        """
+        if not len(self.units):
+            return candidates
+        regions, scores = candidates.regions[self.units], candidates.scores[self.units]
+        width = regions.shape[1]
+        pairs, ranks = np.nonzero(regions[self.at] == self.regions[:, np.newaxis])
+        own = self.at[pairs], ranks
+        corrected = scores + self.common_ms[:, np.newaxis]
+        corrected[own] = scores[own] + self.deltas_ms[pairs]
+        others = np.delete(np.arange(len(self.at)), pairs)
+        more = self._strangers(others, penalties_ms, width)
+        corrected, regions = in_order(
+            np.concatenate((corrected, more.scores), axis=1), np.concatenate((regions, more.regions), axis=1)
+        )
+        found = Candidates(candidates.regions.copy(), candidates.scores.copy())
+        found.regions[self.units], found.scores[self.units] = regions[:, :width], corrected[:, :width]
+        return found
+
+    def _strangers(self, pairs: Rows, penalties_ms: Floats, width: int) -> Candidates:
+        """Of these pairs the best by unit, in order, and infinity where there are no more."""
+        scores = (self.scores_ms[pairs] + penalties_ms[self.regions[pairs]]).astype(np.float32)
+        order = np.lexsort((self.regions[pairs], scores, self.at[pairs]))
+        pairs, scores = pairs[order], scores[order]
+        rows = self.at[pairs]
+        ranks = np.arange(len(rows)) - np.searchsorted(rows, rows)
+        best = np.flatnonzero(ranks < width)
+        shape = len(self.units), int(ranks[best].max(initial=-1)) + 1
+        found = Candidates(np.zeros(shape, dtype=np.int32), np.full(shape, np.inf, dtype=np.float32))
+        found.regions[rows[best], ranks[best]] = self.regions[pairs[best]]
+        found.scores[rows[best], ranks[best]] = scores[best]
+        return found
+
+
+def of_pairs(units: Sequence[int], common_ms: Scores, pairs: Sequence[tuple[float, ...]]) -> Corrections:
+    """Of the rows of units, in order, and for each pair ``at``, its region, delta and score, in any order."""
+    table = np.fromiter(chain.from_iterable(pairs), dtype=np.float64, count=4 * len(pairs)).reshape(-1, 4)
+    at, regions, deltas_ms, scores_ms = table[np.lexsort((table[:, 1], table[:, 0]))].T
+    return Corrections(
+        np.array(units, dtype=np.intp),
+        common_ms,
+        at.astype(np.intp),
+        regions.astype(np.intp),
+        deltas_ms.astype(np.float32),
+        scores_ms,
+    )
+
+
+NOTHING_MEASURED = of_pairs([], np.zeros(0, dtype=np.float32), [])
