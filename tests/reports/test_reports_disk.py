@@ -10,6 +10,7 @@ from random import Random
 
 import pytest
 
+import hits
 from nearmile.reports import disk
 from nearmile.reports.disk import Journal
 from nearmile.reports.segment import SEGMENT_RECORDS_MAX, Segment, decode
@@ -35,7 +36,7 @@ def numbers(journal: Journal) -> list[int]:
 
 def seal(journal: Journal) -> None:
     journal.roll()
-    journal.seal()
+    hits.seal(journal)
 
 
 def test_hits_are_counted_by_serial_as_they_come(tmp_path: Path) -> None:
@@ -80,6 +81,19 @@ def test_a_hit_is_sealed_with_its_place_and_identity(tmp_path: Path) -> None:
     assert [journal.message_id(segment) for segment in ids] == ["fra-1-5-0", "fra-1-5-1"]
     journal.forget(ids[0])
     assert journal.pending(10) == ids[1:]
+
+
+def test_what_two_seal_at_once_is_sealed_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "a", "a", 1)
+    for first in (0, 3):
+        record(journal, first, 3)
+        journal.roll()
+    mine, others = journal.draft(), journal.draft()
+    assert mine is not None and others is not None
+    journal.seal(*mine)
+    journal.seal(*others)
+    seal(journal)
+    assert numbers(journal) == list(range(6))
 
 
 def test_full_slots_roll_by_themselves(tmp_path: Path) -> None:
@@ -160,7 +174,7 @@ def test_a_full_disk_is_counted_and_passes(tmp_path: Path, monkeypatch: pytest.M
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(OSError, match="full"):
             seal(again)
-    again.seal()
+    hits.seal(again)
     (segment,) = segments(again)
     assert (segment.header.hits, segment.header.lost, again.lost) == (1, 5, 0)
 
@@ -177,7 +191,7 @@ while True:
     os.write(1, number.to_bytes(8, "little"))
     if number % 1000 == 0:
         journal.roll()
-        journal.seal()
+        journal.seal(*journal.draft())
 """
 
 

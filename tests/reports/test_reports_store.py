@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hits import seal
 from nearmile.base.errors import NearmileError
 from nearmile.config.network import Reports
 from nearmile.reports.disk import Journal, SegmentId
 from nearmile.reports.hit import CACHE_WORDS, COMPLETE, PACKER, written
-from nearmile.reports.segment import SENT_BYTES_MAX, Segment, decode, encode
+from nearmile.reports.segment import SENT_BYTES_MAX, Segment, decode, draft, encode
 from nearmile.reports.store import DAY_S, ROWS_MAX, Store, StoreHeld, open_store
 
 NOW_S = 1_700_000_000
@@ -39,7 +40,7 @@ def segment(
 ) -> Segment:
     """A segment of rows (bytes, serial, place, status, cache)."""
     records = written(b"".join(PACKER.pack(*row, COMPLETE, (NOW_S - age_s) * 1000) for row in rows))
-    decoded = decode(encode(records, server, server[:3], 1000, seq, lost, PLACES))
+    decoded = decode(encode(draft(records, len(PLACES)), server, server[:3], 1000, seq, lost, PLACES))
     assert isinstance(decoded, Segment)
     return decoded
 
@@ -251,7 +252,7 @@ class History:
 
     def seal(self, _: int) -> None:
         self.journal.roll()
-        self.journal.seal()
+        seal(self.journal)
 
     def kill(self, _: int) -> None:
         self.journal = Journal(self.folder / "journal", "a-1", "a", 1)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from hits import seal
 from nearmile.base.geography import Point
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Nameserver, Network, Region, Site
@@ -171,7 +172,7 @@ def test_kills_duplicates_and_damage_change_no_sum(tmp_path: Path) -> None:
 async def send_twice_and_damaged(stage: Stage, journal: Journal, random: Random) -> None:
     """Sends the journal's one segment under two message ids, between copies torn or with a bit changed."""
     journal.roll()
-    journal.seal()
+    seal(journal)
     (segment,) = journal.pending(2)
     data = journal.read(segment)
     flipped = bytearray(data)

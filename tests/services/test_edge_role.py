@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from edge_world import config
+from hits import seal
 from nearmile.config.layout import Config
 from nearmile.reports.disk import Journal
 from nearmile.reports.segment import Damaged, decode
@@ -93,7 +94,7 @@ def test_a_process_serves_stops_cleanly_and_comes_back_warm(tmp_path: Path) -> N
         thread.join()
         origin.server_close()
     journal = Journal(tmp_path / "processes" / "here-1" / "journal", "here-1", "here", 0)
-    journal.seal()
+    seal(journal)
     segments = [decode(journal.read(segment)) for segment in journal.pending(10)]
     assert sum(segment.header.hits for segment in segments if not isinstance(segment, Damaged)) == 3
 

@@ -9,6 +9,7 @@ from typing import cast
 
 from nats.js.errors import NoStreamResponseError
 
+from hits import seal
 from nearmile.reports.disk import Journal
 from nearmile.reports.segment import SEGMENT_RECORDS_MAX, Segment, decode
 from nearmile.services import shipper as shipper_module
@@ -72,7 +73,7 @@ class Edge:
         for _ in range(count):
             self.serve()
             self.journal.roll()
-            self.journal.seal()
+            seal(self.journal)
 
 
 def with_edge(folder: Path, act: Callable[[Edge], Awaitable[None]]) -> None:

@@ -2,10 +2,10 @@
 
 Hits go into slots: files of records mapped into memory and used again and again, so that the hit path never waits
 for the disk; what was written there outlives the process, however it ends. ``roll`` closes the current slot to
-further hits, ``seal`` turns closed slots into sealed segments (``<epoch>-<seq>.seg``, see segment.py), which stay
-until the collector's stream has them. At the start, whatever an earlier epoch left in a slot is closed under its
-old name. So a hit that was recorded is lost only with the disk, or counted in ``lost`` when the disk is full or
-the unsent segments reach their bound.
+further hits, ``draft`` and ``seal`` turn closed slots into sealed segments (``<epoch>-<seq>.seg``, see
+segment.py), which stay until the collector's stream has them. At the start, whatever an earlier epoch left in a
+slot is closed under its old name. So a hit that was recorded is lost only with the disk, or counted in ``lost``
+when the disk is full or the unsent segments reach their bound.
 """
 
 import contextlib
@@ -22,14 +22,16 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from nearmile.reports.hit import PACKER, RECORD, RECORD_BYTES, written
+from nearmile.reports.hit import PACKER, RECORD, RECORD_BYTES, Records, written
 from nearmile.reports.segment import (
     COUNTRY_BYTES_MAX,
     PLACES_MAX,
     SEGMENT_RECORDS_MAX,
     STATE_BYTES_MAX,
     Damaged,
+    Draft,
     decode,
+    draft,
     encode,
 )
 
@@ -59,7 +61,9 @@ class SegmentId(NamedTuple):
 class Journal:
     """One edge process's hits, between being served and being in the stream.
 
-    ``seal`` does the slow work and may run in another thread; all else belongs to the event loop's thread.
+    ``seal`` waits for the disk and may run in another thread; all else belongs to the event loop's thread, which
+    is the sooner back at its clients where it computes the draft itself: for 0.4 ms, not for the 5 ms (measured)
+    that a thread takes turns with it on the same core.
     """
 
     def __init__(
@@ -122,14 +126,24 @@ class Journal:
             self._seq += 1
             self._at = self._end = self._counted = 0
 
-    def seal(self) -> None:
-        """Writes closed slots as sealed segments and frees them. OSError: nothing is lost, try again."""
+    def draft(self) -> tuple[SegmentId, Draft] | None:
+        """What ``seal`` is to write next, if a slot is closed."""
+        try:
+            slot = self._rolled[0]
+        except IndexError:
+            return None
+        return slot.owner, draft(slot.records(), len(self._places.names))
+
+    def seal(self, segment: SegmentId, drafted: Draft) -> None:
+        """Writes a closed slot as a sealed segment and frees it. OSError: nothing is lost, try again."""
         with self._sealing:
-            while self._rolled:
-                slot = self._rolled[0]
-                self._seal(slot)
-                self._rolled.popleft()
-                self._free.append(slot)
+            if not self._rolled or self._rolled[0].owner != segment:
+                return  # who was cancelled while it waited for the disk has done it
+            slot = self._rolled[0]
+            self._seal(segment, drafted)
+            slot.clear(RECORD_BYTES + drafted.records.nbytes)
+            self._rolled.popleft()
+            self._free.append(slot)
 
     def take_counts(self) -> Counter[int]:
         """Hits by serial since the last call."""
@@ -188,21 +202,20 @@ class Journal:
         self._slots_count += 1
         return slot
 
-    def _seal(self, slot: "_Slot") -> None:
-        records, segment = written(slot.memory[RECORD_BYTES:]), slot.owner
+    def _seal(self, segment: SegmentId, drafted: Draft) -> None:
         # A process killed here before may have sealed the slot and not cleared it.
-        if len(records) and segment not in self._sealed:
-            dropped, dropped_hits = self._too_old(records.nbytes)
-            lost = self._account.lost
-            data = encode(records, self.server, self.region, *segment, lost + dropped_hits, self._places.names)
-            temporary = self._path(segment, "tmp")
-            temporary.write_bytes(data)
-            temporary.rename(self._path(segment, "seg"))
-            self._account.told(lost)
-            self._sealed[segment] = max(len(data), BLOCK_BYTES)
-            for old in dropped:
-                self.forget(old)
-        slot.clear(RECORD_BYTES + records.nbytes)
+        if not len(drafted.records) or segment in self._sealed:
+            return
+        dropped, dropped_hits = self._too_old(drafted.records.nbytes)
+        lost = self._account.lost
+        data = encode(drafted, self.server, self.region, *segment, lost + dropped_hits, self._places.names)
+        temporary = self._path(segment, "tmp")
+        temporary.write_bytes(data)
+        temporary.rename(self._path(segment, "seg"))
+        self._account.told(lost)
+        self._sealed[segment] = max(len(data), BLOCK_BYTES)
+        for old in dropped:
+            self.forget(old)
 
     def _too_old(self, more_bytes: int) -> tuple[list[SegmentId], int]:
         """The segments that must go for ``more_bytes`` to come, and the hits lost with them."""
@@ -243,6 +256,10 @@ class _Slot:
     def owner(self) -> SegmentId:
         seq, epoch = _OWNER.unpack_from(self.memory)
         return SegmentId(epoch, seq)
+
+    def records(self) -> Records:
+        """What was written, in place."""
+        return written(memoryview(self.memory)[RECORD_BYTES:])
 
     def claim(self, segment: SegmentId) -> None:
         _OWNER.pack_into(self.memory, 0, segment.seq, segment.epoch)

@@ -46,7 +46,7 @@ RECORD_BYTES = PACKER.size
 RECORD = np.dtype([(name, "V4" if code == "4x" else f"<{code}") for name, code in _FIELDS])
 
 
-def written(memory: bytes) -> Records:
+def written(memory: bytes | memoryview) -> Records:
     """The records at the beginning of ``memory`` that were written: all before the first whose time is 0."""
     records = np.frombuffer(memory, RECORD, count=len(memory) // RECORD_BYTES)
     unused = records["time_ms"] == 0

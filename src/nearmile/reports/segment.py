@@ -7,6 +7,7 @@ the rollup; the records. ``decode`` believes nothing: a damaged or hostile segme
 
 from collections.abc import Sequence
 from struct import Struct as Packer
+from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -24,6 +25,7 @@ SEGMENT_BYTES_MAX = 1_000_000
 TIME_MS_MAX = (1 << 32) * 1000 - 1  # its second fits 32 bits: the year 2106
 SENT_BYTES_MAX = 1 << 48  # so that the sums of a segment stay far inside 64 bits
 STATUS_MAX = 999
+_SECOND_BITS, _INDEX_BITS = 32, (SEGMENT_RECORDS_MAX - 1).bit_length()
 
 _PREFIX = Packer("<4sII")
 _MAGIC = b"NMH1"
@@ -75,37 +77,62 @@ class Damaged(Struct, frozen=True):
     reason: str
 
 
+class Draft(NamedTuple):
+    """Records and their rollup: a segment that nobody can read yet."""
+
+    records: Records
+    rollup: Rollup
+
+
 def roll_up(records: Records) -> Rollup:
-    """The records' sums per second, serial, place, status and cache word; exact (64-bit integers)."""
+    """The records' sums per second, serial, place, status and cache word; exact (64-bit integers).
+
+    ``SEGMENT_RECORDS_MAX`` records at most: then who, when and which fit one integer, and integers are what NumPy
+    sorts fastest: 8,192 records take 0.4 ms.
+    """
     key = records["serial"].astype(np.uint64) << np.uint64(32)
     key |= records["place"].astype(np.uint64) << np.uint64(19)  # below PLACES_MAX: 13 bits
     key |= records["status"].astype(np.uint64) << np.uint64(3)
     key |= records["cache"].astype(np.uint64)
-    second = records["time_ms"] // np.uint64(1000)
-    # Two cheap sorts of integers: who, then who and when.
-    inverse = np.unique(key, return_inverse=True)[1]
-    both = inverse.astype(np.uint64) << np.uint64(32) | second
-    _, first, row_of = np.unique(both, return_index=True, return_inverse=True)
+    who = np.argsort(key)
+    number = np.cumsum(_begins(key[who]), dtype=np.uint64)  # each key's own, from 1 on
+    second = (records["time_ms"] // np.uint64(1000))[who]
+    when = number << np.uint64(_SECOND_BITS) | second
+    all_three = np.sort(when << np.uint64(_INDEX_BITS) | who.astype(np.uint64))
+    order = (all_three & np.uint64((1 << _INDEX_BITS) - 1)).astype(np.intp)
+    when = all_three >> np.uint64(_INDEX_BITS)
+    starts = np.flatnonzero(_begins(when))
+    first = order[starts]
     rows = np.zeros(len(first), ROLLUP)
     for name in ("serial", "place", "status", "cache"):
         rows[name] = records[name][first]
-    rows["second"] = second[first]
-    rows["hits"] = np.bincount(row_of, minlength=len(first))
-    rows["complete"] = np.bincount(row_of[records["flags"] & COMPLETE != 0], minlength=len(first))
-    sums = np.zeros(len(first), np.uint64)
-    np.add.at(sums, row_of, records["sent_bytes"])
-    rows["sent_bytes"] = sums
+    rows["second"] = when[starts]  # its lowest 32 bits
+    rows["hits"] = np.diff(starts, append=len(records))
+    rows["complete"] = np.add.reduceat(records["flags"][order] & COMPLETE, starts, dtype=np.uint32)
+    rows["sent_bytes"] = np.add.reduceat(records["sent_bytes"][order], starts)
     return rows
 
 
-def encode(
-    records: Records, server: str, region: str, epoch: int, seq: int, lost: int, places: list[tuple[str, str]]
-) -> bytes:
-    """A sealed segment. ``places`` is the whole table by place number; a number beyond it becomes 0 (unknown)."""
-    if (records["place"] >= len(places)).any():
+def _begins(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Where another value begins."""
+    begins = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=begins[1:])
+    return begins
+
+
+def draft(records: Records, places_count: int) -> Draft:
+    """Rolls the records up. A place number from ``places_count`` on, which has no name, becomes 0 (unknown)."""
+    if (records["place"] >= places_count).any():
         records = records.copy()
-        records["place"][records["place"] >= len(places)] = 0
-    rollup = roll_up(records)
+        records["place"][records["place"] >= places_count] = 0
+    return Draft(records, roll_up(records))
+
+
+def encode(
+    drafted: Draft, server: str, region: str, epoch: int, seq: int, lost: int, places: list[tuple[str, str]]
+) -> bytes:
+    """A sealed segment. ``places`` is the whole table by place number."""
+    records, rollup = drafted
     used = np.unique(rollup["place"]).tolist()
     header = Header(
         server=server,
@@ -118,8 +145,8 @@ def encode(
         places={number: places[number] for number in used},
     )
     packed = msgspec.msgpack.encode(header)
-    body = b"".join((packed, rollup.tobytes(), records.tobytes()))
-    return _PREFIX.pack(_MAGIC, crc32(body), len(packed)) + body
+    checksum = crc32(records.data, crc32(rollup.data, crc32(packed)))
+    return b"".join((_PREFIX.pack(_MAGIC, checksum, len(packed)), packed, rollup.data, records.data))
 
 
 def decode(data: bytes) -> Segment | Damaged:

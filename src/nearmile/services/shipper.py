@@ -65,7 +65,8 @@ class Shipper:
             if bus.up:
                 journal.roll()
             try:
-                await asyncio.to_thread(journal.seal)
+                while (closed := journal.draft()) is not None:
+                    await asyncio.to_thread(journal.seal, *closed)
                 while bus.up and clock() < until_s and (batch := journal.pending(IN_FLIGHT_MAX)):
                     if not all(await asyncio.gather(*(self._send(segment) for segment in batch))):
                         break
