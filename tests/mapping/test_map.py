@@ -2,10 +2,11 @@
 
 import msgspec
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearmile.mapping.map import NO_REGION, Units
+from nearmile.mapping.map import NO_REGION, Map, Units, View, decode, encode
 
 lists = st.dictionaries(st.text(max_size=5), st.lists(st.integers(0, NO_REGION - 1), max_size=4).map(tuple))
 
@@ -30,3 +31,20 @@ def test_an_unknown_name_is_an_error() -> None:
 def test_lengths_that_do_not_fit_are_refused(text: str) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(text, type=Units)
+
+
+def test_views_are_sent_without_the_names_that_the_map_has() -> None:
+    units, others = Units.of({"FR": (0, 1), "JP": (1, 0)}), Units.of({"FR": (1,), "JP": (0,)})
+    views = (
+        View(others, (0,)),
+        View(Units.of({"JP": (0,)}), (0,), partial=True),
+        View(Units(), (0,), partial=True),
+    )
+    sent = Map(version=1, term=1, made_at_s=0, regions=(), units=units, fallback=(), views=views)
+    bare = zstandard.ZstdDecompressor().decompress(encode(sent))
+    assert bare.count(b"JP") == 2
+    found = decode(encode(sent))
+    assert found == sent and found.views[0].units.names is found.units.names
+    short = msgspec.structs.replace(sent, views=(View(Units((), 2, b"abc"), (0,)),))
+    with pytest.raises(msgspec.DecodeError):
+        decode(encode(short))

@@ -8,7 +8,7 @@ from sys import byteorder
 
 import msgspec
 import zstandard
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from nearmile.base.geography import Place, Point
 from nearmile.mapping.plans import Plan
@@ -48,6 +48,7 @@ class Units(Struct, frozen=True):
 
     A million units must not be a million objects: ``ranked`` has ``width`` numbers of 16 bits, little-endian, for
     each of ``names``, which are sorted. ``NO_REGION`` fills lists up. ValueError where the lengths do not fit.
+    On the bus the names are left out where they are those of the map's units.
     """
 
     names: tuple[str, ...] = ()
@@ -55,7 +56,7 @@ class Units(Struct, frozen=True):
     ranked: bytes = b""
 
     def __post_init__(self) -> None:
-        if self.width < 0 or len(self.ranked) != 2 * self.width * len(self.names):
+        if self.width < 0 or (self.names and len(self.ranked) != 2 * self.width * len(self.names)):
             raise ValueError(f"{len(self.ranked)} bytes are not {self.width} regions for each of the units")
 
     @classmethod
@@ -111,13 +112,15 @@ class Units(Struct, frozen=True):
 class View(Struct, frozen=True):
     """As the map's own ``units``, ``fallback`` and ``shares``, for sites that are answered otherwise.
 
-    Where it is ``partial`` it has only the units that are; the others are answered as by the map.
+    Where it is ``partial`` it has only the units that are; the others are answered as by the map. ``downloads``
+    says by which traffic class it is made.
     """
 
     units: Units
     fallback: tuple[int, ...]
     shares: dict[str, tuple[int, ...]] = {}
     partial: bool = False
+    downloads: bool = False
 
 
 class Map(Struct, frozen=True, kw_only=True):
@@ -156,7 +159,8 @@ def unit_of(place: Place) -> str:
 
 def encode(map_: Map) -> bytes:
     """For the bus and the disk."""
-    return zstandard.compress(msgspec.msgpack.encode(map_), LEVEL)
+    views = tuple([_without_names(view, map_.units.names) for view in map_.views])
+    return zstandard.compress(msgspec.msgpack.encode(structs.replace(map_, views=views)), LEVEL)
 
 
 def decode(data: bytes) -> Map:
@@ -165,4 +169,21 @@ def decode(data: bytes) -> Map:
         plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=BYTES_MAX)
     except zstandard.ZstdError as error:
         raise msgspec.DecodeError(f"no map: {error}") from None
-    return msgspec.msgpack.decode(plain, type=Map)
+    sent = msgspec.msgpack.decode(plain, type=Map)
+    try:
+        return structs.replace(sent, views=tuple([_with_names(view, sent.units.names) for view in sent.views]))
+    except ValueError as error:
+        raise msgspec.DecodeError(f"no map: {error}") from None
+
+
+def _without_names(view: View, names: tuple[str, ...]) -> View:
+    """Fifty views of 20,000 units with their names are a megabyte, and a million objects in each process."""
+    if view.units.names != names:
+        return view
+    return structs.replace(view, units=Units((), view.units.width, view.units.ranked))
+
+
+def _with_names(view: View, names: tuple[str, ...]) -> View:
+    if view.units.names or not view.units.ranked:
+        return view
+    return structs.replace(view, units=Units(names, view.units.width, view.units.ranked))
