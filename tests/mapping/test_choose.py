@@ -134,8 +134,8 @@ def test_a_split_unit_is_shared_out_and_a_dead_share_goes_on() -> None:
 
 def test_a_pinned_site_is_served_by_its_regions_while_any_lives() -> None:
     view = View(Units.of({"US": (2,)}), (2,))
-    for counts, region in (((2, 2, 2), "r2"), ((2, 2, 0), "r1")):
+    for counts, regions in (((2, 2, 2), ["r2", "r2", "r2"]), ((2, 2, 0), ["r0", "r1", "r1"])):
         pinned = structs.replace(map_of(counts, UNITS, fallback=(1,)), pins={7: 0}, views=(view,))
-        assert choose(pinned, "US/Illinois", 7, 1).region == region
-        assert choose(pinned, "JP", 7, 1).region == region
+        # Where none lives, as other sites.
+        assert [choose(pinned, unit, 7, 1).region for unit in ("US/Illinois", "JP", "FR")] == regions
         assert choose(pinned, "US/Illinois", 8, 1).region == "r0"

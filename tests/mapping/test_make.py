@@ -1,13 +1,16 @@
 """The map as made: everybody is served by the nearest that lives, and small changes of load move nobody."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nearmile.base.gazetteer import Area
 from nearmile.base.geography import Point
 from nearmile.mapping.allocate import loads
-from nearmile.mapping.make import Terms, make_map, same_answers, steady
+from nearmile.mapping.corrections import NOTHING_MEASURED
+from nearmile.mapping.make import Downloads, Terms, make_map, same_answers, steady
 from nearmile.mapping.map import PARTS, MapRegion, Server
+from nearmile.mapping.pins import Pins
 from nearmile.mapping.score import RANKED_MAX, Distances
 
 
@@ -93,11 +96,14 @@ def test_a_contract_bounds_its_regions_together() -> None:
     assert loads(made.allocation, 3)[:2].sum() <= 50
 
 
-def test_a_pinned_site_has_a_view_of_its_regions_by_distance() -> None:
-    regions = regions_of([1] * 12)
+def test_a_pinned_site_is_not_among_those_of_its_class() -> None:
+    regions = regions_of([1] * 3)
     distances = Distances(AREAS, [region.point for region in regions])
-    made = make_map(distances, regions, [0.0] * 12, pins={7: (11, 9), 8: (11, 9), 9: (0,)}).map
-    assert made.pins == {7: 0, 8: 0, 9: 1}
-    assert made.views[0].units["C0"] == (9, 11)
-    assert made.views[0].units["C175"] == (11, 9)
-    assert made.views[1].fallback == (0,)
+    downloads = Downloads((7, 8), np.ones(len(AREAS)), NOTHING_MEASURED)
+    made = make_map(distances, regions, [0.0] * 3, pins=Pins({7: (1, 2), 9: (0,)}, (7, 8)), downloads=downloads)
+    assert made.map.pins == {7: 0, 8: 2, 9: 1}
+    assert [(view.partial, view.downloads) for view in made.map.views] == [
+        (False, True),
+        (False, False),
+        (True, True),
+    ]

@@ -37,6 +37,9 @@ CANDIDATES_MAX = 32
 # A node is full from this share of its capacity on, and evicts down to it: what is evicted is never dust, which
 # would go round in circles in ever smaller parts.
 FULL = 0.999
+# A region that was full has room again below this share: who would come from afar does not come and go with each
+# change of demand.
+ROOMY = 0.9
 # Capacities that are below demand all together are stretched until it fills this share of them: to use the very
 # last room would take long, and send users around the world.
 STRETCHED = 0.97
@@ -72,13 +75,15 @@ class Allocation(Struct, frozen=True):
     """Who serves what.
 
     ``placed`` is demand by row and rank of ``candidates``; each row's sum is its demand. ``worth`` is how the
-    regions rank the rows, in ms; ``raised`` marks rows that their whole list turned down at first.
+    regions rank the rows, in ms; ``raised`` marks rows that their whole list turned down at first, and ``full``
+    the regions that can carry no more.
     """
 
     candidates: Candidates
     placed: Scores
     worth: Scores
     raised: NDArray[np.bool_]
+    full: NDArray[np.bool_]
 
 
 def uncontracted(capacities: Sequence[float] | Floats) -> Capacities:
@@ -118,7 +123,7 @@ def allocate(
         candidates, worth = _staying(candidates, worth, former)
     market = _Market(demand, candidates, worth, capacities)
     market.trade(np.flatnonzero(demand > 0))
-    return market.finish()
+    return market.finish(np.zeros(len(capacities.regions), dtype=np.bool_) if former is None else former.full)
 
 
 def loads(allocation: Allocation, regions: int) -> Floats:
@@ -229,7 +234,7 @@ class _Market:
             self._propose(self._advance(waiting))
             waiting = np.unique(np.concatenate([self._evict(level) for level in self._levels]))
 
-    def finish(self) -> Allocation:
+    def finish(self, were_full: NDArray[np.bool_]) -> Allocation:
         """Raises who was turned down everywhere, then lets the full carry more, until all demand is placed."""
         while len(waiting := self._left(~self._raised)):
             self._raised[waiting] = True
@@ -245,7 +250,17 @@ class _Market:
         lost = self._left(self._raised)  # nobody on the list can carry anything: the best is the least bad
         self._placed[lost * self._k] += self._unmet[lost]
         placed = self._placed.reshape(-1, self._k).astype(np.float32)
-        return Allocation(self._candidates, placed, self._worth.reshape(placed.shape), self._raised)
+        worth, full = self._worth.reshape(placed.shape), self._full(were_full)
+        return Allocation(self._candidates, placed, worth, self._raised, full)
+
+    def _full(self, were_full: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Regions that carry what they can, or whose contract does."""
+        share = np.where(were_full, ROOMY, FULL * (1 - ROUNDING))
+        region, contract = (
+            level.load[level.node_of] >= share * level.bound[level.node_of] for level in self._levels
+        )
+        full: NDArray[np.bool_] = region | contract
+        return full
 
     def _left(self, among: NDArray[np.bool_]) -> Rows:
         left: Rows = np.flatnonzero((self._unmet > self._dust) & among)
@@ -317,5 +332,6 @@ class _Level:
 
     def __init__(self, node_of: Rows, limit: Floats) -> None:
         self.node_of, self.limit = node_of, limit
+        self.bound = limit.copy()
         self.load = np.zeros(len(limit))
         self.bars = np.where(limit > 0, -np.inf, np.inf).astype(np.float32)

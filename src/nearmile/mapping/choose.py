@@ -110,14 +110,17 @@ def _view(map_: Map, serial: int | None) -> Map | View:
 
 
 def _regions(map_: Map, unit: str, serial: int, part: int) -> Iterator[int]:
-    """Indexes of regions, best first, each once, and in the end all: somebody alive is always found."""
+    """Indexes of regions, best first, each once, and in the end all: somebody alive is always found.
+
+    Where none lives of those that a site is pinned to, its clients have what those of other sites have.
+    """
     name, best = ranked(map_, unit, serial)
     seen, own = set(best), shares(map_, serial)
     if name in own:
         first = bisect(tuple(accumulate(own[name])), part)
         best = tuple(dict.fromkeys((best[first], *best)))
     yield from best
-    for index in (*map_.fallback, *range(len(map_.regions))):
+    for index in (*ranked(map_, unit)[1], *map_.fallback, *range(len(map_.regions))):
         if index not in seen:
             seen.add(index)
             yield index

@@ -1,7 +1,6 @@
 """What a controller knows of the traffic class downloads: its sites, who asks for them, and how long they take.
 
-Pages are what everything else is. A site of class downloads that is pinned to regions is served by these, by
-distance, so it counts as pages.
+Pages are what everything else is.
 """
 
 from collections.abc import Mapping
@@ -15,8 +14,7 @@ from nearmile.mapping.score import Distances
 
 def serials_of(config: Config) -> tuple[int, ...]:
     """The sites that are mapped by what downloads take."""
-    sites = (site for site in config.sites if site.document.traffic == "downloads")
-    return tuple(site.serial for site in sites if not site.document.regions)
+    return tuple(site.serial for site in config.sites if site.document.traffic == "downloads")
 
 
 class DownloadClass:

@@ -27,6 +27,7 @@ from nearmile.mapping.explain import Told
 from nearmile.mapping.make import Terms, left, make_map, same_answers, steady
 from nearmile.mapping.map import Map, MapRegion, Server, unit_of
 from nearmile.mapping.measured import Measured, Report
+from nearmile.mapping.pins import Pins
 from nearmile.mapping.planner import Planner
 from nearmile.mapping.plans import Seen
 from nearmile.mapping.safety import Guard
@@ -157,7 +158,7 @@ class Controller:
         self._told: set[str] = set()  # the regions that told of serials since crowds were looked for
         self._terms: tuple[Terms, ...] = ()
         self._drained: frozenset[str] = frozenset()
-        self._pins: dict[int, tuple[int, ...]] = {}
+        self._pins = Pins({})
         self._allocation: Allocation | None = None
         self._placed: Map | None = None  # the last whose units were placed, in this configuration
         self._placed_at_s = -inf
@@ -356,7 +357,7 @@ class Controller:
     def _configure(self, event: RegionsChanged, now_s: float) -> None:
         regions = event.regions
         self._terms = event.terms or tuple(Terms() for _ in regions)
-        self._pins, self._allocation, self._placed = event.pins, None, None
+        self._pins, self._allocation, self._placed = Pins(event.pins, event.downloads), None, None
         self._downloads.serve(event.downloads)
         if [(region.name, region.point) for region in regions] != [(one.name, one.point) for one in self._regions]:
             self._regions = regions

@@ -11,6 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from nearmile.mapping.allocate import Candidates, Floats, Rows, Scores, in_order
+from nearmile.mapping.map import NO_REGION
 
 
 class Corrections(Struct, frozen=True):
@@ -49,6 +50,45 @@ class Corrections(Struct, frozen=True):
         found.regions[self.units], found.scores[self.units] = regions[:, :width], corrected[:, :width]
         return found
 
+    def added(self, expected_ms: Floats, rows: Rows, regions: Rows) -> Floats:
+        """The scores of those units at those regions, both in order; what is expected is of that shape."""
+        place, column = _places(self.units, rows), _places(self.regions, regions)
+        known = np.flatnonzero(place >= 0)
+        pairs = np.flatnonzero((column >= 0) & (place >= 0)[self.at])
+        own = place[self.at[pairs]], column[pairs]
+        found = expected_ms.copy()
+        found[place[known]] += self.common_ms[known, np.newaxis]
+        found[own] = expected_ms[own] + self.deltas_ms[pairs]
+        return found
+
+    def of(self, rows: Rows) -> "Corrections":
+        """Those of some units alone."""
+        inside = np.isin(self.units, rows)
+        pairs = np.flatnonzero(inside[self.at])
+        return Corrections(
+            self.units[inside],
+            self.common_ms[inside],
+            (np.cumsum(inside) - 1)[self.at[pairs]],
+            self.regions[pairs],
+            self.deltas_ms[pairs],
+            self.scores_ms[pairs],
+        )
+
+    def unlike(self, other: "Corrections") -> Rows:
+        """The units that have other corrections there, in order."""
+        return np.union1d(self._lacking(other), other._lacking(self))
+
+    def _lacking(self, other: "Corrections") -> Rows:
+        """The units of pairs that the other does not have, or otherwise."""
+        places = _places(self._keys(), other._keys())
+        same = places >= 0
+        same[same] = self.deltas_ms[same] == other.deltas_ms[places[same]]
+        return self.units[self.at[~same]]
+
+    def _keys(self) -> Rows:
+        """A number for each pair, in order."""
+        return self.units[self.at] * (NO_REGION + 1) + self.regions
+
     def _strangers(self, pairs: Rows, penalties_ms: Floats, width: int) -> Candidates:
         """Of these pairs the best by unit, in order, and infinity where there are no more."""
         scores = (self.scores_ms[pairs] + penalties_ms[self.regions[pairs]]).astype(np.float32)
@@ -62,6 +102,14 @@ class Corrections(Struct, frozen=True):
         found.regions[rows[best], ranks[best]] = self.regions[pairs[best]]
         found.scores[rows[best], ranks[best]] = scores[best]
         return found
+
+
+def _places(values: Rows, among: Rows) -> Rows:
+    """Where each value is in numbers that are in order; -1 where it is not."""
+    if not len(among):
+        return np.full(len(values), -1)
+    places = np.minimum(np.searchsorted(among, values), len(among) - 1)
+    return np.where(among[places] == values, places, -1)
 
 
 def of_pairs(units: Sequence[int], common_ms: Scores, pairs: Sequence[tuple[float, ...]]) -> Corrections:

@@ -12,6 +12,7 @@ from nearmile.mapping.allocate import loads as loads_of
 from nearmile.mapping.corrections import NOTHING_MEASURED, Corrections
 from nearmile.mapping.downloads import of_downloads
 from nearmile.mapping.map import PARTS, Map, MapRegion, Units, View
+from nearmile.mapping.pins import Pins, Placed
 from nearmile.mapping.score import RANKED_MAX, Distances, penalty_ms
 
 # A load counts anew when it differs by so much from the one last reckoned with: small changes move nobody.
@@ -57,7 +58,7 @@ def make_map(
     *,
     terms: Sequence[Terms] = (),
     demand_rps: Sequence[float] | Floats = (),
-    pins: dict[int, tuple[int, ...]] | None = None,
+    pins: Pins | None = None,
     former: Allocation | None = None,
     measured: Corrections = NOTHING_MEASURED,
     downloads: Downloads | None = None,
@@ -67,9 +68,8 @@ def make_map(
 ) -> Made:
     """The map for these regions, with their live servers, in the order of the columns of ``distances``.
 
-    ``terms`` is by region and ``demand_rps`` by unit, each empty where nothing is said; ``pins`` gives the regions
-    of pinned sites by serial. ``measured`` corrects what is expected by distance. Rows of the
-    allocation are the units for pages, and behind them, where there are ``downloads``, the same for these.
+    ``terms`` is by region and ``demand_rps`` by unit, each empty where nothing is said. Rows of the allocation are
+    the units for pages, and behind them, where there are ``downloads``, the same for these.
     """
     terms = terms or [Terms() for _ in regions]
     demand = np.asarray(demand_rps, dtype=np.float64) if len(demand_rps) else np.zeros(len(distances.units))
@@ -85,18 +85,20 @@ def make_map(
         theirs = downloads.measured.applied(of_downloads(candidates, penalties_ms), penalties_ms)
         candidates = _joined(candidates, theirs)
         demand = np.concatenate((demand, downloads.demand_rps))
-    allocation, shares = None, dict[int, tuple[int, ...]]()
-    ranked = candidates.regions[:, :RANKED_MAX]
+    allocation, ranked, shares = None, candidates.regions[:, :RANKED_MAX], dict[int, tuple[int, ...]]()
     if any(min(term.capacity_rps, term.contract_rps) < inf for term in terms) and demand.any():
         allocation = allocate(demand, candidates, capacities, former)
         ranked, shares = _applied(allocation)
     units, fallback = distances.units, distances.for_anybody(penalties_ms)
-    sets = list(dict.fromkeys((pins or {}).values()))
-    views = [_view(distances, penalties_ms, own) for own in sets]
-    in_view = {serial: sets.index(own) for serial, own in (pins or {}).items()}
+    in_view, views = dict[int, int](), tuple[View, ...]()
+    if pins:
+        full = ~alive if allocation is None else allocation.full | ~alive
+        known = [measured] if downloads is None else [measured, downloads.measured]
+        placed = _placed(known, alive[ranked[:, 0]] & (demand > 0), ranked, shares)
+        in_view, views = pins.views(distances, penalties_ms, full, placed)
     if downloads is not None:
-        in_view |= dict.fromkeys(downloads.serials, len(views))
-        views.append(_of_downloads(units, ranked, shares, fallback))
+        in_view = dict.fromkeys(downloads.serials, len(views)) | in_view
+        views = (*views, _of_downloads(units, ranked, shares, fallback))
     map_ = Map(
         version=version,
         term=term,
@@ -106,7 +108,7 @@ def make_map(
         fallback=fallback,
         shares={units[row]: parts for row, parts in shares.items() if row < len(units)},
         pins=in_view,
-        views=tuple(views),
+        views=views,
     )
     return Made(map_, allocation)
 
@@ -130,7 +132,30 @@ def _of_downloads(
         fallback,
         {units[row - count]: parts for row, parts in shares.items() if row >= count},
         partial=True,
+        downloads=True,
     )
+
+
+def _placed(
+    corrections: Sequence[Corrections],
+    used: NDArray[np.bool_],
+    ranked: Indexes,
+    shares: dict[int, tuple[int, ...]],
+) -> list[Placed]:
+    """By class, whose rows are one after the other. ``used`` says which are served by their best region."""
+    count, found = len(ranked) // len(corrections), []
+    homes = np.where(used, ranked[:, 0], -1)
+    for number, measured in enumerate(corrections):
+        rows = range(number * count, (number + 1) * count)
+        split = {
+            row - rows.start: {
+                region: part for region, part in zip(ranked[row].tolist(), parts, strict=False) if part
+            }
+            for row, parts in shares.items()
+            if row in rows
+        }
+        found.append(Placed(measured, homes[rows.start : rows.stop], split))
+    return found
 
 
 def _penalties_ms(regions: Sequence[MapRegion], loads: Sequence[float], terms: Sequence[Terms]) -> Floats:
@@ -197,12 +222,6 @@ def _parts(amounts: NDArray[np.float32]) -> tuple[int, ...]:
     while parts and parts[-1] == 0:
         parts.pop()
     return tuple(parts)
-
-
-def _view(distances: Distances, penalties_ms: Floats, regions: Sequence[int]) -> View:
-    """Only these regions in order, for each unit."""
-    units = _packed(distances.units, distances.among(regions, penalties_ms))
-    return View(units, distances.for_anybody(penalties_ms, regions))
 
 
 def steady(reckoned: float, measured: float) -> float:

@@ -108,7 +108,7 @@ def _answers(
         of_region = heaviest.setdefault(first_of[name], {})
         of_region[name] = of_region.get(name, 0.0) + weight
     regions = sorted(heaviest)
-    scores = distances.expected_ms(names, regions) + _deltas(
+    scores = distances.expected_ms([distances.rows[name] for name in names], regions) + _deltas(
         names, [current.regions[r].name for r in regions], measured, now_s
     )
     return Answers(scores, tuple(max(heaviest[r], key=lambda name: (heaviest[r][name], name)) for r in regions))

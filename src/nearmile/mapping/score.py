@@ -95,22 +95,15 @@ class Distances:
             self._keep(found, homes, penalties_ms, alive)
         return found
 
-    def among(self, regions: Sequence[int], penalties_ms: Matrix) -> NDArray[np.int32]:
-        """Each unit's best of these regions alone, in order."""
-        own = np.array(sorted(set(regions)), dtype=np.int32)
-        ranked = own[_best(round_trips_ms(self._places, self._regions[own]) + penalties_ms[own])]
-        return ranked[self._place_of]
-
-    def expected_ms(self, units: Sequence[str], regions: Sequence[int]) -> Matrix:
-        """What is expected between those units (rows) and regions."""
-        places = self._places[self._place_of[[self.rows[unit] for unit in units]]]
-        return round_trips_ms(places, self._regions[list(regions)])
+    def expected_ms(self, units: Sequence[int] | Indexes, regions: Sequence[int] | Indexes) -> Matrix:
+        """What is expected between those units (by their rows) and regions."""
+        return round_trips_ms(self._places[self._place_of[units]], self._regions[regions])
 
     def for_anybody(self, penalties_ms: Matrix, regions: Sequence[int] | None = None) -> tuple[int, ...]:
         """The best of all regions, or of these, for a client of whom nothing is known: by the mean over people."""
         own = np.arange(len(self._mean_ms)) if regions is None else np.array(sorted(set(regions)))
-        best = _best((self._mean_ms + penalties_ms)[np.newaxis, own])[0]
-        return tuple(own[best].tolist())
+        ranks = best((self._mean_ms + penalties_ms)[np.newaxis, own])[0]
+        return tuple(own[ranks].tolist())
 
     def _substitute(
         self,
@@ -200,7 +193,7 @@ def _apart(ranks: Matrix, count: int) -> Indexes:
     return found
 
 
-def _best(scores: Matrix) -> Indexes:
+def best(scores: Matrix) -> Indexes:
     """Per row the columns of the lowest scores, in order; ties go to the lower index, on every machine."""
     return np.argsort(scores, axis=1, kind="stable")[:, :RANKED_MAX]
 
