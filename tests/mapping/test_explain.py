@@ -35,7 +35,7 @@ MAP = map_of(3, {"DE": (0, 1, 2), "FR": (1, 0, 2), "DE/Hesse": (2,)}, fra=2, par
          ["wins by the map, though now 40.0 ms behind", "-40.0 ms", "no live server"]),
         ("FR", (5, 15, 90), (0.9, 0.1), "FR", "par", ["wins by 15.0 ms", "+15.0 ms", "no live server"]),
         ("", (5, 15, 90), (0.1, 0.1), "", "fra", ["wins by 10.0 ms", "+10.0 ms", "no live server"]),
-        ("DE/Hesse", (5, 15, 90), (0.1, 0.1), "DE/Hesse", "fra", ["no live server"]),
+        ("DE/Hesse", (5, 15, 90), (0.1, 0.1), "DE/Hesse", "fra", ["no live server", "wins: nobody else lives"]),
     ],
 )  # fmt: skip
 def test_why(
@@ -83,5 +83,41 @@ def test_what_was_measured_what_it_costs_and_shares() -> None:
     assert (fra.prior_ms, fra.rtt_ms, fra.voices, fra.age_s, fra.share) == (5.0, 35.0, 9, 12.5, 10)
     assert (par.prior_ms, par.rtt_ms, par.voices, par.score_ms, par.share) == (15.0, 19.0, 0, 21.0, 6)
     assert fra.why == "wins by the map, though now 14.0 ms behind" and not found.pinned
-    pinned = structs.replace(MAP, pins={7: 0}, views=(View(Units.of({"DE": (1,)}), (1,)),))
-    assert explain(pinned, "DE", {}, {}, 7, 2).pinned and explain(pinned, "DE", {}, {}, 7, 2).region == "par"
+
+
+@pytest.mark.parametrize(
+    ("full", "units", "reasons"),
+    [
+        ((), (0, 1), ["wins by 10.0 ms", "+10.0 ms"]),
+        (("par",), (0, 1), ["wins by 10.0 ms", "+10.0 ms"]),  # it would not be the best, had it room
+        (("fra",), (1, 0), ["wins: all others are full", "full, -10.0 ms"]),
+        (("fra",), (0, 1), ["wins by 10.0 ms", "+10.0 ms"]),  # it was there before
+        (("fra", "par"), (0, 1), ["wins by 10.0 ms", "+10.0 ms"]),
+        (("fra",), (1, 0, 2), ["wins by 5.0 ms, who was better is full", "full, -10.0 ms", "+5.0 ms"]),
+    ],
+)
+def test_who_is_full_is_passed_over(full: tuple[str, ...], units: tuple[int, ...], reasons: list[str]) -> None:
+    found = explain(
+        map_of(1, {"DE": units}, fra=2, par=2, ams=2),
+        "DE",
+        {"fra": 5, "par": 15, "ams": 20},
+        {},
+        0,
+        2,
+        Told(full=full),
+    )
+    assert [one.why for one in found.candidates] == reasons
+
+
+@pytest.mark.parametrize(
+    ("regions", "downloads", "region", "outside"),
+    [((1,), False, "par", False), ((1, 0), True, "par", False), ((2,), False, "fra", True)],
+)
+def test_a_pinned_site(regions: tuple[int, ...], downloads: bool, region: str, outside: bool) -> None:
+    view = View(Units.of({"DE": regions}), regions, downloads=downloads)
+    found = explain(structs.replace(MAP, pins={7: 0}, views=(view,)), "DE", {"fra": 5.0, "par": 15.0}, {}, 7, 2)
+    assert found.pinned and (found.downloads, found.region, found.outside) == (downloads, region, outside)
+    assert all(bool(one.fetch_ms) == downloads for one in found.candidates if one.live)
+    assert {one.region for one in found.candidates} - {MAP.regions[index].name for index in regions} == (
+        {region} if outside else set()
+    )

@@ -385,6 +385,27 @@ def test_demand_above_a_region_s_capacity_goes_to_the_next() -> None:
     assert len(script.maps) <= made + 3
 
 
+def test_a_pinned_site_goes_by_what_was_measured_and_by_room() -> None:
+    script = Script()
+    terms = (Terms(capacity_rps=50), Terms())
+    script.happens(RegionsChanged((PARIS, TOKYO), 1.25, terms=terms, pins={7: (0, 1), 8: (0,)}))
+    script.passes(2)
+    for _ in range(3):  # by cables that nobody knows of, Paris is nearer to Japan
+        script.happens(MeasuresArrived(Measures("paris", {"JP": dict.fromkeys(range(3), 100.0)})))
+        script.happens(MeasuresArrived(Measures("tokyo", {"JP": dict.fromkeys(range(3), 200.0)})))
+        script.passes(1)
+    assert [choose(script.maps[-1], "JP", serial, 1).region for serial in (7, 8)] == ["paris", "paris"]
+    for _ in range(40):
+        script.happens(DemandArrived({"FR": 60, "JP": 1}))
+        script.passes(1)
+    full = script.maps[-1]
+    told = script.machine.told("JP", script.now_s)
+    assert told.full == ("paris",) and full.shares["FR"] == full.views[0].shares["FR"]
+    assert [choose(full, "JP", serial, 1).region for serial in (7, 8)] == ["tokyo", "paris"]
+    found = explain(full, "JP", {"paris": 150.0, "tokyo": 8.0}, {}, 7, 1, told)
+    assert [one.why[:6] for one in found.candidates] == ["wins: ", "full, "]
+
+
 def test_downloads_leave_a_lossy_region_and_pages_stay() -> None:
     script = Script()
     script.happens(RegionsChanged((PARIS, TOKYO), 1.25, downloads=(7,)))

@@ -149,7 +149,7 @@ def _show_explanation(found: Explanation, out: Console) -> None:
         table.add_row(one.region, why, *(f"{ms:.1f}" for ms in times), *measured, *figures, share)
     out.print(table)
     if found.pinned:
-        out.print("\nthe site is pinned to its regions")
+        out.print(f"\nthe site is pinned to its regions{', of which none lives' if found.outside else ''}")
     servers = f": {', '.join(found.servers)}" if found.servers else ""
     out.print(f"\nanswered from {found.region or 'nowhere: no server lives'}{servers}")
 

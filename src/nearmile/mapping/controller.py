@@ -8,6 +8,7 @@ Pure: ``handle(event, now_s)`` and ``wake(now_s)`` return commands; the shell an
 """
 
 from collections.abc import Sequence
+from itertools import compress
 from math import inf
 
 from msgspec import Struct, structs
@@ -243,6 +244,7 @@ class Controller:
             pages=self.measured.learned(unit, now_s),
             downloads=self._downloads.learned(unit, now_s),
             costs_ms={one.name: terms.cost_ms for one, terms in zip(self._regions, self._terms, strict=True)},
+            full=tuple(compress(self._columns, self._allocation.full)) if self._allocation is not None else (),
         )
 
     def _step(self, changes: tuple[Change, ...], now_s: float) -> list[Command]:
@@ -302,9 +304,8 @@ class Controller:
     def _make(self, term: int, now_s: float) -> Map:
         """Who lives now; and the units placed anew, unless that was a moment ago."""
         regions, version = self._live(now_s), self._latest_version + 1
-        if self._placed is not None and now_s < self._placed_at_s + PLACING_S_PER_UNIT * len(
-            self._distances.units
-        ):
+        placing_s = PLACING_S_PER_UNIT * len(self._distances.units)
+        if self._placed is not None and now_s < self._placed_at_s + placing_s:
             return structs.replace(
                 self._placed,
                 regions=regions,

@@ -1,7 +1,6 @@
 """Why the map answers as it does, and what differs between two maps: for people, who ask seldom."""
 
 from collections.abc import Mapping
-from math import inf
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -19,7 +18,7 @@ class Candidate(Struct, frozen=True):
     The round trip is what distance lets expect, ``prior_ms``, corrected by what ``voices`` clients or targets have
     last shown ``age_s`` ago; of a region that nobody measured, by what is common to all. For downloads,
     ``fetch_ms`` takes its place: how long a large body takes, by the round trip and what voices have shown.
-    ``share`` counts the parts of PARTS that it has of a split unit.
+    ``share`` counts the parts of PARTS that it has of a split unit. One that is ``full`` takes no more users.
     """
 
     region: str
@@ -36,12 +35,14 @@ class Candidate(Struct, frozen=True):
     share: int = 0
     why: str = ""
     fetch_ms: float = 0.0
+    full: bool = False
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
     """Who serves a mapping unit. ``found_as`` is the map's entry that was used; empty for that for anybody.
 
-    ``pinned`` says whether the site is served by some regions alone; ``downloads``, whether it is by their class.
+    ``pinned`` says whether the site is served by some regions alone, while any of them lives; ``downloads``,
+    whether it is by their class. Where no candidate lives, the one that serves from ``outside`` is the last.
     """
 
     map_version: int
@@ -52,14 +53,16 @@ class Explanation(Struct, frozen=True, kw_only=True):
     candidates: tuple[Candidate, ...]
     pinned: bool = False
     downloads: bool = False
+    outside: bool = False
 
 
 class Told(Struct, frozen=True, kw_only=True):
-    """What the controller knows of a unit: what was measured by class, and what regions cost by the operator."""
+    """What the controller knows of a unit: what was measured by class, what regions cost, and which are full."""
 
     pages: Learned = Learned()
     downloads: Learned = Learned()
     costs_ms: dict[str, float] = {}
+    full: tuple[str, ...] = ()
 
 
 NOTHING_TOLD = Told()
@@ -94,9 +97,12 @@ def explain(
     """
     found_as, indexes = ranked(map_, unit, serial)
     view = map_.views[map_.pins[serial]] if serial in map_.pins else None
-    downloads = view is not None and view.partial
+    downloads = view is not None and view.downloads
     parts = shares(map_, serial).get(found_as, ())
     choice = choose(map_, unit, serial, count)
+    outside = choice.region not in ("", *(map_.regions[index].name for index in indexes))
+    if outside:
+        indexes = (*indexes, *(index for index, region in enumerate(map_.regions) if region.name == choice.region))
     candidates = []
     for place, index in enumerate(indexes):
         region = map_.regions[index]
@@ -109,8 +115,9 @@ def explain(
         found_as=found_as,
         region=choice.region,
         servers=tuple(server.name for server in choice.servers) if serial else (),
-        pinned=view is not None and not downloads,
+        pinned=view is not None and not view.partial,
         downloads=downloads,
+        outside=outside,
         candidates=tuple(_compared(candidate, candidates, choice.region) for candidate in candidates),
     )
 
@@ -135,6 +142,7 @@ def _candidate(
         age_s=age_s,
         share=share,
         fetch_ms=fetch_ms,
+        full=name in told.full,
     )
 
 
@@ -143,16 +151,23 @@ def _compared(one: Candidate, all_: list[Candidate], chosen: str) -> Candidate:
     if not one.live:
         return replace(one, why="no live server")
     winner = next((other for other in all_ if other.region == chosen), one)
+    behind_ms = one.score_ms - winner.score_ms
     if one is not winner:
-        return replace(one, why=f"{one.score_ms - winner.score_ms:+.1f} ms")
-    ahead_ms = (
-        min((other.score_ms for other in all_ if other.live and other is not one), default=inf) - one.score_ms
-    )
-    if ahead_ms == inf:
-        return replace(one, why="wins: nobody else lives")
-    if ahead_ms >= 0:
-        return replace(one, why=f"wins by {ahead_ms:.1f} ms")
-    return replace(one, why=f"wins by the map, though now {-ahead_ms:.1f} ms behind")
+        return replace(one, why=f"{'full, ' if _passed(one) and behind_ms < 0 else ''}{behind_ms:+.1f} ms")
+    others = [other for other in all_ if other.live and other is not one]
+    rivals = [other for other in others if not (_passed(other) and other.score_ms < one.score_ms)]
+    if not rivals:
+        return replace(one, why="wins: all others are full" if others else "wins: nobody else lives")
+    ahead_ms = min(other.score_ms for other in rivals) - one.score_ms
+    if ahead_ms < 0:
+        return replace(one, why=f"wins by the map, though now {-ahead_ms:.1f} ms behind")
+    better = "" if len(rivals) == len(others) else ", who was better is full"
+    return replace(one, why=f"wins by {ahead_ms:.1f} ms{better}")
+
+
+def _passed(one: Candidate) -> bool:
+    """Whether it has no room, and so takes nobody new."""
+    return one.full and not one.share
 
 
 def difference(before: Map, after: Map) -> Difference:
