@@ -14,7 +14,11 @@ from nearmile.services.bus import Bus
 from two_regions import MOVES_S, served, two_regions
 
 CLIENT = "127.20.250.53"
-SITES = {"pages": "", "films": 'traffic = "downloads"\n'}
+SITES = {
+    "pages": "",
+    "films": 'traffic = "downloads"\n',
+    "pinned": 'traffic = "downloads"\nregions = ["tokyo", "osaka"]\n',
+}
 
 
 async def tell(network: LiveNetwork, stop: threading.Event, longer_ms: float) -> None:
@@ -41,6 +45,7 @@ def test_downloads_leave_a_lossy_region_and_pages_stay(tmp_path: Path) -> None:
         teller.start()
         try:
             took_s = eventually(partial(served_by, network, "films", "osaka"), MOVES_S, "moved", 0.1)
+            eventually(partial(served_by, network, "pinned", "osaka"), MOVES_S, "moved among its regions", 0.1)
         finally:
             stop.set()
             teller.join()
@@ -52,4 +57,6 @@ def test_downloads_leave_a_lossy_region_and_pages_stay(tmp_path: Path) -> None:
         tokyo = next(one for one in films["candidates"] if one["region"] == "tokyo")
         assert tokyo["voices"] == 3 and tokyo["fetch_ms"] > 2000 > tokyo["rtt_ms"]
         assert "class downloads" in network.run("map", "explain", CLIENT, "films").stdout
+        words = network.run("map", "explain", CLIENT, "pinned").stdout
+        assert "class downloads" in words and "the site is pinned to its regions\n" in words
         print(f"moved after {took_s:.1f} s")
