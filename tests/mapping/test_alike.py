@@ -35,6 +35,14 @@ def test_a_split_unit_is_alike_to_nobody() -> None:
     assert Alike(atlas_of([1, 2]), Units(), {}).find(4, 5) == ("", 0)
 
 
+def test_what_names_have_in_common_is_used_again_and_answers_are_its_own() -> None:
+    atlas = atlas_of([1, 2, 3, 0])
+    first = Alike(atlas, Units.of({"DE": (0, 1), "FR": (0, 1)}), {})
+    for lists, found in (({"DE": (0,), "FR": (1,)}, "DE FR  "), ({"DE": (0,), "US": (1,)}, "DE  US ")):
+        again = Alike(atlas, Units.of(lists), {}, first)
+        assert [again.find(4, n << 24)[0] for n in range(4)] == found.split(" ")
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=32), st.data())
 def test_the_answer_is_the_maps_own_everywhere_in_the_prefix(units: list[int], data: st.DataObject) -> None:
     orders = st.sampled_from([(0,), (0, 1), (1, 0)])

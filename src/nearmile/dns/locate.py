@@ -104,7 +104,8 @@ class Locator:
         for at, (units, shares) in enumerate(wanted):
             kept = self._alike.get(at)
             if kept is None or kept[:2] != (units, shares):
-                self._alike[at] = units, shares, Alike(self._atlas, units, shares)
+                another = self._alike[0][2] if self._alike else None
+                self._alike[at] = units, shares, Alike(self._atlas, units, shares, another)
         return tuple(self._alike[at][2] for at in range(len(wanted)))
 
     def _spot(self, address: str, trusted: bool = False) -> Spot:

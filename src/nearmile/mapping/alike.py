@@ -17,14 +17,22 @@ WORD = 4
 
 
 class Alike:
-    """Finds, for an address, a unit that is answered as its own is, and how far that holds."""
+    """Finds, for an address, a unit that is answered as its own is, and how far that holds.
 
-    def __init__(self, atlas: Atlas, units: Units, shares: Mapping[str, tuple[int, ...]]) -> None:
+    Where there is ``another`` of the same atlas, most of the work is done if that has the same names.
+    """
+
+    def __init__(
+        self, atlas: Atlas, units: Units, shares: Mapping[str, tuple[int, ...]], another: "Alike | None" = None
+    ) -> None:
         classes, firsts = _classes(units, shares)
         # The last class is of whom nothing is known.
         self._names = (*(units.names[row] for row in firsts.tolist()), "")
         of_row = np.append(classes, len(firsts)).astype(np.uint32)
-        self._finder = Finder(atlas, of_row[_rows(atlas.names, units.names)])
+        self._known = units.names
+        rows = another._row_of if another is not None and another._known == units.names else None
+        self._row_of: NDArray[np.intp] = _rows(atlas.names, units.names) if rows is None else rows
+        self._finder = Finder(atlas, of_row[self._row_of])
 
     def find(self, family: int, number: int) -> tuple[str, int]:
         """The name of such a unit (empty: nothing is known), and the length of the prefix that has no other."""
