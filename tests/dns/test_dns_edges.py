@@ -206,6 +206,12 @@ def test_a_resolver_with_a_plan_is_answered_by_its_clients(
         ("4/12625920", 0xCA0909, 1),
     }
     assert located.take_seen() == ()
+    # Of a pinned site clients are told apart by its own regions: 203.0.0.0/17 is Germany's but for its end.
+    units, serial = current_map.units, config.sites[0].serial
+    own = View(Units.of({"DE": units["JP"], "JP": units["DE"]}), current_map.fallback)
+    ask = asker(LowWorld(config, msgspec.structs.replace(planned, pins={serial: 0}, views=(own,)), located))
+    for client, net in (("203.0.9.0", 2), ("203.0.113.0", 1), ("9.0.0.0", 2), ("", 1)):
+        assert {line.split()[-1].split(".")[2] for line in lines(ask("a7.g.cdn.test", "A", client))} == {str(net)}
 
 
 NONCE = "0123456789abcdef"

@@ -73,10 +73,11 @@ class Edges:
             # everybody's (scopes must not overlap: RFC 7871, section 7.2.1).
             client, longest = self._locator.subnet(subnet), min(subnet.source, SCOPE_MAX[subnet.family])
             self._locator.note(spot, client)
-            known, bits = self._planned(plan, client, site.serial)
+            by_plan = plan is not None and not self._pinned(site.serial)
+            known, bits = self._planned(plan if by_plan else None, client, site.serial)
             scope = min(max(bits, 1), longest)
             if known:
-                spot, unit, by_resolver = client, known, plan is not None
+                spot, unit, by_resolver = client, known, by_plan
         if by_resolver and plan is None:
             unit = self._unit(spot, site.serial)[0]
         # Clients of a unit that is split between regions are told apart, so their answers hold for nobody else.
@@ -107,6 +108,11 @@ class Edges:
         if self._map is None or not self._map.plans:
             return None
         return self._map.plans.get(resolver.block)
+
+    def _pinned(self, serial: int) -> bool:
+        """Whether the site has regions of its own: clients that others answer alike may have to be told apart."""
+        current = self._map
+        return current is not None and serial in current.pins and not current.views[current.pins[serial]].partial
 
     def _planned(self, plan: Plan | None, client: Spot, serial: int) -> tuple[str, int]:
         """As ``_unit``, but by the plan where it says something of the client."""
