@@ -13,7 +13,7 @@ import pytest
 import hits
 from nearmile.reports import disk
 from nearmile.reports.disk import Journal
-from nearmile.reports.segment import SEGMENT_RECORDS_MAX, Segment, decode
+from nearmile.reports.segment import SEGMENT_RECORDS_MAX, Segment, decode, to_end
 
 NOW_MS = 1_700_000_000_000
 
@@ -88,7 +88,7 @@ def test_what_two_seal_at_once_is_sealed_once(tmp_path: Path) -> None:
     for first in (0, 3):
         record(journal, first, 3)
         journal.roll()
-    mine, others = journal.draft(), journal.draft()
+    mine, others = to_end(journal.drafting()), to_end(journal.drafting())
     assert mine is not None and others is not None
     journal.seal(*mine)
     journal.seal(*others)
@@ -183,6 +183,7 @@ WRITER = """
 import os, sys, time
 from pathlib import Path
 from nearmile.reports.disk import Journal
+from nearmile.reports.segment import to_end
 journal = Journal(Path(sys.argv[1]), "a", "a", int(time.time() * 1000))
 number = int(sys.argv[2])
 while True:
@@ -191,7 +192,7 @@ while True:
     os.write(1, number.to_bytes(8, "little"))
     if number % 1000 == 0:
         journal.roll()
-        journal.seal(*journal.draft())
+        journal.seal(*to_end(journal.drafting()))
 """
 
 

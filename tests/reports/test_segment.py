@@ -22,10 +22,11 @@ from nearmile.reports.segment import (
     Damaged,
     Segment,
     decode,
-    draft,
+    drafting,
     encode,
     hits_by_place,
     roll_up,
+    to_end,
 )
 
 PLACES = [("", ""), ("DE", "Hessen"), ("US", "Ohio")]
@@ -50,7 +51,9 @@ def records_of(rows: list[Row]) -> Records:
 
 
 def sealed(rows: list[Row], lost: int = 0) -> bytes:
-    return encode(draft(records_of(rows), len(PLACES)), "fra-1", "fra", 1_700_000_000_000, 3, lost, PLACES)
+    return encode(
+        to_end(drafting(records_of(rows), len(PLACES))), "fra-1", "fra", 1_700_000_000_000, 3, lost, PLACES
+    )
 
 
 @given(ROWS)
@@ -94,7 +97,7 @@ def test_the_largest_segment_is_within_the_bus_s_limit() -> None:
     ]
     places = [("Q" * COUNTRY_BYTES_MAX, f"{n:0{STATE_BYTES_MAX}}") for n in range(PLACES_MAX)]
     server = "s" * 64
-    drafted = draft(records_of(rows), len(places))
+    drafted = to_end(drafting(records_of(rows), len(places)))
     data = encode(drafted, server, server, TIME_MS_MAX, (1 << 62) - 1, (1 << 62) - 1, places)
     assert len(data) < SEGMENT_BYTES_MAX
     assert isinstance(decode(data), Segment)

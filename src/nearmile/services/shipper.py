@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
+from typing import cast
 
 import msgspec
 
@@ -19,7 +20,7 @@ from nearmile.mapping.classes import serials_of
 from nearmile.mapping.demand import DemandArrived
 from nearmile.mapping.map import unit_of
 from nearmile.reports.disk import Journal, SegmentId
-from nearmile.reports.segment import hits_by_place
+from nearmile.reports.segment import Steps, T, hits_by_place
 from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, BusDown
 from nearmile.services.runtime import Runtime
 
@@ -65,7 +66,7 @@ class Shipper:
             if bus.up:
                 journal.roll()
             try:
-                while (closed := journal.draft()) is not None:
+                while (closed := await _by_and_by(journal.drafting())) is not None:
                     await asyncio.to_thread(journal.seal, *closed)
                 while bus.up and clock() < until_s and (batch := journal.pending(IN_FLIGHT_MAX)):
                     if not all(await asyncio.gather(*(self._send(segment) for segment in batch))):
@@ -103,6 +104,16 @@ class Shipper:
         if pages or downloads:
             told = msgspec.msgpack.encode(DemandArrived(pages, downloads))
             self._runtime.bus.publish(f"{demand.SUBJECT}.{self._runtime.me.name}", told)
+
+
+async def _by_and_by(steps: Steps[T]) -> T:
+    """The loop serves others between two steps."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return cast(T, end.value)
+        await asyncio.sleep(0)
 
 
 def _by_unit(hits: Mapping[tuple[str, str], int]) -> dict[str, int]:
