@@ -159,12 +159,17 @@ def cpu_parts_s(pid: int) -> tuple[float, float]:
 
 
 @contextlib.contextmanager
-def running(command: list[str], core: int, log: Path) -> Iterator[int]:
-    """Runs a process on one core; it is ended at the end."""
+def running(command: list[str], core: int, log: Path, alone: bool = False) -> Iterator[int]:
+    """Runs a process on one core; it is ended at the end. ``alone``: before all others there, where allowed."""
+
+    def begin() -> None:
+        os.sched_setaffinity(0, {core})
+        with contextlib.suppress(PermissionError):
+            if alone:
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
+
     with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=out, preexec_fn=lambda: os.sched_setaffinity(0, {core})
-        )
+        process = subprocess.Popen(command, stdout=out, stderr=out, preexec_fn=begin)
         try:
             yield process.pid
         finally:

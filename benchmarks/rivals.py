@@ -148,9 +148,14 @@ def edge_command(folder: Path, config: Config) -> list[str]:
 
 @contextmanager
 def stage(
-    network: str, peers: Sequence[str], memory_mb: int = 256, sendfile: str = SENDFILE_OFF
+    network: str,
+    peers: Sequence[str],
+    memory_mb: int = 256,
+    sendfile: str = SENDFILE_OFF,
+    alone: bool = False,
 ) -> Iterator[Stage]:
-    """An origin, nearmile and ``peers``, each with an address of its own in ``network`` (such as "127.31")."""
+    """An origin, nearmile and ``peers``, each with an address of its own in ``network`` (such as "127.31").
+    ``alone``: see ``running``."""
     origin = (f"{network}.201.1", 8100)
     addresses = {"nginx": (f"{network}.202.1", 8080), "varnish": (f"{network}.204.1", 8080)}
     with ExitStack() as stack:
@@ -170,7 +175,7 @@ def stage(
             else:
                 edge = Edge(http_port=address[1], memory_mb=memory_mb)
                 command = edge_command(folder, edge_config(address[0], origin, edge))
-            pid = stack.enter_context(running(command, SERVER_CORE, log))
+            pid = stack.enter_context(running(command, SERVER_CORE, log, alone))
             wait_for_port(*address, log)
             servers.append(Server(name, address, pid))
         yield Stage(origin, tuple(servers))
