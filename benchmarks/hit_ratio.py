@@ -21,6 +21,7 @@ from measure import Case, progress, show
 from numpy.typing import NDArray
 
 from nearmile.cache.entry import Entry
+from nearmile.cache.eviction import HIT
 from nearmile.cache.policy import Storable
 from nearmile.cache.trial import Optimise, adaptive
 
@@ -134,6 +135,7 @@ def ours(trace: Trace, capacity_bytes: int, optimise: Optimise) -> tuple[Ratios,
     ):
         found = inside.get(name)
         if found is not None:
+            policy.level += HIT
             found.visited = policy.level
             hits += 1
             hit_bytes += size_bytes

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearmile.cache.entry import Entry
-from nearmile.cache.eviction import COUNT_MAX, Counts, GreedyDual, Weights, name_of
+from nearmile.cache.eviction import COUNT_MAX, HIT, Counts, GreedyDual, Weights, name_of
 from nearmile.cache.policy import Storable
 
 KEPT = Storable(200, 0.0, 1.0, 0, 0, False, False, (), None, None, 0)
@@ -36,6 +36,22 @@ def test_without_weights_the_least_recently_used_leaves() -> None:
     last = entry(3)
     policy.insert(last, name_of(last), last.size_bytes)
     assert [evict(policy) for _ in range(4)] == [entries[1], entries[2], entries[0], last]
+
+
+@given(st.lists(st.integers(0, 12), max_size=200))
+def test_without_weights_the_order_is_exactly_that_of_the_last_requests(names: list[int]) -> None:
+    policy: GreedyDual[Entry] = GreedyDual(5, LRU)
+    inside: dict[int, Entry] = {}
+    for name in names:
+        if name in inside:
+            policy.level += HIT
+            inside[name].visited = policy.level
+            inside[name] = inside.pop(name)
+            continue
+        inside[name] = entry(name)
+        policy.insert(inside[name], name, 1)
+        if len(inside) > 5:
+            assert evict(policy) is inside.pop(next(iter(inside)))
 
 
 def test_large_objects_leave_before_small_ones() -> None:

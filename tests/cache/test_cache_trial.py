@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nearmile.cache import trial
 from nearmile.cache.entry import Entry
-from nearmile.cache.eviction import Weights
+from nearmile.cache.eviction import HIT, Weights
 from nearmile.cache.policy import Storable
 from nearmile.cache.store import MemoryStore
 from nearmile.cache.trial import FOR_BYTES, FOR_OBJECTS, Adaptive
@@ -27,6 +27,7 @@ class Cache:
     def request(self, name: int, size_bytes: int) -> None:
         found = self.inside.get(name)
         if found is not None:
+            self.policy.level += HIT
             found.visited = self.policy.level
             return
         self.inside[name] = entry = Entry(b"%d" % name, b"", KEPT, b"", b"", size_bytes)

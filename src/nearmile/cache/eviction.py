@@ -1,8 +1,8 @@
 """Who leaves a full store, and who is not let in.
 
-A policy sees entries come and go, and names the next victim. A hit costs it nothing but one attribute: the store
-sets ``entry.visited`` to the policy's ``level``. The policy looks at it when the entry's turn comes; since a hit
-can only put a turn off, that is early enough, and the order is as if it had looked at once.
+A policy sees entries come and go, and names the next victim. A hit costs it two attributes: the store lifts the
+policy's ``level`` by HIT, and sets ``entry.visited`` to it. The policy looks at that when the entry's turn comes;
+since a hit can only put a turn off, that is early enough, and the order is as if it had looked at once.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,10 @@ from nearmile.cache.entry import Entry
 FIRST_LEVEL = 1.0
 # Credits are of the order of 1 for an object of this size, so that levels stay far from the precision of a float.
 SIZE_UNIT_BYTES = 1 << 20
-# How far a turnover lifts the level by itself: without it, all that was hit between two turns is equal.
+# How far a turnover lifts the level by itself: without it, all that was hit between two turns is nearly equal.
 DRIFT = 0.5
+# How far a hit does: so little that only the order of hits is told by it.
+HIT = 1e-9
 # Stale places in the heap are dropped when they are as many as the others.
 STALE_MIN = 64
 # For each entry, this many cells of a byte remember how often objects were asked for that are not stored.
@@ -30,7 +32,7 @@ class Eviction(Protocol):
     """What the store asks of a policy. Every entry given to ``insert`` is given to ``remove`` once."""
 
     level: float
-    """What ``visited`` is set to by a hit: positive, never falls, changes only in the calls below."""
+    """What ``visited`` is set to by a hit: positive, never falls, changes by hits and in the calls below."""
 
     def insert(self, entry: Entry, lane: int) -> None:
         """A new entry of that site has come; a full store removes victims until it fits, or is the victim."""

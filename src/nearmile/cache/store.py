@@ -17,7 +17,7 @@ from typing import Protocol
 from nearmile.cache.accept import ACCEPT_ENCODING
 from nearmile.cache.directives import Fields
 from nearmile.cache.entry import Entry
-from nearmile.cache.eviction import Eviction
+from nearmile.cache.eviction import HIT, Eviction
 from nearmile.cache.key import CODING, codings_of, names_of, site_of, variant_key
 from nearmile.cache.pages import Body, Shelf, kept_bytes
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable
@@ -141,6 +141,7 @@ class MemoryStore:
             found = _among((found,), self._variant(names_of(found.kept.vary), fields))
         if found is None or (found.clean != self._broad and not self._still_good(found)):
             return None
+        self._level += HIT
         found.visited = self._level
         return found
 
@@ -225,6 +226,7 @@ class MemoryStore:
     def _admit(self, entry: Entry) -> bool:
         """Makes place for it, unless the policy thinks less of it than of all others that may go for it."""
         eviction, site = self._eviction, site_of(entry.key)
+        eviction.level = self._level
         eviction.insert(entry, site)
         self._shares.use(site, entry.size_bytes)
         self._level = eviction.level

@@ -16,7 +16,7 @@ from math import exp
 from typing import Literal, final
 
 from nearmile.cache.entry import Entry
-from nearmile.cache.eviction import GreedyDual, Weights, name_of
+from nearmile.cache.eviction import HIT, GreedyDual, Weights, name_of
 
 # From valuing small objects more than their share of room to valuing large ones; from the last hit to counts.
 FOR_OBJECTS = (Weights(1, 1, 0), Weights(0.5, 0.5, 0), Weights(1.5, 0.5, 0), Weights(1.5, 2, 3))
@@ -24,8 +24,8 @@ FOR_BYTES = (Weights(0, 0, 0), Weights(0.3, 4, 10), Weights(-0.3, 0.5, 3))
 # The sample is one object in 32, but no fewer and no more than so many that are stored. A candidate takes about
 # 300 bytes for each: 600 KB for all of a small store, 5 MB for all of a huge one.
 SAMPLED_SHARE, WATCHED_MIN, WATCHED_MAX = 1 / 32, 512, 4096
-# So many grains fill a miniature.
-GRAINS = 1024
+# So many grains fill a miniature (docs/cache-hit-ratio.md: with fewer and with more, some trace has less).
+GRAINS = 1792
 # Objects are watched in rounds: a round is as many misses as objects were watched when it began, at least so many.
 ROUND_MIN = 64
 # Scores are compared after so many sampled requests. What they say fades with as many as are watched, four times,
@@ -71,6 +71,7 @@ class Adaptive:
 
     def insert(self, entry: Entry, lane: int = 0) -> None:
         name = name_of(entry)
+        self._policy.level = self.level
         self._policy.insert(entry, name, entry.size_bytes, lane)
         self.level = self._policy.level
         self._misses += 1
@@ -170,6 +171,7 @@ class _Trial:
         space_bytes = max(size_bytes, self._grain_bytes)
         found = self._inside.get(name)
         if found is not None:
+            self.policy.level += HIT
             found.visited = self.policy.level
             self.score += space_bytes if self._grain_bytes else 1
         elif space_bytes <= self._capacity_bytes:
