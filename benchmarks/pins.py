@@ -19,15 +19,24 @@ from nearmile.base.geography import Point
 from nearmile.fleet.beat import Beat
 from nearmile.fleet.health import BeatArrived, BusBack
 from nearmile.fleet.lease import LeaseAnswer, LeaseSeen, Outcome, PutLease
-from nearmile.mapping.controller import Controller, DrainSeen, Event, MapAnswer, MapSeen, PutMap, RegionsChanged
+from nearmile.mapping.controller import (
+    Controller,
+    DrainSeen,
+    Event,
+    MapAnswer,
+    MapSeen,
+    MeasuresArrived,
+    PutMap,
+    RegionsChanged,
+)
 from nearmile.mapping.map import Map, MapRegion, Server, encode
 from nearmile.mapping.measured import Report
 
 UNITS, REGIONS, SITES, SETS, OF_SET, MEASURED_FROM = 20_000, 500, 1_000, 50, 3, 3
 # Measurements that changed in a step, of 60,000.
 MANY = 1_000
-# Between steps, so that all is placed anew.
-GAP_S, ROUNDS = 11.0, 5
+# All is placed anew so often, whatever happens, and when something is measured otherwise.
+REFRESHED_S, MEASURED_S, ROUNDS = 10.0, 1.0, 7
 Told = dict[str, dict[str, dict[str, float]]]
 """Round trips in ms by region, unit and target."""
 
@@ -64,7 +73,7 @@ class World:
         for event in (BusBack(), LeaseSeen(0, None), MapSeen(0, None)):
             self.happens(event)
         while not self.maps:
-            self.step(gap_s=1.0)
+            self.step(1.0)
 
     def happens(self, event: Event | None) -> None:
         """That, or that the time has come."""
@@ -76,9 +85,9 @@ class World:
                 self.maps.append(command.map)
                 self.happens(MapAnswer(command, Outcome.WON, len(self.maps)))
 
-    def step(self, event: Event | None = None, gap_s: float = GAP_S) -> float:
-        """CPU milliseconds of the step that follows."""
-        self.now_s += gap_s
+    def step(self, gap_s: float, event: Event | None = None) -> float:
+        """CPU milliseconds of the step after that time; all is measured as before, but for that event."""
+        self.now_s += gap_s + 0.1
         for region in self.regions:
             beat = Beat(name=region.servers[0].name, role="edge", epoch=1, seq=int(self.now_s * 10), ready=True)
             self.machine.health.handle(BeatArrived(beat), self.now_s)
@@ -88,27 +97,23 @@ class World:
         self.happens(event)
         return 1000 * (time.process_time() - before_s)
 
-    def remeasure(self, count: int, chance: Random) -> None:
-        """So many pairs have another round trip from now on."""
+    def remeasured(self, count: int, chance: Random) -> MeasuresArrived:
+        """So many pairs have another round trip from now on; of the last one it is the report."""
         for _ in range(count):
-            units = self.told[chance.choice(self.regions).name]
-            units[chance.choice(list(units))] = {"target": chance.uniform(100, 300)}
+            region = chance.choice(self.regions).name
+            unit = chance.choice(list(self.told[region]))
+            self.told[region][unit] = {"target": chance.uniform(100, 300)}
+        return MeasuresArrived(Report(region, {}, {unit: self.told[region][unit]}))
 
 
 def times(world: World) -> dict[str, list[float]]:
     """CPU milliseconds by what has happened."""
     chance, found = Random(1), dict[str, list[float]]()
-    for what, count in (
-        ("nothing measured otherwise", 0),
-        ("a pair measured otherwise", 1),
-        (f"{MANY:,} pairs", MANY),
-    ):
-        found[what] = []
-        for _ in range(ROUNDS):
-            world.remeasure(count, chance)
-            found[what].append(world.step())
+    found["nothing new for 10 s"] = [world.step(REFRESHED_S) for _ in range(ROUNDS)]
+    for what, count in (("a pair measured otherwise", 1), (f"{MANY:,} pairs measured otherwise", MANY)):
+        found[what] = [world.step(MEASURED_S, world.remeasured(count, chance)) for _ in range(ROUNDS)]
     drains = [DrainSeen(frozenset({region.name})) for region in world.regions[:ROUNDS]]
-    found["another region drained"] = [world.step(event) for event in drains]
+    found["another region drained"] = [world.step(MEASURED_S, event) for event in drains]
     return found
 
 

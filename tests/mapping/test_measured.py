@@ -139,3 +139,27 @@ def test_memory_is_bounded_and_a_region_that_moves_is_measured_anew() -> None:
     assert "FR" in measured.scores
     measured.know(UNITS, {**REGIONS, "paris": LYON})
     assert measured.scores == {} and measured._pairs == 0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("FR", "JP")),
+            st.sampled_from(("paris", "tokyo")),
+            st.floats(5, 400),
+            st.floats(0, 900),
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=60)
+def test_what_is_held_is_what_would_be_worked_out_anew(told: list[tuple[str, str, float, float]]) -> None:
+    holding, anew, now_s = known(), known(), 0.0
+    for unit, region, rtt_ms, passed_s in told:
+        now_s += passed_s
+        for measured in (holding, anew):
+            measured.add(clients(region, unit, *[rtt_ms] * 3), now_s)
+            measured.forget(now_s)
+        anew._held.clear()
+        for each in UNITS:
+            assert holding.deltas_ms(each, now_s) == anew.deltas_ms(each, now_s)

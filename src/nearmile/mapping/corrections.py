@@ -5,7 +5,6 @@ A pair is a unit and a region that has measured it. Regions that have not get wh
 """
 
 from collections.abc import Sequence
-from itertools import chain
 
 import numpy as np
 from msgspec import Struct
@@ -112,9 +111,9 @@ def _places(values: Rows, among: Rows) -> Rows:
     return np.where(among[places] == values, places, -1)
 
 
-def of_pairs(units: Sequence[int], common_ms: Scores, pairs: Sequence[tuple[float, ...]]) -> Corrections:
+def of_pairs(units: Sequence[int], common_ms: Scores, pairs: Sequence[tuple[float, ...]] | Floats) -> Corrections:
     """Of the rows of units, in order, and for each pair ``at``, its region, delta and score, in any order."""
-    table = np.fromiter(chain.from_iterable(pairs), dtype=np.float64, count=4 * len(pairs)).reshape(-1, 4)
+    table = np.asarray(pairs, dtype=np.float64).reshape(-1, 4)
     at, regions, deltas_ms, scores_ms = table[np.lexsort((table[:, 1], table[:, 0]))].T
     return Corrections(
         np.array(units, dtype=np.intp),

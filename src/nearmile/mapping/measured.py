@@ -12,6 +12,7 @@ ACCESS_MS_MAX, is expected of the others as well.
 """
 
 from collections.abc import Mapping
+from math import inf, log2
 from statistics import median
 
 import numpy as np
@@ -112,6 +113,14 @@ class Score(Struct, frozen=True):
         return self.trust(now_s) * (self.ms - self.prior_ms)
 
 
+class _Held(Struct):
+    """What ``deltas_ms`` has said of a unit, which holds until then, or until somebody says otherwise."""
+
+    deltas_ms: dict[str, float]
+    others_ms: float
+    until_s: float
+
+
 class Learned(Struct, frozen=True, kw_only=True):
     """What is known of a unit, by region: what to add to priors (and for all others), how many have measured it
     and how many seconds ago."""
@@ -133,6 +142,7 @@ class Measured:
         """By unit and region."""
         self._pairs = 0
         self._used: dict[tuple[str, str], float] = {}
+        self._held: dict[str, _Held] = {}
 
     def know(self, units: Mapping[str, Point], regions: Mapping[str, Point]) -> None:
         """From now on there are these; what was measured of others, or of regions that moved, goes."""
@@ -146,6 +156,7 @@ class Measured:
                 del self.scores[unit]
         self._votes = {pair: votes for pair, votes in self._votes.items() if pair[0] in self.scores}
         self._pairs = sum(map(len, self.scores.values()))
+        self._held.clear()
         self._used = {pair: ms for pair, ms in self._used.items() if pair[1] in self.scores.get(pair[0], {})}
 
     def follow(self, other: "Measured") -> None:
@@ -191,17 +202,33 @@ class Measured:
             ms = before.ms + WEIGHT_NEW * (ms - before.ms)
         score = Score(ms, prior_ms, now_s, len(told_ms))
         self.scores.setdefault(unit, {})[region] = score
-        return abs(score.delta_ms(now_s) - self._used.get((unit, region), 0.0)) >= self._kind.step_ms
+        used_ms, held = self._used.get((unit, region)), self._held.get(unit)
+        changed = abs(score.delta_ms(now_s) - (used_ms or 0.0)) >= self._kind.step_ms
+        if used_ms is None or changed:
+            self._held.pop(unit, None)
+        elif held is not None:
+            held.until_s = min(held.until_s, self._until_s(score, used_ms))
+        return changed
+
+    def _until_s(self, score: Score, used_ms: float) -> float:
+        """When the score has aged so much that what is used of it changes, or it is forgotten."""
+        forgotten_s, left_ms = score.at_s + FORGET_S, abs(used_ms) - self._kind.step_ms
+        if left_ms <= 0 or score.ms == score.prior_ms:
+            return forgotten_s
+        return min(score.at_s + HALF_LIFE_S * log2(abs(score.ms - score.prior_ms) / left_ms), forgotten_s)
 
     def forget(self, now_s: float) -> None:
         """Drops what is too old to count."""
-        for unit, scores in tuple(self.scores.items()):
+        held = self._held
+        for unit in [unit for unit in self.scores if unit not in held or held[unit].until_s <= now_s]:
+            scores = self.scores[unit]
             for region in [name for name, score in scores.items() if not score.trust(now_s)]:
                 del scores[region]
                 self._used.pop((unit, region), None)
                 for own in (False, True):
                     self._votes.pop((unit, region, own), None)
                 self._pairs -= 1
+                self._held.pop(unit, None)
             if not scores:
                 del self.scores[unit]
 
@@ -210,13 +237,20 @@ class Measured:
 
         It stays as it was until it is well away from that, so that noise moves nobody.
         """
-        found = {}
-        for region, score in self.scores.get(unit, {}).items():
+        held, scores = self._held.get(unit), self.scores.get(unit)
+        if scores is None:
+            return {}, 0.0
+        if held is not None and now_s < held.until_s:
+            return held.deltas_ms, held.others_ms
+        found, until_s = dict[str, float](), inf
+        for region, score in scores.items():
             used_ms, delta_ms = self._used.get((unit, region)), score.delta_ms(now_s)
             if used_ms is None or abs(delta_ms - used_ms) >= self._kind.step_ms:
                 used_ms = self._used[unit, region] = delta_ms
-            found[region] = used_ms
-        return found, min(max(min(found.values(), default=0.0), 0.0), self._kind.common_ms_max)
+            found[region], until_s = used_ms, min(until_s, self._until_s(score, used_ms))
+        others_ms = min(max(min(found.values()), 0.0), self._kind.common_ms_max)
+        self._held[unit] = _Held(found, others_ms, until_s)
+        return found, others_ms
 
     def learned(self, unit: str, now_s: float) -> Learned:
         """The same for people, with who has said so."""
@@ -228,12 +262,16 @@ class Measured:
     def corrections(self, units: Mapping[str, int], regions: Mapping[str, int], now_s: float) -> Corrections:
         """All that is known; ``units`` and ``regions`` give rows and numbers by name."""
         known = sorted((units[unit], unit) for unit in self.scores if unit in units)
-        common_ms, pairs = np.zeros(len(known), dtype=np.float32), list[tuple[float, ...]]()
+        common_ms, counts = np.zeros(len(known), dtype=np.float32), np.zeros(len(known), dtype=np.intp)
+        columns, deltas_ms, priors_ms = list[int](), list[float](), list[float]()
         for at, (_, unit) in enumerate(known):
             own_ms, common_ms[at] = self.deltas_ms(unit, now_s)
-            scores = self.scores[unit]
-            pairs += [(at, regions[name], ms, scores[name].prior_ms + ms) for name, ms in own_ms.items()]
-        return of_pairs([row for row, _ in known], common_ms, pairs)
+            scores, counts[at] = self.scores[unit], len(own_ms)
+            columns += [regions[name] for name in own_ms]
+            deltas_ms += own_ms.values()
+            priors_ms += [scores[name].prior_ms for name in own_ms]
+        pairs = np.repeat(np.arange(len(known)), counts), columns, deltas_ms, np.add(priors_ms, deltas_ms)
+        return of_pairs([row for row, _ in known], common_ms, np.stack(pairs, axis=-1))
 
 
 def _fresh(votes: Mapping[int | str, tuple[float, float]] | None, now_s: float) -> bool:
