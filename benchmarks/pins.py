@@ -36,7 +36,7 @@ UNITS, REGIONS, SITES, SETS, OF_SET, MEASURED_FROM = 20_000, 500, 1_000, 50, 3, 
 # Measurements that changed in a step, of 60,000.
 MANY = 1_000
 # All is placed anew so often, whatever happens, and when something is measured otherwise.
-REFRESHED_S, MEASURED_S, ROUNDS = 10.0, 1.0, 7
+REFRESHED_S, MEASURED_S, ROUNDS = 10.0, 1.0, 5
 Told = dict[str, dict[str, dict[str, float]]]
 """Round trips in ms by region, unit and target."""
 
