@@ -40,6 +40,7 @@ SHELL_MODULES = {
     "client",
     "agent",
     "disk",
+    "disk_writer",
     "store",
     "bus",
     "process",

@@ -31,8 +31,7 @@ def key(number: int) -> bytes:
 
 def crash(disk: DiskStore) -> None:
     """What was given is written; nothing is closed."""
-    disk.flush()
-    disk._queue.put(None)
+    disk._writer.close()
 
 
 def order(memory: MemoryStore, seq: int, kind: Any, *values: str, soft_at_s: float | None = None) -> None:
@@ -271,6 +270,24 @@ def test_what_is_new_gathers_for_a_moment(tmp_path: Path, monkeypatch: pytest.Mo
     assert found(tmp_path, key(0), key(1), key(2), key(4), key(5)) == expected
 
 
+def test_an_order_wakes_the_writer_once_and_later(tmp_path: Path) -> None:
+    memory, calls = MemoryStore(MEMORY_BYTES), list[Any]()
+    disk = DiskStore(tmp_path, DISK_BYTES, memory, later=lambda _, back: calls.append(back))
+    put(memory, key(0), b"first")
+    disk.flush()
+    calls.clear()
+    order(memory, 1, "prefix", "/1")
+    order(memory, 2, "url", "/0")
+    assert len(calls) == 1
+    with_none_of_it = tmp_path.with_suffix(".killed")
+    shutil.copytree(tmp_path, with_none_of_it)
+    crash(disk)
+    _, then = opened(with_none_of_it)
+    assert then.position is None and len(then) == 1, "the log has both orders again"
+    crash(then)
+    assert found(tmp_path, key(0)) == [None]
+
+
 def test_a_record_being_read_does_not_take_the_place_of_a_newer_response(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,7 +347,7 @@ def test_a_full_disk_leaves_it_to_memory_and_says_so_once(
             assert await body_of(memory, each) in (each, None)
         assert sum("cannot be written" in message for message in caplog.messages) == 1
         room.set()
-        disk._rests_until_s = 0
+        disk._writer._rests_until_s = 0
         put(memory, key(40), b"after")
         disk.flush()
         assert not disk.failing and disk.detail()["disk_failing"] == 0
@@ -392,7 +409,7 @@ def test_a_slow_disk_costs_bounded_memory(tmp_path: Path, monkeypatch: pytest.Mo
         put(memory, key(0), b"old")
         for each in KEYS:
             put(memory, each, each * 200)
-        assert disk.dropped > 50 and disk._given_bytes <= 20_000
+        assert disk.dropped > 50 and disk._writer.waiting_bytes <= 20_000
         monkeypatch.setattr(tier_store, "READS_MAX", 0)
         monkeypatch.setattr(disk, "_reading", Shares(0))
         memory._objects.clear()

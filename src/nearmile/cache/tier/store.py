@@ -1,6 +1,6 @@
 """The store on disk, under the one in memory: the event loop decides and asks, threads read and write.
 
-    put (gathers), mark, left -> Index -> commands -> queue -> one writer thread -> files
+    put (gathers), mark, left -> Index -> commands -> Writer -> files
     find -> Index -> a reader thread -> verified? purged meanwhile? -> memory, or a body in pieces
 
 Commands are carried out in their order, so the index is ahead of the files by the queue and no more. A disk that
@@ -9,16 +9,12 @@ next start. No request fails.
 """
 
 import asyncio
-import contextlib
 import logging
-import threading
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import inf
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -30,7 +26,8 @@ from nearmile.cache.pages import Body
 from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Position, key_of
 from nearmile.cache.shares import Shares
 from nearmile.cache.store import MemoryStore
-from nearmile.cache.tier.disk import Files, Job, Loaded, Room, Run, Sync, Tell, Write, in_runs, load_piece
+from nearmile.cache.tier.disk import Files, Loaded, Room, Sync, Tell, Write, load_piece
+from nearmile.cache.tier.disk_writer import Later, Writer
 from nearmile.cache.tier.index import LOG_SHARE, Copy, Index
 from nearmile.cache.tier.orders import NOTES_MAX, Closed, Marked, Note, Reached, start_of, write_note
 from nearmile.cache.tier.places import Place
@@ -59,16 +56,7 @@ READS_MAX = 128
 READERS = 2
 # A record that is moved while it is read is read again; twice in a row is unheard of.
 READ_TRIES = 3
-# A disk that could not be written is tried again.
-REST_S = 10.0
-# How long a stop waits for what is still to be written, and synced.
-CLOSE_S = 5.0
-# So much time's work gathers, here and once more for the writer: what is done for many in a row finds its code in
-# the processor's caches, and to wake a thread for each response takes longer than to write it.
-GATHER_S = 0.01
 GATHER_BYTES_MAX = 1 << 20  # the event loop has other things to do
-
-Later = Callable[[float, Callable[[], None]], object]  # an event loop's call_later
 
 
 class DiskStore:
@@ -86,7 +74,7 @@ class DiskStore:
         log: Room | None = None,
         later: Later | None = None,
     ) -> None:
-        self._memory, self._later = memory, later
+        self._memory = memory
         if log is None:
             log = Room(folder, int(capacity_bytes * LOG_SHARE))
             capacity_bytes -= log.capacity_bytes
@@ -98,23 +86,15 @@ class DiskStore:
         self._marks.generation = max(self._marks.generation, newest)
         # By key, what has no place yet: whoever asks about such an object has it placed first.
         self._new, self._new_bytes = dict[bytes, list[_New]](), 0
-        self._queue: SimpleQueue[list[Write | Job] | threading.Event | None] = SimpleQueue()
-        self._hurry = threading.Event()
-        self._pending: dict[Place, Write | Copy] = {}
         self._reads: dict[int, asyncio.Task[Entry | None]] = {}
         self._reading = Shares(READS_MAX)
-        # Counted by one thread each, so that no lock is needed.
-        self._given_bytes = self._done_bytes = self._notes = 0
-        self._sealed_faults = self._faults = 0
-        self._rests_until_s = 0.0
-        self._trusted, self.failing = True, False
+        self._notes = self._sealed_faults = 0
         self.dropped = self.damaged = self.hits = 0
         """Responses not written since the disk was too slow; found damaged; found."""
+        self._writer = Writer(self._files, later, self._settle)
         self._begin_diary()
         self._carry_out()
         self._readers = ThreadPoolExecutor(READERS, "nearmile-read")
-        self._writer = threading.Thread(target=self._write, name="nearmile-write", daemon=True)
-        self._writer.start()
         memory.below = self
 
     def __len__(self) -> int:
@@ -133,7 +113,12 @@ class DiskStore:
     @property
     def working(self) -> bool:
         """False for some time after a write has failed."""
-        return self._rests_until_s <= time.monotonic()
+        return self._writer.working
+
+    @property
+    def failing(self) -> bool:
+        """Whether the disk could not be written the last time."""
+        return self._writer.failing
 
     def vary(self, key: bytes) -> tuple[bytes, ...]:
         """The names of the request fields that tell this object's variants apart; empty if it has none."""
@@ -142,28 +127,26 @@ class DiskStore:
 
     def put(self, entry: Entry, names: tuple[bytes, ...], in_memory: bool) -> None:
         """Writes a response, soon; it can be found at once."""
-        if self._later is not None and not self._new:
-            self._later(GATHER_S, self._settle)
         self._new.setdefault(entry.key, []).append((entry, names, in_memory))
         self._new_bytes += len(entry.body)
-        if self._later is None or self._new_bytes > GATHER_BYTES_MAX:
-            self._settle()
+        if self._new_bytes > GATHER_BYTES_MAX:
+            self._writer.hand_over()
+        else:
+            self._writer.soon()
 
     def _settle(self) -> None:
-        """Gives what is new its places, and all of it to the writer."""
+        """Gives what is new its places."""
         new, self._new, self._new_bytes = self._new, {}, 0
-        if self._sealed_faults != self._faults:
-            self._sealed_faults = self._faults
+        if self._sealed_faults != self._writer.faults:
+            self._sealed_faults = self._writer.faults
             self._index.seal()
-        jobs, working = list[Write | Job](), self.working
+        working = self.working
         for some in new.values():
             for one in some:
                 write = self._place(one, working)
-                jobs += self._commands()
+                self._carry_out()
                 if write is not None:
-                    jobs.append(write)
-        if jobs:
-            self._queue.put(jobs)
+                    self._writer.give([write])
 
     def _settle_one(self, key: bytes) -> None:
         """So that whatever is new of that object has its place."""
@@ -179,7 +162,7 @@ class DiskStore:
         meta = Meta(key, names, entry.variant, entry.kept, entry.head)
         data = write_meta(meta)
         length = HEADER_BYTES + len(data) + SUM_BYTES * pieces_of(len(body)) + len(body)
-        waiting = self._given_bytes - self._done_bytes
+        waiting = self._writer.waiting_bytes
         if not working or (waiting and waiting + length > QUEUE_BYTES_MAX):
             self.dropped += 1
             self._index.make_way(of_object, name, names)
@@ -187,10 +170,8 @@ class DiskStore:
         place = self._index.put(of_object, name, names, length, in_memory, site)
         if place is None:
             return None
-        self._given_bytes += length
         header = Header(len(data), len(body), of_object, name, self._marks.generation, site)
-        self._pending[place] = write = Write(place, Lead(header, meta, b""), data, body)
-        return write
+        return Write(place, Lead(header, meta, b""), data, body)
 
     def left(self, entry: Entry) -> None:
         """It was evicted from memory."""
@@ -275,21 +256,15 @@ class DiskStore:
 
     def flush(self) -> None:
         """Waits until everything given so far has been written, or has failed. Blocks."""
-        self._settle()
-        done = threading.Event()
-        self._queue.put(done)
-        self._hurry.set()
-        done.wait()
+        self._writer.flush()
 
     def close(self) -> None:
-        """Brings everything to the disk. Blocks, for CLOSE_S at most."""
+        """Brings everything to the disk, if that takes no longer than a stop may. Blocks."""
         self._memory.below = None
         self._settle()
-        self._queue.put([Sync(write_note(Closed()))])
-        self._queue.put(None)
-        self._hurry.set()
         self._readers.shutdown(wait=False, cancel_futures=True)
-        self._writer.join(CLOSE_S)
+        self._writer.give([Sync(write_note(Closed()))])
+        self._writer.close()
 
     def _read_done(self, name: int, site: int) -> None:
         del self._reads[name]
@@ -302,7 +277,7 @@ class DiskStore:
             if asked is None:
                 return None
             place = asked
-            while isinstance(pending := self._pending.get(place), Copy):
+            while isinstance(pending := self._writer.pending.get(place), Copy):
                 place = pending.source
             if isinstance(pending, Write):
                 return self._take(name, key, place, pending.lead, pending.body, None)
@@ -355,74 +330,16 @@ class DiskStore:
         if self._notes > NOTES_MAX:
             self._begin_diary()
         else:
-            self._queue.put([Tell(write_note(note), False)])
+            self._writer.give([Tell(write_note(note), False)])
 
     def _begin_diary(self) -> None:
         self._notes = 0
-        self._queue.put([Tell(write_note(start_of(self._files.boot, self.position, self._marks)), True)])
+        self._writer.give([Tell(write_note(start_of(self._files.boot, self.position, self._marks)), True)])
 
     def _carry_out(self) -> None:
-        if commands := self._commands():
-            self._queue.put(commands)
-
-    def _commands(self) -> list[Write | Job]:
-        """What the index wants done."""
-        commands = self._index.take_commands()
-        self._pending |= {command.target: command for command in commands if isinstance(command, Copy)}
-        return [*commands]
-
-    def _write(self) -> None:
-        """The writer thread."""
-        while (jobs := self._queue.get()) is not None:
-            if isinstance(jobs, threading.Event):
-                self._hurry.clear()
-                jobs.set()
-            else:
-                self._do(jobs)
-            del jobs  # bodies, which nobody else may need
-            if self._queue.empty():
-                self._hurry.wait(GATHER_S)
-
-    def _do(self, jobs: list[Write | Job]) -> None:
-        for job in in_runs(jobs):
-            if isinstance(job, Run):
-                self._add(job)
-                for write in job.writes:
-                    self._pending.pop(write.place, None)
-                    self._done_bytes += write.place.length
-            elif isinstance(job, Copy):
-                self._add(job)
-                self._pending.pop(job.target, None)
-            elif self._trusted:
-                self._forget(job)
-
-    def _add(self, job: Run | Copy) -> None:
-        """Writes records, unless the disk rests."""
-        if not self.working:
-            self._faults += 1
-            return
-        try:
-            self._files.do(job)
-        except OSError as error:
-            self._faults += 1
-            self._rests_until_s = time.monotonic() + REST_S
-            if not self.failing:
-                logger.error("the disk of the cache cannot be written, memory goes on alone: %s", error)
-            self.failing = True
-            return
-        if self.failing:
-            logger.info("the disk of the cache can be written again")
-            self.failing = False
-
-    def _forget(self, job: Job) -> None:
-        """What must not fail, or what is on disk cannot be relied on after a restart."""
-        try:
-            self._files.do(job)
-        except OSError as error:
-            logger.error("the disk of the cache cannot be kept right, the next start is without it: %s", error)
-            self._trusted, self.failing = False, True
-            with contextlib.suppress(OSError):
-                self._files.distrust()
+        """Has done what the index wants."""
+        if commands := self._index.take_commands():
+            self._writer.give(commands)
 
 
 class _Body:
