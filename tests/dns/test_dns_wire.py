@@ -98,6 +98,25 @@ def test_what_is_wrong_is_an_error(packet: bytes, error: int) -> None:
     assert query is not None and query.error == error
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        b"\x00\x08\x00\x07\x00\x01\x18\x18\xc0\x00\x02",  # a subnet with a scope
+        b"\x00\x08\x00\x01\x00",
+        b"\x00\x0a\x00\x07abcdefg",  # half a cookie
+        b"\x00\x03\x00\x09",  # longer than the record
+        b"\x00\x03\x00",
+    ],
+)
+@pytest.mark.parametrize("questions", [0, 1])
+def test_who_sends_malformed_options_learns_that_edns_is_understood(options: bytes, questions: int) -> None:
+    packet = header(questions=questions, additional=1) + QUESTION * questions + opt(options)
+    response = respond(packet, Body(wire.FORMERR))  # RFC 6891, section 7
+    assert (response.rcode(), response.edns, response.options) == (dns.rcode.FORMERR, 0, ())
+    query = wire.parse(packet)
+    assert query is not None and query.error == wire.FORMERR
+
+
 @pytest.mark.parametrize("packet", [b"", header()[:-1], header(flags=0x8000) + QUESTION, header(flags=0x8400)])
 def test_what_deserves_no_answer(packet: bytes) -> None:
     assert wire.parse(packet) is None

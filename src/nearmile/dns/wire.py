@@ -8,7 +8,7 @@ import struct
 from functools import lru_cache
 from struct import Struct as Format
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
 A, NS, CNAME, SOA, TXT, AAAA, OPT, HTTPS, CAA = 1, 2, 5, 6, 16, 28, 41, 65, 257
@@ -69,11 +69,18 @@ class Edns(Struct, frozen=True):
     """Whether it asks who answers."""
     keepalive: bool = False
     """Whether it asks how long a connection may stay."""
+    malformed: bool = False
+    """Whether its options are not what they should be."""
 
     @property
     def special(self) -> bool:
         """Whether the response has options that depend on more than the question and the client's subnet."""
         return bool(self.cookie) or self.nsid or self.keepalive
+
+    @property
+    def error(self) -> int:
+        """The response code for what is wrong with it, if anything is."""
+        return BADVERS if self.version else FORMERR if self.malformed else NOERROR
 
 
 class Query(Struct, frozen=True):
@@ -138,16 +145,16 @@ def parse(packet: bytes) -> Query | None:
             edns = _records(packet, end + 4, answers + authority, additional)
     except (Malformed, IndexError, struct.error):
         return Query(qid, flags, FORMERR)
-    error = BADVERS if edns is not None and edns.version else NOERROR
+    error = NOERROR if edns is None else edns.error
     name = packet[HEADER_BYTES:end].lower()
     return Query(qid, flags, error, packet[HEADER_BYTES : end + 4], name, qtype, qclass, edns)
 
 
 def _cookie_alone(qid: int, flags: int, edns: Edns | None) -> Query:
     """A client may ask for a cookie without any question (RFC 7873, section 5.4)."""
-    if edns is None or not edns.cookie:
+    if edns is None or not (edns.cookie or edns.malformed):
         raise Malformed
-    return Query(qid, flags, BADVERS if edns.version else NOERROR, edns=edns)
+    return Query(qid, flags, edns.error, edns=edns)
 
 
 def _name_end(packet: bytes, start: int) -> int:
@@ -200,12 +207,25 @@ def _skip_name(packet: bytes, start: int) -> int:
 
 
 def _edns(udp_bytes: int, ttl: int, packet: bytes, offset: int, end: int) -> Edns:
-    """The OPT record; of options that come twice the first counts. Another version's may mean something else."""
+    """The OPT record. Another version's may mean something else.
+
+    Malformed options are remembered, not raised: the response to them must have an OPT record too, by which the
+    client knows that EDNS as such is understood (RFC 6891, section 7).
+    """
     version = ttl >> 16 & 0xFF
     proof = PLAIN if not ttl & DNSSEC_OK else COMPACT if ttl & COMPACT_OK else SIGNED
-    subnet, cookie, nsid, keepalive = None, b"", False, False
+    plain = Edns(udp_bytes, proof, version)
     if version:
-        return Edns(udp_bytes, proof, version)
+        return plain
+    try:
+        return _options(plain, packet, offset, end)
+    except (Malformed, IndexError, struct.error):
+        return structs.replace(plain, malformed=True)
+
+
+def _options(plain: Edns, packet: bytes, offset: int, end: int) -> Edns:
+    """With its options; of those that come twice the first counts."""
+    subnet, cookie, nsid, keepalive = None, b"", False, False
     while offset < end:
         code, data_bytes = _OPTION.unpack_from(packet, offset)
         offset += _OPTION.size
@@ -221,7 +241,7 @@ def _edns(udp_bytes: int, ttl: int, packet: bytes, offset: int, end: int) -> Edn
             nsid = True
         elif code == KEEPALIVE:
             keepalive = True
-    return Edns(udp_bytes, proof, version, subnet, cookie, nsid, keepalive)
+    return Edns(plain.udp_bytes, plain.proof, plain.version, subnet, cookie, nsid, keepalive)
 
 
 def _cookie(option: bytes) -> bytes:
