@@ -14,6 +14,7 @@ from nearmile.base.geography import Place, Point
 from nearmile.config.layout import Config
 from nearmile.config.names import SiteDns
 from nearmile.config.network import Edge, Site, Tls
+from nearmile.dns import wire
 from nearmile.dns.answer import LowWorld, TopWorld, World, answer
 from nearmile.dns.locate import Locator
 from nearmile.mapping.atlas import made
@@ -26,6 +27,7 @@ OWN_SOA = "cdn.test. 20 IN SOA ns1.cdn.test. hostmaster.cdn.test. 3 3600 600 604
 LOW_SOA = "g.cdn.test. 20 IN SOA n1.g.cdn.test. hostmaster.cdn.test. 3 3600 600 604800 20"
 CAA = '1800 IN CAA 0 issue "ca.test"'
 JAPAN, GERMANY = "203.0.113.0", "192.0.2.0"
+NONCE = "0123456789abcdef"
 NOT_FAR = Point(0, 0)
 Ask = Callable[..., dns.message.Message]
 
@@ -149,6 +151,28 @@ def test_ipv6_is_offered_where_the_near_region_has_it(config: Config, current_ma
     # Neither is for everybody: elsewhere the answer is another.
     assert [one.options[0].scopelen for one in (near, far)] == [24, 24]
     assert all(":" not in line for line in lines(ask("a7.g.cdn.test", "A", JAPAN)))
+
+
+def test_a_near_region_that_has_ipv6_alone_serves_who_can_reach_it(
+    config: Config, current_map: Map, locator: Locator
+) -> None:
+    fra, tyo = current_map.regions
+    regions = (fra, msgspec.structs.replace(tyo, servers=(Server("six", "2001:db8::6", 80),)))
+    ask = asker(LowWorld(config, msgspec.structs.replace(current_map, regions=regions), locator))
+    assert lines(ask("a7.g.cdn.test", "AAAA", JAPAN)) == ["a7.g.cdn.test. 20 IN AAAA 2001:db8::6"]
+    assert lines(ask("a7.g.cdn.test", "AAAA", GERMANY)) == [LOW_SOA]
+    assert len(lines(ask("a7.g.cdn.test", "A", JAPAN))) == 2
+
+
+@pytest.mark.parametrize("name", ["a7.g.cdn.test", f"{NONCE}.who.g.cdn.test"])
+def test_any_is_answered_by_what_there_is(config: Config, current_map: Map, locator: Locator, name: str) -> None:
+    assert [one.rdtype for one in asker(LowWorld(config, current_map, locator))(name, "ANY").answer] == [wire.A]
+    six = tuple(
+        msgspec.structs.replace(region, servers=(Server("six", "2001:db8::6", 80),))
+        for region in current_map.regions
+    )
+    ask = asker(LowWorld(config, msgspec.structs.replace(current_map, regions=six), locator))
+    assert lines(ask(name, "ANY")) == [f"{name}. 20 IN AAAA 2001:db8::6"]
 
 
 def test_answers_for_a_hot_site_go_through_its_parts(config: Config, current_map: Map, locator: Locator) -> None:

@@ -183,6 +183,17 @@ def test_denials_say_what_there_is(
     assert plain.rcode() == told.rcode() and [rrset.rdtype for rrset in plain.authority] == [dns.rdatatype.SOA]
 
 
+def test_before_there_is_a_map_nobody_is_told_that_a_name_has_no_address(
+    signed_config: Config, locator: Locator, signer: Signer
+) -> None:
+    for world, name in (
+        (LowWorld(signed_config, None, locator, signer), "a7.g.cdn.test"),
+        (TopWorld(signed_config, None, locator, signer), "example.test"),
+    ):
+        assert ask(world, name, "A").rcode() == dns.rcode.SERVFAIL
+        assert types_of(ask(world, name, "MX"), name) >= {"A", "AAAA"}
+
+
 def test_a_delegation_says_which_keys_are_below(worlds: dict[str, World]) -> None:
     response = ask(worlds["top"], "a7.g.cdn.test")
     (ds,) = (rrset for rrset in response.authority if rrset.rdtype == dns.rdatatype.DS)

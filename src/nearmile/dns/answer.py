@@ -28,6 +28,7 @@ REFERRALS_MAX = 65_536
 # What edge servers are found for at the low tier's names, and at those that the top tier answers directly.
 LOW_TYPES = {wire.A, wire.AAAA, wire.HTTPS, wire.ANY}
 DIRECT_TYPES = {wire.A, wire.AAAA}
+BEACON_TYPES = {wire.A, wire.AAAA, wire.ANY}
 # What is never data of a name: some are other requests, and we do none of those (RFC 6895, section 3.1).
 REFUSALS = {
     wire.AXFR: Body(wire.REFUSED, reason=wire.PROHIBITED),
@@ -67,7 +68,7 @@ class LowWorld:
         """What the question is answered."""
         if query.qtype in LOW_TYPES and query.name in self.edges.hosts:
             return Answer(*self.edges.answer(query, resolver))
-        if query.qtype in DIRECT_TYPES and self._is_beacon(query.name):
+        if query.qtype in BEACON_TYPES and self._is_beacon(query.name):
             return Answer(self.edges.beacon(self._zone, query, resolver), varies=True)
         return Answer(self.zones.answer(query.name, query.qtype, query.proof))
 

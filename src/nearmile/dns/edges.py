@@ -48,7 +48,11 @@ class Edges:
         self._alike = locator.alike(current) if current is not None else ()
         self._map4, self._map6 = (_of_family(current, colon) for colon in (False, True))
         family_maps = {wire.A: self._map4, wire.AAAA: self._map6}
-        self.address_types = frozenset(rtype for rtype, map_ in family_maps.items() if map_ is not None)
+        # Without a map there may be addresses of both kinds: a proof that there is none would be believed.
+        self.address_types = frozenset(
+            rtype for rtype, map_ in family_maps.items() if map_ is not None or current is None
+        )
+        self._any = min(self.address_types, default=wire.A)
         for name, (zone, site) in hosts.items():
             zone.varying[name] = self.address_types | ({wire.HTTPS} if wants_https(site) else set())
         self._turns = {serial: 0 for region in current.regions for serial in region.hot} if current else {}
@@ -56,9 +60,9 @@ class Edges:
         self._bodies: Memo[tuple[str, int, bytes, int, int, int], Body] = Memo(BODIES_MAX)
 
     def answer(self, query: Query, resolver: str) -> tuple[Body, int, bool]:
-        """The body of A, AAAA, HTTPS or ANY (RFC 8482: A is enough), the prefix length it holds for, and whether
-        who asks next may get another: the resolver's place counted, or the site is hot."""
-        qtype = wire.A if query.qtype == wire.ANY else query.qtype
+        """The body of A, AAAA, HTTPS or ANY (RFC 8482: one kind of address is enough), the prefix length it holds
+        for, and whether who asks next may get another: the resolver's place counted, or the site is hot."""
+        qtype = self._any if query.qtype == wire.ANY else query.qtype
         zone, site = self.hosts[query.name]
         if (qtype == wire.AAAA and self._known and self._map6 is None) or (
             qtype == wire.HTTPS and not wants_https(site)
@@ -92,16 +96,17 @@ class Edges:
         return body, 0 if body is NO_MAP else scope, by_resolver or site.serial in self._turns
 
     def beacon(self, zone: Zone, query: Query, resolver: str) -> Body:
-        """The body of A or AAAA of a beacon's name: a server for the resolver, which is noted.
+        """The body of A, AAAA or ANY of a beacon's name: a server for the resolver, which is noted.
 
         Nobody asks for such a name again, so it is not kept.
         """
+        qtype = self._any if query.qtype == wire.ANY else query.qtype
         name, spot = query.name, self._locator.resolver(resolver)
         block = spot.number >> BITS[spot.family] - BLOCK_BITS[spot.family]
         self._locator.beacons.note(name[1 : name[0] + 1], spot.family, block)
         plan = self._plan(spot)
         unit = self._unit(spot, SERIAL)[0] if plan is None else plan.whole
-        return self._choose(zone, SERIAL, unit, spot.part, name, query.qtype, 0, query.proof)
+        return self._choose(zone, SERIAL, unit, spot.part, name, qtype, 0, query.proof)
 
     def _plan(self, resolver: Spot) -> Plan | None:
         """For the resolver's clients, where they are known."""
@@ -158,8 +163,11 @@ class Edges:
         proof: int,
     ) -> Body:
         four, six = (self._servers(map_, unit, serial, turn, part) for map_ in (self._map4, self._map6))
-        # Who has both kinds of address would prefer the far servers to the near ones, if those alone had IPv6.
-        if four.servers and six.region != four.region:
+        # Who has both kinds of address would prefer far servers to near ones, if the far alone had IPv6.
+        if four.servers and six.region not in (
+            four.region,
+            self._servers(self._map, unit, serial, turn, part).region,
+        ):
             six = NOTHING
         chosen = four.servers + six.servers if qtype == wire.HTTPS else (four if qtype == wire.A else six).servers
         if not four.servers and not six.servers:
