@@ -39,6 +39,9 @@ def read(folder: Path, hostnames: str, rest: str) -> str:
             'dns = { zones = ["x.n.test"] }',
             "x.n.test and the network's zone n.test cannot be",
         ),
+        ('["a.test", "ns12.n.test"]', "", "hostnames[2]: ns12.n.test is a name that the network itself needs"),
+        ('["a1.g.n.test"]', "", "a1.g.n.test is a name that the network itself needs"),
+        ('["g.n.test"]', "", "g.n.test is a name that the network itself needs"),
         ('["a.test"]', "dns = { caa = ['issue \"a\"'] }", "but must be flags, tag and value of a CAA record"),
     ],
 )
@@ -53,4 +56,5 @@ zones = ["a.test"]
 caa = ['0 issue "letsencrypt.org"', '128 iodef "mailto:x@a.test"']
 txt = {"a.test" = ["v=spf1 -all"], "_dmarc.a.test" = ["v=DMARC1; p=reject"]}
 """
-    assert read(tmp_path, '["a.test", "*.a.test"]', dns) == ""
+    names = '["a.test", "*.a.test", "n.test", "*.n.test", "ns.n.test", "ns1.x.n.test", "*.who.g.n.test"]'
+    assert read(tmp_path, names, dns) == ""

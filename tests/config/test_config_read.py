@@ -234,6 +234,16 @@ def test_processes_must_not_share_an_address_and_port(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("region", "server"),
+    [("low", "low-1"), ("top", "top-1"), ("controller", "controller-1"), ("tokyo-1", "tokyo-1")],
+)
+def test_a_region_must_not_give_its_servers_names_that_are_taken(tmp_path: Path, region: str, server: str) -> None:
+    other = NETWORK.replace("regions = {", f'regions = {{ {region} = {{ city = "London", servers = 1 }},')
+    [problem] = problems(write(tmp_path, other))
+    assert problem.startswith(f"network.toml: {server} would be the name of two; give region ")
+
+
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
     folder = write(
         tmp_path,

@@ -1,5 +1,6 @@
 """What the documents say of DNS: the name servers' answers, a site's zones and records, and the rules of names."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -93,12 +94,25 @@ def name_rules(document: dict[str, Any]) -> Found:
 def zone_rules(
     network: dict[str, Any], documents: Mapping[str, dict[str, Any]]
 ) -> Iterator[tuple[str, KeyPath, str]]:
-    """(site, key, what) for zones of sites that are the network's own."""
+    """(site, key, what) for zones and names of sites that are the network's own."""
     own = network.get("zone")
+    if not isinstance(own, str):
+        return
     for name, document in documents.items():
         for path, zone in find(document, ["dns", "zones", EACH]):
-            if isinstance(own, str) and isinstance(zone, str) and (is_within(zone, own) or is_within(own, zone)):
+            if isinstance(zone, str) and (is_within(zone, own) or is_within(own, zone)):
                 yield name, path, f"{zone} and the network's zone {own} cannot be in each other"
+        for path, host in find(document, ["hostnames", EACH]):
+            if isinstance(host, str) and _is_taken(host, own):
+                yield name, path, f"{host} is a name that the network itself needs; choose another"
+
+
+def _is_taken(host: str, own: str) -> bool:
+    """Whether it is a top-level name server's name, or one of the low tier's that beacons need not have."""
+    low = f"g.{own}"
+    return (is_within(host, low) and host != f"*.who.{low}") or re.fullmatch(
+        rf"ns\d+\.{re.escape(own)}", host
+    ) is not None
 
 
 def is_within(name: str, zone: str) -> bool:

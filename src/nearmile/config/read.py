@@ -116,17 +116,23 @@ def read_config(folder: Path, version: int, loopback: str = "") -> Config:
     """Reads, checks and lays out a network; ``loopback`` stands in for its own block where that is taken."""
     documents = read_directory(folder)
     config = lay_out(documents.network, documents.sites, documents.points, version, loopback)
-    owners: dict[tuple[str, int], str] = {}
-    clashes = []
-    for process in config.processes:
-        if process.port:
-            owner = owners.setdefault((process.address, process.port), process.name)
-            if owner != process.name:
-                what = f"{owner} and {process.name} would both listen on {process.address} port {process.port}"
-                clashes.append(Problem(str(folder / NETWORK_FILE), 0, "", what))
+    clashes = [Problem(str(folder / NETWORK_FILE), 0, "", what) for what in _clashes(config)]
     if clashes:
         raise DocumentErrors(clashes)
     return config
+
+
+def _clashes(config: Config) -> Iterator[str]:
+    """What two processes both would have, or a server and a region: commands name either (`nearmile drain`)."""
+    owners, names = dict[tuple[str, int], str](), set[str]()
+    for process in config.processes:
+        if process.name in names or (process.role == "edge" and process.name in config.network.regions):
+            yield f"{process.name} would be the name of two; give region {process.region} another name"
+        names.add(process.name)
+        if process.port:
+            owner = owners.setdefault((process.address, process.port), process.name)
+            if owner != process.name:
+                yield f"{owner} and {process.name} would both listen on {process.address} port {process.port}"
 
 
 def _site_files(folder: Path) -> Iterator[tuple[str, _File]]:
