@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from nearmile.config.layout import Config
+from nearmile.config.names import SiteDns
 from nearmile.config.network import Site
 from nearmile.dns import wire
 from nearmile.dns.records import to_wire
@@ -43,6 +44,20 @@ def test_the_apex_is_never_an_alias(config: Config) -> None:
     zone = top_zones(msgspec.structs.replace(config, sites=(site,)))
     assert zone.answer(to_wire("cdn.test"), wire.SOA).answers == 1
     assert zone.answer(to_wire("cdn.test"), wire.A).answers == 0
+
+
+@pytest.mark.parametrize("names", [("texts", "web"), ("web", "texts")])
+def test_texts_of_one_site_stay_where_another_has_its_name(config: Config, names: tuple[str, str]) -> None:
+    origin = "http://127.33.0.9"
+    dns = SiteDns(zones=("a.test",), txt={"a.test": ("v=spf1 -all",)})
+    documents = {
+        "texts": Site(hostnames=("www.a.test",), origin=origin, dns=dns),
+        "web": Site(hostnames=("a.test",), origin=origin, dns=SiteDns(caa=('0 issue "b.test"',))),
+    }
+    sites = tuple(msgspec.structs.replace(config.sites[0], document=documents[name]) for name in names)
+    zone = top_zones(msgspec.structs.replace(config, sites=sites))
+    for qtype in (wire.TXT, wire.CAA, wire.SOA):
+        assert zone.answer(to_wire("a.test"), qtype).answers == 1
 
 
 def test_answers_are_prepared_once(config: Config) -> None:

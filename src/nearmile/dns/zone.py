@@ -248,9 +248,10 @@ def _site_names(config: Config, apexes: Iterable[bytes]) -> dict[bytes, Node]:
             if name not in apexes:
                 nodes[name] = {wire.CNAME: (Record(name, wire.CNAME, ttl_s, (target,)),)}
                 continue
-            nodes[name] = _authorities(config, site, name)
+            node = nodes.setdefault(name, {})  # another site may have texts there
+            node.update(_authorities(config, site, name))
             if wants_https(site):
-                nodes[name][wire.HTTPS] = (service_alias(name, ttl_s, target),)
+                node[wire.HTTPS] = (service_alias(name, ttl_s, target),)
         for hostname, texts in site.document.dns.txt.items():
             name = to_wire(hostname)
             node = nodes.setdefault(name, {})
