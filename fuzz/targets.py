@@ -67,7 +67,7 @@ def request(data: bytes) -> None:
     end = lines.find(b"\r\n\r\n") + 2
     with contextlib.suppress(BadMessage):
         taken = parse_request(line, parse_fields(lines[:end] if end > 1 else b""))
-        told = forwarding(taken, b"http", "9.9.9.9", trusted=False, internal=False)
+        told = forwarding(taken, b"http", taken.host, "9.9.9.9", trusted=False, internal=False)
         pairs = forwarded_request(taken.fields.pairs, NOBODY, told, b"edge", Hop.CLIENT)
         asked = Question(method=taken.method, target=taken.target, host=taken.host, pairs=pairs, framing=0)
         found = read_request(request_head(asked) + b"next")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearmile.cache.target import ambiguous, cookie_values, form_of, normal
-from nearmile.config.network import Key
+from nearmile.config.key import Key
 
 TRACKING = ("utm_*", "fbclid")
 

@@ -25,11 +25,12 @@ CONFIG = lay_out(NETWORK, SITES, {"A": Point(0, 0)}, 1)
 @pytest.mark.parametrize(
     ("arguments", "serial", "kind", "values", "soft"),
     [
-        ("http://shop.example", 7, "url", ("/",), False),
-        ("https://www.shop.example:8443/a?b=c#d", 7, "url", ("/a?b=c",), False),
+        ("http://shop.example", 7, "url", ("//shop.example/",), False),
+        ("https://www.shop.example:8443/a?b=c#d", 7, "url", ("//www.shop.example/a?b=c",), False),
         ("http://blog.example/a --soft", 8, "url", ("/a",), True),
-        ("--prefix http://shop.example/a/", 7, "prefix", ("/a/",), False),
-        ("--host www.shop.example", 7, "all", (), False),
+        ("--prefix http://shop.example/a/", 7, "prefix", ("//shop.example/a/",), False),
+        ("--host www.shop.example", 7, "prefix", ("//www.shop.example/",), False),
+        ("--host blog.example", 8, "all", (), False),
         ("--site blog --all", 8, "all", (), False),
         ("--site blog --tag a b,c", 8, "tag", ("a", "b", "c"), False),
     ],

@@ -138,3 +138,10 @@ def test_a_document_with_everything_is_read(tmp_path: Path) -> None:
     site = read_directory(write(tmp_path, examples)).sites["a"]
     assert [redirect.status for redirect in site.redirects] == [308, 302]
     assert site.signed is not None and site.limits.client_per_s == 10 and site.key.sort
+
+
+def test_a_wildcard_is_no_name_to_tell_an_origin(tmp_path: Path) -> None:
+    folder = write(tmp_path, "")
+    (folder / "sites" / "a.toml").write_text(SITE.replace("www", "*") + 'key.hosts = "together"\n')
+    with pytest.raises(DocumentErrors, match=r"key.hosts: .* \*\.a\.test is no name"):
+        read_directory(folder)

@@ -547,7 +547,7 @@ def test_an_origin_that_is_not_there() -> None:
         async with world(hello) as here:
             site = here.node.sites[HOST.encode()]
             nobody = Origin((Peer(host="127.31.41.99", port=PORT, site="www"),))
-            here.node.sites = Sites({HOST.encode(): structs.replace(site, origin=nobody)})
+            here.node.sites = Sites([(HOST.encode(), structs.replace(site, origin=nobody))])
             client = await here.client()
             assert (await client.get("/a")).status == 502
             assert (await client.get("/a", method="POST")).status == 502

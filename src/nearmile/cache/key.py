@@ -1,8 +1,8 @@
 """What a stored object is called.
 
-A site is one object space, whatever of its hostnames a client used; an object is named by its scheme and its
-target (path and query, byte for byte), so that what an origin answers by http alone, such as a redirect to https,
-is not what clients of https get. Purges concern both. Objects whose responses vary are told apart by a second key,
+An object is named by its site, its scheme, its hostname where the site has several, and its target (path and
+query, byte for byte): so what an origin answers by http alone, such as a redirect to https, or by one name alone,
+is not what others get. Purges concern both schemes. Objects whose responses vary are told apart by a second key,
 made from the request fields that Vary names (RFC 9111 section 4.1), and from the coding that the edge made.
 """
 
@@ -34,9 +34,14 @@ _WEIGHT = re.compile(rb"[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
 def object_key(serial: int, target: bytes, secure: bool = False) -> bytes:
     """The key of a site's object; ``serial`` is the site's (1 to 16777215), ``target`` the path and query.
 
-    ``secure``: as it is by https.
+    Before these is ``host_space``, where hostnames are told apart. ``secure``: as it is by https.
     """
     return serial.to_bytes(SERIAL_BYTES, "big") + (_SECURE if secure else b"") + target
+
+
+def host_space(host: bytes) -> bytes:
+    """What the targets of one hostname begin with, in a site that tells its hostnames apart."""
+    return b"//" + host
 
 
 def site_of(key: bytes) -> int:

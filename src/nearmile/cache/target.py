@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from nearmile.config.network import Key
+from nearmile.config.key import Key
 
 _UNRESERVED = frozenset((string.ascii_letters + string.digits + "-._~").encode())  # RFC 3986 section 2.3
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")

@@ -11,7 +11,7 @@ from nearmile.base.errors import WrongInput
 from nearmile.cache.purge import VALUE_BYTES_MAX, VALUES_MAX, Kind, Order, split_tags
 from nearmile.cli import status
 from nearmile.config.layout import Config, NamedSite
-from nearmile.edge.rules.site import stored_target
+from nearmile.edge.rules.site import space_of, stored_target
 from nearmile.services import state
 from nearmile.services.bus import Bus
 from nearmile.services.purger import Purged, Purger
@@ -28,7 +28,7 @@ def arguments(sub: argparse.ArgumentParser) -> None:
     """Of the subcommand."""
     sub.add_argument("url", nargs="?", metavar="URL", help="http://HOST/PATH, with all its variants")
     sub.add_argument("--prefix", metavar="URL", help="all URLs of a site that begin so")
-    sub.add_argument("--host", metavar="NAME", help="all of the site with that host name")
+    sub.add_argument("--host", metavar="NAME", help="all that is stored for that host name")
     sub.add_argument("--site", metavar="NAME", help="the site that --tag or --all is about")
     tags = "what the origin named so in Surrogate-Key, Cache-Tag or xkey; one of several is enough"
     sub.add_argument("--tag", nargs="+", default=[], metavar="KEY", help=tags)
@@ -77,14 +77,17 @@ def order_of(args: argparse.Namespace, config: Config) -> Order:
     kind, values = wanted[0], tuple[str, ...]()
     if kind in ("url", "prefix"):
         host, target = parts(args.url or args.prefix)
-        site, values = of_host(config, host), (target,)
-        if kind == "url":
-            values = (stored_target(site.document, target.encode()).decode(),)
+        site = of_host(config, host)
+        stored = stored_target(site.document, target.encode()) if kind == "url" else target.encode()
+        values = ((space_of(site.document, host.encode()) + stored).decode(),)
     elif kind == "tag":
         site = of_name(config, args.site)
         values = tuple(tag.decode() for tag in split_tags(" ".join(args.tag).encode()))
     else:
         site = of_host(config, args.host) if args.host else of_name(config, args.site)
+        # A wildcard stands for names that nobody has a list of.
+        if args.host and not args.host.startswith("*") and (space := space_of(site.document, args.host.encode())):
+            kind, values = "prefix", (f"{space.decode()}/",)
     if len(values) > VALUES_MAX or any(len(value.encode()) > VALUE_BYTES_MAX for value in values):
         raise WrongInput(f"one order names at most {VALUES_MAX} things of {VALUE_BYTES_MAX} bytes")
     return Order(id=str(uuid.uuid4()), serial=site.serial, kind=kind, values=values, soft=args.soft)

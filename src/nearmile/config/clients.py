@@ -59,6 +59,9 @@ def _key(document: dict[str, Any]) -> Found:
         yield ("key", "query"), f"is '{chosen}', but `parameters` names none"
     if chosen in ("keep", "ignore") and named:
         yield ("key", "parameters"), "has no effect; `query` must be `only` or `without`"
+    first = next((name for _, name in find(document, ["hostnames", EACH])), None)
+    if key.get("hosts") == "together" and isinstance(first, str) and first.startswith("*"):
+        yield ("key", "hosts"), f"needs a first of `hostnames` to tell the origin, and {first} is no name"
 
 
 def _countries(document: dict[str, Any]) -> Found:

@@ -8,12 +8,24 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from nearmile.config.compress import Compress
+from nearmile.config.key import PARAMETERS_MAX, Key
 from nearmile.config.names import Dns, SiteDns
 from nearmile.config.probes import Probes
 from nearmile.config.regions import Contract, Traffic
 from nearmile.config.regions import Region as Region
 from nearmile.config.upstream import ORIGINS_MAX, PARENTS_MAX, EarlyHints, Upstream
-from nearmile.config.values import Address, Block, City, Coordinates, Document, HostName, Name, Port, SiteName
+from nearmile.config.values import (
+    Address,
+    Block,
+    City,
+    Coordinates,
+    Document,
+    FieldName,
+    HostName,
+    Name,
+    Port,
+    SiteName,
+)
 
 # Regions have the last byte but one of an address of ``loopback``.
 REGIONS_MAX, NAMESERVERS_MAX = 255, 64
@@ -228,14 +240,6 @@ Country = Annotated[
         extra_json_schema={"titles": "countries' codes of two capital letters, such as `DE`"},
     ),
 ]
-FieldName = Annotated[
-    str,
-    Meta(
-        pattern=r"\A[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z",
-        title="the name of a header field",
-        extra_json_schema={"titles": "names of header fields"},
-    ),
-]
 FieldValue = Annotated[
     str,
     Meta(
@@ -251,7 +255,6 @@ Method = Annotated[
         extra_json_schema={"titles": "methods in capitals, such as `GET`"},
     ),
 ]
-Token = Annotated[str, Meta(pattern=r"\A[^\s&=#;,\"]{1,128}\Z", title="a name without white space or & = # ; ,")]
 Path = Annotated[
     str,
     Meta(
@@ -266,44 +269,7 @@ Variable = Annotated[
 ]
 Rate = Annotated[float, Meta(ge=0.01, le=1_000_000)]
 Burst = Annotated[int, Meta(ge=1, le=1_000_000)]
-# An edge keeps 64 variants of an object, told apart by at most 16 fields; a list above these bounds is a mistake.
-KEY_FIELDS_MAX, PARAMETERS_MAX = 8, 64
 BLOCKS_MAX, REDIRECTS_MAX, EDITS_MAX, KEYS_MAX = 10_000, 10_000, 64, 8
-
-
-class Key(Document, frozen=True, kw_only=True):
-    """What tells the site's objects apart; the origin is asked for exactly what the key says."""
-
-    normalise: Annotated[
-        bool,
-        Meta(description="Write escapes and dot segments of targets in one way; refuse what can be read in two."),
-    ] = False
-    query: Annotated[
-        Literal["keep", "ignore", "only", "without"],
-        Meta(description="Of the query: all, nothing, only `parameters`, or all without `parameters`."),
-    ] = "keep"
-    parameters: Annotated[
-        tuple[Token, ...],
-        Meta(
-            max_length=PARAMETERS_MAX, description="Names of the query's parameters; `utm_*` is all that begin so."
-        ),
-    ] = ()
-    sort: Annotated[bool, Meta(description="Bring the query's parameters into the order of their names.")] = False
-    schemes: Annotated[
-        Literal["apart", "together"],
-        Meta(
-            description="Whether what is stored for http answers https too; if `together`, the origin is told "
-            "that all clients use https."
-        ),
-    ] = "apart"
-    headers: Annotated[
-        tuple[FieldName, ...],
-        Meta(max_length=KEY_FIELDS_MAX, description="Request fields with a variant for each value, as by Vary."),
-    ] = ()
-    cookies: Annotated[
-        tuple[Token, ...],
-        Meta(max_length=KEY_FIELDS_MAX, description="Cookies with a variant for each of their values together."),
-    ] = ()
 
 
 class Access(Document, frozen=True, kw_only=True):

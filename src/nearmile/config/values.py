@@ -54,6 +54,15 @@ Block = Annotated[
 ]
 City = Annotated[str, Meta(title="a city, such as `Frankfurt` or `San Jose, US`")]
 Coordinates = Annotated[Point, Meta(title="a table `{lat = DEGREES, lon = DEGREES}`")]
+FieldName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}\Z",
+        title="the name of a header field",
+        extra_json_schema={"titles": "names of header fields"},
+    ),
+]
+Token = Annotated[str, Meta(pattern=r"\A[^\s&=#;,\"]{1,128}\Z", title="a name without white space or & = # ; ,")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 

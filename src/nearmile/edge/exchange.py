@@ -423,7 +423,8 @@ class Exchange:
         return self.node.visitors.client(self.client.trusted, self.client.peer, self.pairs)
 
     def _forwarding(self, site: Site) -> Pairs:
-        return forwarding(self.request, site.scheme, self.client.peer, self.client.trusted, self.internal)
+        host = site.host or self.request.host
+        return forwarding(self.request, site.scheme, host, self.client.peer, self.client.trusted, self.internal)
 
     async def _fail(self, status: int, why: str, fields: Pairs = ()) -> None:
         """A page, where no response has begun; where one has, the connection must end short of it."""

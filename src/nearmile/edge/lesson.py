@@ -31,11 +31,11 @@ class Lesson:
 
     def answered(self, head: ResponseHead) -> None:
         """The response's head has come."""
-        node, request, pairs = self.node, self.request, head.fields.pairs
+        node, site, request, pairs = self.node, self.site, self.request, head.fields.pairs
         host = request.fields.get(b"host") or request.host
         purged = node.store.purged_since(self.key, self.generation, tags_of(pairs))
         for target in invalidated(request.method, head.status, pairs, host, request.target):
-            for key in object_keys(self.site.serial, self.site.rules.target(target)):
+            for key in object_keys(site.serial, site.space + site.rules.target(target)):
                 node.purge_key(key)
         if request.method == b"HEAD" and head.status == 200:
             self._update(pairs)

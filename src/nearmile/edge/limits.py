@@ -131,6 +131,9 @@ CODING_WAIT_BYTES_MAX = 512 << 10
 # Addresses with their places: about 200 bytes each.
 PLACES_MAX = 32_768
 
+# Names that wildcards in hostnames stand for: a kilobyte each.
+WILDCARD_NAMES_MAX = 4096
+
 # --- rules of sites ---
 # Clients whose rate is known: 300 bytes each, 10 MB, in parts of sites. Who is forgotten may make one more burst.
 RATED_CLIENTS_MAX = 32_768

@@ -93,8 +93,8 @@ def interim_head(status: int, pairs: Pairs, hop: bool) -> bytes:
     return response_start(status, forwarded_response(pairs, hop)) + b"\r\n"
 
 
-def forwarding(request: Request, scheme: bytes, peer: str, trusted: bool, internal: bool) -> Pairs:
-    """What the next server is told of who asked, and for what.
+def forwarding(request: Request, scheme: bytes, host: bytes, peer: str, trusted: bool, internal: bool) -> Pairs:
+    """What the next server is told of who asked, and for what: by that ``scheme`` and ``host``.
 
     In X-Forwarded-For only what trusted peers said is kept before the peer's own address.
     """
@@ -103,7 +103,7 @@ def forwarding(request: Request, scheme: bytes, peer: str, trusted: bool, intern
         said = peer.encode()
     elif not internal:
         said += b", " + peer.encode()
-    return (b"x-forwarded-for", said), (b"x-forwarded-proto", scheme), (b"x-forwarded-host", request.host)
+    return (b"x-forwarded-for", said), (b"x-forwarded-proto", scheme), (b"x-forwarded-host", host)
 
 
 def page(status: int, text: str, now_s: float, own: Page | None = None) -> tuple[bytes, bytes]:

@@ -1,24 +1,26 @@
 """The sites an edge server answers for, by hostname; made from a configuration and swapped whole."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from nearmile.cache import coding
 from nearmile.cache.coding import Codable
-from nearmile.cache.key import object_key
+from nearmile.cache.key import host_space, object_key
 from nearmile.cache.policy import Storable
 from nearmile.config.compress import Compress
+from nearmile.config.key import Key
 from nearmile.config.layout import Config, NamedSite
-from nearmile.config.network import Edge, FieldRules, Key
+from nearmile.config.network import Edge, FieldRules
 from nearmile.config.network import Site as Document
 from nearmile.edge import limits
 from nearmile.edge.origins.peer import Origin, Peer, Probe, Trust
-from nearmile.edge.rules.site import NO_FILES, NO_RULES, Files, Rules, rules_of
+from nearmile.edge.rules.site import NO_FILES, NO_RULES, Files, Rules, apart, rules_of, several
 from nearmile.http.fields import Pairs
 
 HTTP_PORT, HTTPS_PORT = 80, 443
@@ -31,13 +33,17 @@ class Site(Struct, frozen=True):
     name: str
     serial: int
     prefix: bytes
-    """What the keys of its objects begin with."""
+    """What the keys of its objects begin with, as far as they are of this scheme and hostname."""
     origin: Origin
     default_ttl_s: int
     acme: bool = False
     """Its names may have to be proved to be ours."""
+    space: bytes = b""
+    """What of that stands for the hostname; empty where hostnames are not told apart."""
     scheme: bytes = b"http"
     """What the origin is told that its client uses."""
+    host: bytes = b""
+    """The same of the hostname; empty: what the client does use."""
     parents: tuple[str, ...] = ()
     """Regions to ask before the origin, in order of preference."""
     websockets_max: int = limits.WEBSOCKETS_PER_SITE_MAX
@@ -64,9 +70,21 @@ class Site(Struct, frozen=True):
 class Sites(dict[bytes, Site]):
     """Sites by host; a wildcard is under `*` and what follows its first label, and stands for one label."""
 
+    def __init__(self, sites: Iterable[tuple[bytes, Site]] = ()) -> None:
+        super().__init__(sites)
+        self._met: dict[bytes, Site] = {}
+        """By names that wildcards stand for."""
+
     def of(self, host: bytes) -> Site | None:
         """The site of a host that is not here by its own name."""
-        return self.get(b"*" + host[host.find(b".") :])
+        if (site := self._met.get(host)) is not None:
+            return site
+        site = self.get(b"*" + host[host.find(b".") :])
+        if site is not None and site.space:
+            if len(self._met) >= limits.WILDCARD_NAMES_MAX:
+                self._met.clear()
+            site = self._met[host] = _called(site, host)
+        return site
 
 
 def sites_of(config: Config, files: Mapping[str, Files], secure: bool) -> Sites:
@@ -74,13 +92,24 @@ def sites_of(config: Config, files: Mapping[str, Files], secure: bool) -> Sites:
     edge = config.network.edge
     port = None if secure else edge.https_port
     made = ((named, _site(named, files.get(named.name, NO_FILES), port, edge)) for named in config.sites)
-    return Sites((host.encode(), site) for named, site in made for host in named.document.hostnames)
+    return Sites(
+        (host.encode(), _called(site, host.encode()) if apart(named.document) else site)
+        for named, site in made
+        for host in named.document.hostnames
+    )
+
+
+def _called(site: Site, host: bytes) -> Site:
+    """The site as it is by that name, of those that it tells apart."""
+    space = host_space(host)
+    return replace(site, prefix=site.prefix.removesuffix(site.space) + space, space=space)
 
 
 def shape_of(document: Document) -> str:
     """Differs where two documents would have different things stored under one key."""
     edits = document.request_headers, document.response_headers
-    parts = (document.key, document.redirects, *edits, document.compress)
+    names = document.hostnames if several(document) else ()
+    parts = (document.key, document.redirects, *edits, document.compress, *names)
     if parts == (Key(), (), FieldRules(), FieldRules(), Compress()):
         return ""
     return blake2b(msgspec.json.encode(parts), digest_size=SHAPE_BYTES).hexdigest()
@@ -99,6 +128,7 @@ def _site(named: NamedSite, files: Files, https_port: int | None, edge: Edge) ->
         default_ttl_s=named.document.cache.default_ttl_s,
         acme=named.document.tls is not None and named.document.tls.acme,
         scheme=b"https" if secure else b"http",
+        host=_told(named.document),
         parents=named.document.parents,
         websockets_max=named.document.upstream.websockets_max,
         rules=rules,
@@ -111,10 +141,15 @@ def _site(named: NamedSite, files: Files, https_port: int | None, edge: Edge) ->
     )
 
 
+def _told(document: Document) -> bytes:
+    """The one hostname that a site's origin hears of; empty: whatever clients use."""
+    return document.hostnames[0].encode() if document.key.hosts == "together" else b""
+
+
 def origin_of(named: NamedSite, files: Files) -> Origin:
     """Whom a site's document says to ask, and how."""
     asking = named.document.upstream
-    host = (asking.host or "").encode()
+    host = (asking.host or "").encode() or _told(named.document)
     probe = None
     if asking.probe is not None:
         first = host or named.document.hostnames[0].encode()

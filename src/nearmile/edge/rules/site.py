@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
+from nearmile.cache.key import host_space
 from nearmile.cache.policy import Storable
 from nearmile.cache.target import Form, ambiguous, cookie_values, form_of, normal
 from nearmile.config.layout import NamedSite
@@ -200,6 +201,21 @@ def rules_of(named: NamedSite, files: Files, https_port: int | None = None) -> R
         cookies=tuple(name.encode() for name in site.key.cookies),
     )
     return NO_RULES if replace(made, serial=0, plain=True) == NO_RULES else made
+
+
+def several(document: Site) -> bool:
+    """Whether a site has more than one hostname."""
+    return len(document.hostnames) > 1 or document.hostnames[0].startswith("*")
+
+
+def apart(document: Site) -> bool:
+    """Whether something else is stored for each."""
+    return several(document) and document.key.hosts == "apart"
+
+
+def space_of(document: Site, host: bytes) -> bytes:
+    """What stands before the targets of that hostname."""
+    return host_space(host) if apart(document) else b""
 
 
 def stored_target(document: Site, target: bytes) -> bytes:
