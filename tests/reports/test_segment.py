@@ -7,9 +7,10 @@ from zlib import crc32
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from nearmile.config.layout import SERIAL_MAX
 from nearmile.reports.hit import PACKER, Records, written
 from nearmile.reports.segment import (
     COUNTRY_BYTES_MAX,
@@ -34,7 +35,7 @@ Row = tuple[int, int, int, int, int, int, int]
 ROWS = st.lists(
     st.tuples(
         st.integers(0, SENT_BYTES_MAX),
-        st.sampled_from((1, 7, 0xFFFFFF)),
+        st.sampled_from((1, 7, SERIAL_MAX)),
         st.integers(0, len(PLACES) - 1),
         st.sampled_from((200, 404, 999)),
         st.integers(0, 5),
@@ -56,7 +57,11 @@ def sealed(rows: list[Row], lost: int = 0) -> bytes:
     )
 
 
+LARGEST: Row = (SENT_BYTES_MAX, SERIAL_MAX, PLACES_MAX - 1, 999, 5, 1, TIME_MS_MAX)
+
+
 @given(ROWS)
+@example([LARGEST, (*LARGEST[:6], 1), (1, 1, *LARGEST[2:]), (1, 1, 0, 200, 0, 0, 1), LARGEST])
 @settings(max_examples=50)
 def test_the_rollup_is_the_sum_of_the_records(rows: list[Row]) -> None:
     expected: Counter[tuple[int | str, ...]] = Counter()
@@ -155,6 +160,7 @@ GOOD: Row = (10, 7, 0, 200, 0, 1, 5000)
         forged([GOOD], places={PLACES_MAX: ("", ""), 0: ("", "")}),
         forged([(SENT_BYTES_MAX + 1, *GOOD[1:])]),
         forged([(*GOOD[:6], TIME_MS_MAX + 1)]),
+        forged([(10, SERIAL_MAX + 1, *GOOD[2:])]),
         forged([(*GOOD[:3], 1000, *GOOD[4:])]),
         forged([(*GOOD[:4], 6, *GOOD[5:])]),
         forged([GOOD, GOOD], [GOOD]),

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
 from nats.js.errors import NoStreamResponseError
 
 from hits import seal
@@ -83,7 +84,11 @@ def with_edge(folder: Path, act: Callable[[Edge], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-def test_segments_go_in_order_a_few_at_a_time_and_are_forgotten(tmp_path: Path) -> None:
+def test_segments_go_in_order_a_few_at_a_time_and_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipper_module, "STEP_PAUSE_S", 0)  # the stream answers within no time, too
+
     async def act(edge: Edge) -> None:
         edge.serve_segments(3 * IN_FLIGHT_MAX + 1)
         edge.serve(5)

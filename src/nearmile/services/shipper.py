@@ -29,6 +29,8 @@ log = logging.getLogger("nearmile.shipper")
 SEAL_S = 1.0
 # Segments on the wire at once: each up to 1 MB, and an acknowledgement takes a few milliseconds.
 IN_FLIGHT_MAX = 8
+# Between two pieces of work, of 0.3 ms each, on slots of 8,192 hits: so no client waits for two of them.
+STEP_PAUSE_S = 0.005
 ACK_TIMEOUT_S = 3.0
 # The last hits of a process that ends: what cannot be sent by then waits on disk for the next start.
 FLUSH_S = 2.0
@@ -69,14 +71,16 @@ class Shipper:
                 while (closed := await _by_and_by(journal.drafting())) is not None:
                     await asyncio.to_thread(journal.seal, *closed)
                 while bus.up and clock() < until_s and (batch := journal.pending(IN_FLIGHT_MAX)):
-                    if not all(await asyncio.gather(*(self._send(segment) for segment in batch))):
+                    sends = (self._send(segment, n * STEP_PAUSE_S) for n, segment in enumerate(batch))
+                    if not all(await asyncio.gather(*sends)):
                         break
             except OSError as error:
                 log.error("hits wait: %s", error)
             self._runtime.detail["hits_unsent_bytes"] = journal.unsent_bytes
             self._runtime.detail["hits_lost"] = journal.lost
 
-    async def _send(self, segment: SegmentId) -> bool:
+    async def _send(self, segment: SegmentId, wait_s: float) -> bool:
+        await asyncio.sleep(wait_s)
         journal = self._journal
         name = journal.message_id(segment)
         try:
@@ -107,13 +111,13 @@ class Shipper:
 
 
 async def _by_and_by(steps: Steps[T]) -> T:
-    """The loop serves others between two steps."""
+    """The loop catches up with its clients between two steps."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
             return cast(T, end.value)
-        await asyncio.sleep(0)
+        await asyncio.sleep(STEP_PAUSE_S)
 
 
 def _by_unit(hits: Mapping[tuple[str, str], int]) -> dict[str, int]:
