@@ -231,6 +231,25 @@ def test_many_handshakes_at_a_time_need_addresses_that_are_right(
     run(scene())
 
 
+def test_handshakes_that_are_over_are_not_under_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "QUIC_SHAKING_MAX", 1)
+
+    async def scene() -> None:
+        async with quick(folder) as (_, trust):
+            clients = []
+            for _ in range(3):
+                clients.append(await H3Client(trust).connected())
+                assert clients[-1].quic._retry_count == 0
+                assert (await clients[-1].get("/a")).status == 200
+            clients.append(H3Client(trust))  # which says no more than its first word
+            clients.append(await H3Client(trust).connected())
+            assert clients[-1].quic._retry_count == 1
+            for client in clients:
+                client.close()
+
+    run(scene())
+
+
 def test_a_connection_that_is_forgotten_is_reset(folder: Path) -> None:
     async def scene() -> None:
         async with quick(folder) as (here, trust):

@@ -35,6 +35,8 @@ class UdpServer:
         self._lobby, self._tickets = Lobby(key, os.urandom), Tickets()
         self._names: dict[bytes, H3Connection] = {}
         self._named: dict[H3Connection, set[bytes]] = {}
+        self._shaking: dict[H3Connection, None] = {}
+        """Those of which it is not known yet that their handshake is over."""
         self._unsent: list[Run] = []
         self._waiting: dict[H3Connection, None] = {}
         self._again = False
@@ -73,8 +75,7 @@ class UdpServer:
 
     def _meet(self, data: bytes, address: Address) -> H3Connection | None:
         """A datagram that no connection is named in."""
-        doubtful = self._shaking() >= limits.QUIC_SHAKING_MAX
-        to, found = self._lobby.look(data, address, time.time(), doubtful)
+        to, found = self._lobby.look(data, address, time.time(), self._doubtful())
         if (known := self._names.get(to)) is not None:
             return known
         if isinstance(found, bytes):
@@ -86,13 +87,24 @@ class UdpServer:
         if connection.over:
             return None
         self._named[connection] = set()
+        self._shaking[connection] = None
         # What it is called until it has heard our name for it, and that name.
         self.name(connection, to)
         self.name(connection, transport.host_cid)
         return connection
 
-    def _shaking(self) -> int:
-        return sum(not connection.session.shaken for connection in self._named)
+    def _doubtful(self) -> bool:
+        """Whether as many handshakes are under way as may be. Anybody's datagram asks this: whatever the number of
+        clients, it looks at no more than those, and once at each that is over."""
+        under_way, over = 0, []
+        for connection in self._shaking:
+            if connection.session.shaken:
+                over.append(connection)
+            elif (under_way := under_way + 1) >= limits.QUIC_SHAKING_MAX:
+                break
+        for connection in over:
+            del self._shaking[connection]
+        return under_way >= limits.QUIC_SHAKING_MAX
 
     def name(self, connection: H3Connection, cid: bytes) -> None:
         """See Post."""
@@ -109,6 +121,7 @@ class UdpServer:
         for cid in self._named.pop(connection, ()):
             del self._names[cid]
         self._waiting.pop(connection, None)
+        self._shaking.pop(connection, None)
 
     # --- sending
 
