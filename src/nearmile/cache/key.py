@@ -27,8 +27,9 @@ MEMO_SIZE = 512
 # Lists whose letters' case means nothing, nor the order of members of the same weight (RFC 9110 sections 12.5.2
 # and 12.5.4).
 _PREFERENCES = frozenset((b"accept-charset", b"accept-language"))
-# RFC 9110 section 12.4.2.
-_WEIGHT = re.compile(rb"[ \t]*;[ \t]*q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
+# RFC 9110 section 12.4.2. It begins where white space does, so that a long run of that is looked at once, not from
+# each of its bytes: 30 KB of it took 3.5 s.
+_WEIGHT = re.compile(rb"(?<![ \t])[ \t]*+;[ \t]*+q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)\Z")
 
 
 def object_key(serial: int, target: bytes, secure: bool = False) -> bytes:

@@ -88,7 +88,9 @@ def cookie_values(lines: Iterable[bytes], names: tuple[bytes, ...]) -> bytes:
 
 
 def _resolved(part: bytes) -> bytes:
-    return part if _BROKEN_ESCAPE.search(part) else _ESCAPE.sub(_resolve, part)
+    if b"%" not in part or _BROKEN_ESCAPE.search(part):
+        return part
+    return _ESCAPE.sub(_resolve, part)
 
 
 def _resolve(found: re.Match[bytes]) -> bytes:
