@@ -108,6 +108,34 @@ def test_the_words_of_proxies_are_not_a_clients_to_say() -> None:
                 fields = here.origin.asked[-1].fields
                 assert fields["x-forwarded-host"] == HOST and fields["x-forwarded-proto"] == "http"
                 assert not {"forwarded", "x-forwarded-port", "x-original-url", "x_forwarded_host"} & fields.keys()
+            for name in ("X-Forwarded-User", "X_Forwarded_Path", "X-Real-IP", "True-Client-IP"):
+                await client.get(f"/{name}", f"{name}: root")
+                assert name.lower() not in here.origin.asked[-1].fields
+
+    run(scene())
+
+
+def test_a_get_that_calls_itself_another_method_is_a_get_where_it_is_stored() -> None:
+    async def scene() -> None:
+        async with world(said) as here:
+            client = await here.client()
+            await client.get("/", "X-HTTP-Method-Override: POST", "X_Method_Override: POST")
+            assert not any("method" in name for name in here.origin.asked[-1].fields)
+            await client.get("/", "X-HTTP-Method-Override: PUT", method="POST")
+            assert here.origin.asked[-1].fields["x-http-method-override"] == "PUT"
+
+    run(scene())
+
+
+def test_no_target_by_http_is_an_object_of_https(tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with world(said) as here:
+            client = await connect(await secure(here, tmp_path))
+            assert (await client.get("/secret")).body == b"https"
+            for mark in ("s", "%20"):
+                plain = await here.client()
+                assert (await plain.get(f"{mark}/secret")).status == 400
+            client.writer.close()
 
     run(scene())
 

@@ -20,7 +20,7 @@ from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import APPLIED, VARY, believed, read_position
 from nearmile.cache.reuse import CONDITIONS, usable_on_error, validators
 from nearmile.edge.fill import Fill, Verdict
-from nearmile.edge.messages import forwarded_request, forwarded_response, response_start
+from nearmile.edge.messages import OVERRIDES, forwarded_request, forwarded_response, response_start
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
 from nearmile.edge.origins.client import Answer, Asked
 from nearmile.edge.origins.peer import Origin, Question, UpstreamError
@@ -35,6 +35,7 @@ from nearmile.http.head import Request, ResponseHead
 SERVER_ERRORS = frozenset((500, 502, 503, 504))  # RFC 5861 section 4
 MISDIRECTED = 421
 RANGES = frozenset((b"range", b"if-range"))
+NOT_ASKED = CONDITIONS | OVERRIDES
 OF_PART = frozenset((b"content-length", b"content-range"))
 
 
@@ -210,7 +211,7 @@ class Fetch:
     def _question(self, origin: Origin, stale: Entry | None, hop: Hop) -> Question:
         request = self.request
         asked = normal_accept(self.asked)
-        pairs = forwarded_request(asked, CONDITIONS, self.forwarded, self.node.name, hop)
+        pairs = forwarded_request(asked, NOT_ASKED, self.forwarded, self.node.name, hop)
         if not hop:
             pairs = self.rules.to_origin.apply(pairs)
         elif self.site.shape:

@@ -19,10 +19,13 @@ _REQUEST_DROPPED = frozenset((b"content-length", b"host", b"expect", HOP, SHAPE,
 # What proxies say of a request: an origin that believed a client's own word for it would let the client choose how
 # others see the page. We say it ourselves, or nobody does.
 _PROXIES_WORDS = frozenset(
-    b"forwarded front-end-https x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-prefix "
-    b"x-forwarded-proto x-forwarded-scheme x-forwarded-server x-forwarded-ssl x-host x-original-url x-rewrite-url "
-    b"x-url-scheme".split()
+    b"forwarded front-end-https true-client-ip x-client-ip x-cluster-client-ip x-host x-original-forwarded-for "
+    b"x-original-host x-original-url x-real-ip x-rewrite-url x-url-scheme".split()
 )
+# And whatever begins so.
+_PROXIES_WORD = b"x-forwarded-"
+OVERRIDES = frozenset((b"x-http-method", b"x-http-method-override", b"x-method-override"))
+"""By these some origins take a GET for another method: what they answer then is not what a GET is to get."""
 # Programs behind CGI, WSGI and their kin cannot tell "content_length" from "content-length".
 _DASHED = bytes(byte if chr(byte).isalnum() and byte < 128 else 0x2D for byte in range(256))
 TEXT = b"text/plain; charset=utf-8"
@@ -55,11 +58,15 @@ def forwarded_request(pairs: Pairs, dropped: frozenset[bytes], forwarded: Pairs,
     server as what it is asked.
     """
     gone = _request_gone(connection_fields(pairs), dropped)
-    kept = [pair for pair in pairs if pair[0] not in gone and pair[0].translate(_DASHED) not in gone]
+    kept = [pair for pair in pairs if not _goes(pair[0], gone) and not _goes(pair[0].translate(_DASHED), gone)]
     ours = (*forwarded, (b"via", b"1.1 " + name))
     if wants_trailers(pairs):
         ours += (TE,)
     return (*kept, *ours, (HOP, b"%d" % hop)) if hop else (*kept, *ours)
+
+
+def _goes(name: bytes, gone: frozenset[bytes]) -> bool:
+    return name in gone or name.startswith(_PROXIES_WORD)
 
 
 @lru_cache(_MEMO_SIZE)
