@@ -36,6 +36,24 @@ def test_facts(block: bytes, expected: dict[str, object]) -> None:
     assert {name: getattr(fields, name) for name in expected} == expected
 
 
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        (b"close", {b"cookie", b"via", b"content-length", b"x-a"}),
+        (b"Cookie, X-A", {b"via", b"content-length"}),
+        (b"keep-alive, cookie, x-b", {b"via", b"content-length", b"x-a"}),
+        (b"host, content-length, via, connection", {b"cookie", b"via", b"content-length", b"x-a"}),
+    ],
+)
+def test_fields_of_the_connection_are_nobody_elses(options: bytes, left: set[bytes]) -> None:
+    block = b"Host: a\r\nCookie: a=b\r\nVia: 1.1 x\r\nContent-Length: 3\r\nX-A: 1\r\nConnection: %b\r\n" % options
+    fields = parse_fields(block)
+    assert {name for name, _ in fields.pairs} == left | {b"host", b"connection"}
+    assert fields.length == 3
+    # What an origin says of its connection is looked at where the response is.
+    assert len(parse_fields(block, response=True).pairs) == 6
+
+
 REFUSED = [
     (b"X : y\r\n", 400),
     (b" X: y\r\n", 400),

@@ -61,6 +61,10 @@ class Fields(Struct, frozen=True, kw_only=True, gc=False):
 # The registered transfer coding names besides chunked (RFC 9112 section 7, RFC 9110 section 8.4.1).
 _CODINGS = frozenset((b"compress", b"x-compress", b"deflate", b"gzip", b"x-gzip"))
 _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
+# What is read by whom the connection ends at, whatever Connection lists: framing, and who asks by what way.
+_READ_HERE = _FRAMING | {
+    b"expect", b"nearmile-hop", b"te", b"trailer", b"upgrade", b"via", b"x-forwarded-for", b"x-forwarded-proto"
+}  # fmt: skip
 _CONDITIONS = frozenset((b"if-none-match", b"if-modified-since", b"range", b"if-range"))
 _NOT_PLAIN = frozenset(
     (
@@ -126,6 +130,11 @@ def parse_fields(block: bytes, response: bool = False) -> Fields:
     if chunked and length is not None:
         # RFC 9112 section 6.1: "ought to be handled as an error"; the commonest shape of request smuggling.
         raise BadMessage("Transfer-Encoding and Content-Length in one message")
+    if options and not response:
+        # They go no further (RFC 9110 section 7.6.1), so nothing may depend on them: a client could name Cookie,
+        # and have what the origin says to who has none stored for those who have that cookie.
+        gone = frozenset(options) - _READ_HERE
+        pairs = tuple([pair for pair in pairs if pair[0] not in gone])
     names = [name for name, _ in pairs]
     return Fields(
         pairs=pairs,
