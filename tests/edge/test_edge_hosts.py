@@ -17,6 +17,12 @@ async def ask(client: Client, host: str, target: str = "/", method: str = "GET")
     return await client.response()
 
 
+async def ask_whole(client: Client, host: str, other: str) -> Response:
+    """A request whose target names the host, and whose field names another."""
+    client.send(request(f"http://{host}/").replace(b"www.test.example", other.encode()))
+    return await client.response()
+
+
 async def insists(asked: Asked) -> bytes:
     """Sends whoever comes by the bare name to the other; tells what it was asked for."""
     host = asked.fields["host"]
@@ -34,6 +40,7 @@ def test_an_origin_that_insists_on_one_name_makes_no_loop() -> None:
                 found = await ask(client, WWW)
                 assert (found.status, found.body) == (200, f"{WWW} {WWW}".encode())
             assert found.cache == "here-1; hit"
+            assert (await ask_whole(client, BARE, WWW)).status == 301
             assert len(here.origin.asked) == 2
 
     run(test())

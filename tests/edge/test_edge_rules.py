@@ -311,3 +311,14 @@ def test_a_neighbour_under_other_rules_is_not_relied_on() -> None:
             assert len(here.origin.asked) == 8
 
     run(test())
+
+
+def test_fields_that_go_no_further_tell_no_variants_apart() -> None:
+    async def test() -> None:
+        async with world(echo, rules={"key": {"cookies": ["currency"], "headers": ["X-Device"]}}) as here:
+            euro = ["Cookie: currency=EUR", "X-Device: phone"]
+            liar, client = await here.client(), await here.client()
+            assert (await liar.get("/", *euro, "Connection: Cookie, X-Device")).body == b"/|-|-"
+            assert (await client.get("/", *euro)).body == b"/|phone|currency=EUR"
+
+    run(test())

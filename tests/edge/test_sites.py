@@ -44,3 +44,17 @@ def test_a_wildcard_stands_for_one_label() -> None:
         sites.of(host) is not None for host in (b"x.shop.test", b"x.y.shop.test", b"b.shop.test", b"shop", b"")
     ]
     assert found == [True, False, True, False, False]
+
+
+def test_a_wildcard_stands_for_what_may_be_a_label() -> None:
+    whole = config()
+    document = structs.replace(whole.sites[0].document, hostnames=("shop.test", "*.shop.test"))
+    sites = sites_of(
+        structs.replace(whole, sites=(structs.replace(whole.sites[0], document=document),)), {}, False
+    )
+    for label in (b"a", b"a-1", b"_a", b"x" * 63):
+        host = label + b".shop.test"
+        assert (sites.get(host) or sites.of(host)) is not None
+    for label in (b"", b"*", b"a'", b"a%0a", b"a,b", b"x" * 64):
+        host = label + b".shop.test"
+        assert (sites.get(host) or sites.of(host)) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nearmile.http.fields import BadMessage, parse_fields
+from nearmile.http.fields import BadMessage, parse_fields, parse_host
 from nearmile.http.head import parse_request, parse_response, write_fields
 from nearmile.http.limits import TARGET_BYTES_MAX
 
@@ -25,6 +25,9 @@ NO_HOST = parse_fields(b"")
 def test_request_lines(line: bytes, method: bytes, target: bytes, host: bytes) -> None:
     request = parse_request(line, HOST)
     assert (request.method, request.target, request.host) == (method, target, host)
+    # Whoever looks at the fields sees the same host.
+    assert request.fields.host == host
+    assert [parse_host(value) for name, value in request.fields.pairs if name == b"host"] == [host]
     assert request.keep_alive
 
 

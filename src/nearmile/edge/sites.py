@@ -1,5 +1,6 @@
 """The sites an edge server answers for, by hostname; made from a configuration and swapped whole."""
 
+import re
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Literal
@@ -25,6 +26,8 @@ from nearmile.http.fields import Pairs
 
 HTTP_PORT, HTTPS_PORT = 80, 443
 SHAPE_BYTES = 8
+# With the underscore, which is in use in spite of RFC 952.
+LABEL = re.compile(rb"[a-z0-9_-]{1,63}")
 
 
 class Site(Struct, frozen=True):
@@ -68,7 +71,11 @@ class Site(Struct, frozen=True):
 
 
 class Sites(dict[bytes, Site]):
-    """Sites by host; a wildcard is under `*` and what follows its first label, and stands for one label."""
+    """Sites by host; a wildcard is under `@`, which is in no host, and what follows its first label.
+
+    It stands for one label, of characters that names of hosts have: origins write the name that they are told
+    into pages.
+    """
 
     def __init__(self, sites: Iterable[tuple[bytes, Site]] = ()) -> None:
         super().__init__(sites)
@@ -79,7 +86,8 @@ class Sites(dict[bytes, Site]):
         """The site of a host that is not here by its own name."""
         if (site := self._met.get(host)) is not None:
             return site
-        site = self.get(b"*" + host[host.find(b".") :])
+        label, _, _ = host.partition(b".")
+        site = self.get(b"@" + host[len(label) :]) if LABEL.fullmatch(label) else None
         if site is not None and site.space:
             if len(self._met) >= limits.WILDCARD_NAMES_MAX:
                 self._met.clear()
@@ -93,9 +101,12 @@ def sites_of(config: Config, files: Mapping[str, Files], secure: bool) -> Sites:
     port = None if secure else edge.https_port
     made = ((named, _site(named, files.get(named.name, NO_FILES), port, edge)) for named in config.sites)
     return Sites(
-        (host.encode(), _called(site, host.encode()) if apart(named.document) else site)
+        (
+            b"@" + host[1:] if host.startswith(b"*") else host,
+            _called(site, host) if apart(named.document) else site,
+        )
         for named, site in made
-        for host in named.document.hostnames
+        for host in map(str.encode, named.document.hostnames)
     )
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from nearmile.http.fields import TOKEN, BadMessage, Fields, Pairs, parse_fields, parse_host
 from nearmile.http.limits import METHOD_BYTES_MAX, TARGET_BYTES_MAX
@@ -60,22 +60,24 @@ def parse_request(line: bytes, fields: Fields) -> Request:
     if fields.chunked and minor == 0:
         # RFC 9112 section 6.1: HTTP/1.0 has no transfer codings, so the framing must be thought faulty.
         raise BadMessage("Transfer-Encoding in HTTP/1.0")
-    path, host = _origin_form(method, target, fields.host)
-    return Request(method, path, host, minor, fields)
+    path, fields = _origin_form(method, target, fields)
+    return Request(method, path, fields.host, minor, fields)
 
 
-def _origin_form(method: bytes, target: bytes, host: bytes) -> tuple[bytes, bytes]:
+def _origin_form(method: bytes, target: bytes, fields: Fields) -> tuple[bytes, Fields]:
     if _ORIGIN_FORM.fullmatch(target) is not None:
-        return target, host
+        return target, fields
     if target == b"*" and method == b"OPTIONS":
-        return target, host
+        return target, fields
     if method == b"CONNECT":
         raise BadMessage("CONNECT is not served here", 501)
     match = _ABSOLUTE_FORM.fullmatch(target)
     if match is None:
         raise BadMessage("a malformed target")
     # RFC 9112 section 3.2.2: the authority of the target replaces the Host field.
-    return (match[2] or b"/") + (match[3] or b""), parse_host(match[1])
+    pairs = ((b"host", match[1]), *(pair for pair in fields.pairs if pair[0] != b"host"))
+    fields = structs.replace(fields, host=parse_host(match[1]), pairs=pairs)
+    return (match[2] or b"/") + (match[3] or b""), fields
 
 
 def parse_response(head: bytes) -> ResponseHead:
