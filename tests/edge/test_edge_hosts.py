@@ -58,6 +58,16 @@ def test_names_that_a_wildcard_stands_for_are_apart() -> None:
     run(test())
 
 
+def test_the_end_of_one_name_is_no_target_of_another() -> None:
+    async def test() -> None:
+        async with world(insists, rules={"hostnames": [WWW, f"{WWW}.test"]}) as here:
+            client = await here.client()
+            assert (await ask(client, f"{WWW}.test", "/x")).status == 200
+            assert (await ask(client, WWW, ".test/x")).status == 400
+
+    run(test())
+
+
 def test_they_may_be_one() -> None:
     async def test() -> None:
         async with world(insists, rules=TOGETHER | {"hostnames": [WWW, BARE]}) as here:

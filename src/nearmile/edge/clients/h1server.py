@@ -138,9 +138,9 @@ class Connection(InRound, asyncio.Protocol):
             line = data[at:line_end].split(b" ")
             host = fields.host
             site = node.site_of_trusted(self.secure, fields) if trusted else sites.get(host) or sites.of(host)
-            if site is None or len(line) != 3 or line[0] != b"GET" or line[2] != b"HTTP/1.1":
+            if site is None or len(line) != 3 or line[2] != b"HTTP/1.1" or not data.startswith(b"GET /", at):
                 break
-            # The target needs no look at its characters: only what was checked before it was stored is a key.
+            # The target needs no look at the rest of it: only what was checked before it was stored is a key.
             entry = store.get(site.prefix + line[1], fields.pairs)
             now_s = node.now_s()
             if entry is None or now_s >= entry.fresh_until_s:
