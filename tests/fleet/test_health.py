@@ -42,9 +42,9 @@ class Script:
     def happens(self, event: Any) -> None:
         self._tell(self.health.handle(event, self.now_s))
 
-    def beat(self, name: str, ready: bool = True, cpu: float = 0.0) -> None:
+    def beat(self, name: str, ready: bool = True, cpu: float = 0.0, full: bool = False) -> None:
         self.seq += 1
-        beat = Beat(name=name, role="edge", epoch=self.epoch[name], seq=self.seq, ready=ready, cpu=cpu)
+        beat = Beat(name=name, role="edge", epoch=self.epoch[name], seq=self.seq, ready=ready, full=full, cpu=cpu)
         self.happens(BeatArrived(beat))
 
     def passes(self, for_s: float) -> list[tuple[str, str]]:
@@ -229,7 +229,7 @@ def test_the_table_leaves_no_state_without_return() -> None:
 
 steps = st.one_of(
     st.tuples(st.just("pass"), st.floats(0.01, 5.0)),
-    st.tuples(st.sampled_from(["silence", "speak", "exit", "reborn", "unready"]), st.sampled_from(NAMES)),
+    st.tuples(st.sampled_from(["silence", "speak", "exit", "reborn", "unready", "full"]), st.sampled_from(NAMES)),
     st.tuples(st.sampled_from(["lost", "back"]), st.just("")),
 )
 
@@ -251,6 +251,8 @@ def test_whatever_happened_the_living_return_and_the_dead_leave(story: list[tupl
                 script.epoch[argument] += 1
             case "unready":
                 script.beat(argument, ready=False)
+            case "full":
+                script.beat(argument, full=True)
             case "lost":
                 script.happens(BusLost())
             case "back":

@@ -64,6 +64,7 @@ class Script:
         self.epoch = dict.fromkeys(NAMES, 1)
         self.silent: set[str] = set()
         self.unready: set[str] = set()
+        self.full: set[str] = set()
         self.serials: dict[str, dict[int, float]] = {}
         self.cpu: dict[str, float] = {}
         self.happens(RegionsChanged((PARIS, TOKYO), 1.25))
@@ -87,6 +88,7 @@ class Script:
                     epoch=self.epoch[name],
                     seq=self.seq,
                     ready=name not in self.unready,
+                    full=name in self.full,
                     cpu=self.cpu.get(name, 0),
                     requests_per_s=sum(self.serials.get(name, {}).values()),
                     serials=self.serials.get(name, {}),
@@ -363,6 +365,59 @@ def test_whom_an_administrator_drains_leaves_the_answers_at_once_and_returns() -
     script.happens(DrainSeen(frozenset({"tokyo", "paris"})))
     script.passes(1)
     assert len(script.maps) == maps, "somebody must answer"
+
+
+def test_who_is_drained_answers_where_nobody_else_lives_and_the_dead_never() -> None:
+    script = Script()
+    script.passes(2)
+    script.happens(DrainSeen(frozenset({"paris"})))
+    script.passes(2 * MAP_GAP_S)
+    for name, left in (("tokyo-1", "tokyo-2"), ("tokyo-2", "paris-1 paris-2")):
+        script.silent.add(name)
+        script.happens(ExitReported(name))
+        assert script.passes(2 * MAP_GAP_S)[-1:] == [left]
+    script.happens(DrainSeen(frozenset({"paris", "tokyo"})))
+    script.silent.add("paris-1")
+    script.happens(ExitReported("paris-1"))
+    assert script.passes(2 * MAP_GAP_S)[-1:] == ["paris-2"]
+    script.silent.discard("tokyo-1")
+    script.happens(DrainSeen(frozenset({"paris"})))
+    assert script.passes(20)[-1:] == ["tokyo-1"]
+
+
+def test_most_regions_drained_by_the_configuration_leave_the_answers_at_once() -> None:
+    script = Script()
+    rome = MapRegion(
+        "rome", Point(41.9, 12.5), (Server("rome-1", "127.0.3.1", 80), Server("rome-2", "127.0.3.2", 80))
+    )
+    script.epoch |= {"rome-1": 1, "rome-2": 1}
+    script.happens(RegionsChanged((PARIS, TOKYO, rome), 1.25))
+    script.passes(3)
+    script.happens(
+        RegionsChanged((PARIS, TOKYO, rome), 1.25, terms=(Terms(drain=True), Terms(drain=True), Terms()))
+    )
+    script.passes(2 * MAP_GAP_S)
+    assert living(script.maps[-1]) == "rome-1 rome-2"
+
+
+def test_the_full_leave_the_answers_until_most_are() -> None:
+    script = Script()
+    script.passes(2)
+    for name, left in (
+        ("tokyo-1", "paris-1 paris-2 tokyo-2"),
+        ("tokyo-2", "paris-1 paris-2"),
+        ("paris-1", ALL),  # the last one would be full in a moment
+        ("paris-2", ALL),
+    ):
+        script.full.add(name)
+        script.passes(0.5)
+        assert living(script.maps[-1]) == left
+    script.happens(ExitReported("tokyo-1"))
+    script.silent.add("tokyo-1")
+    assert script.passes(0.2) == ["paris-1 paris-2 tokyo-2"]
+    script.full.discard("paris-2")
+    script.full.discard("tokyo-2")
+    assert script.passes(0.5) == ["paris-2 tokyo-2"]
 
 
 def test_demand_above_a_region_s_capacity_goes_to_the_next() -> None:

@@ -13,6 +13,8 @@ class Beat(Struct, frozen=True, kw_only=True):
     epoch: int
     seq: int
     ready: bool
+    full: bool = False
+    """Whether no more clients should come for now."""
     requests_per_s: float = 0.0
     cpu: float = 0.0
     """Share of one core used since the last beat."""

@@ -36,6 +36,7 @@ class State(Enum):
     LIVE = "live"
     SUSPECT = "suspect"  # silent together with most others; still in the map
     IDLE = "idle"  # beats, but says it is not ready
+    FULL = "full"  # lives, but wants no more clients
     HELD = "held"  # back after repeated deaths, waiting its time
     DEAD = "dead"
 
@@ -45,6 +46,7 @@ class Signal(Enum):
 
     READY = "ready"
     UNREADY = "not ready"
+    FULL = "full"
     SILENT = "silent"
     DOUBTED = "silent, like most"
     EXITED = "exited"
@@ -55,27 +57,37 @@ class Signal(Enum):
 NEXT: dict[tuple[State, Signal], State] = {
     (State.UNKNOWN, Signal.READY): State.LIVE,
     (State.UNKNOWN, Signal.UNREADY): State.IDLE,
+    (State.UNKNOWN, Signal.FULL): State.FULL,
     (State.UNKNOWN, Signal.SILENT): State.DEAD,
     (State.UNKNOWN, Signal.EXITED): State.DEAD,
     (State.LIVE, Signal.UNREADY): State.IDLE,
+    (State.LIVE, Signal.FULL): State.FULL,
     (State.LIVE, Signal.SILENT): State.DEAD,
     (State.LIVE, Signal.DOUBTED): State.SUSPECT,
     (State.LIVE, Signal.EXITED): State.DEAD,
     (State.SUSPECT, Signal.READY): State.LIVE,
     (State.SUSPECT, Signal.UNREADY): State.IDLE,
+    (State.SUSPECT, Signal.FULL): State.FULL,
     (State.SUSPECT, Signal.SILENT): State.DEAD,
     (State.SUSPECT, Signal.EXITED): State.DEAD,
     (State.IDLE, Signal.READY): State.LIVE,
+    (State.IDLE, Signal.FULL): State.FULL,
     (State.IDLE, Signal.SILENT): State.DEAD,
     (State.IDLE, Signal.EXITED): State.DEAD,
+    (State.FULL, Signal.READY): State.LIVE,
+    (State.FULL, Signal.UNREADY): State.IDLE,
+    (State.FULL, Signal.SILENT): State.DEAD,
+    (State.FULL, Signal.EXITED): State.DEAD,
     (State.HELD, Signal.RELEASED): State.LIVE,
     (State.HELD, Signal.UNREADY): State.IDLE,
     (State.HELD, Signal.SILENT): State.DEAD,
     (State.HELD, Signal.EXITED): State.DEAD,
     (State.DEAD, Signal.READY): State.HELD,
+    (State.DEAD, Signal.FULL): State.HELD,
     (State.DEAD, Signal.UNREADY): State.IDLE,
 }
 IN_MAP = (State.LIVE, State.SUSPECT)
+ALIVE = (*IN_MAP, State.FULL)
 
 
 class BeatArrived(Struct, frozen=True):
@@ -148,6 +160,11 @@ class Health:
         """Whether users may be sent to the server."""
         server = self._servers.get(name)
         return server is not None and server.state in IN_MAP
+
+    def alive(self, name: str) -> bool:
+        """Whether it could serve users, be it full."""
+        server = self._servers.get(name)
+        return server is not None and server.state in ALIVE
 
     def state(self, name: str) -> State:
         """What is believed of it; KeyError for a stranger."""
@@ -244,9 +261,10 @@ class Health:
         server.load += (beat.cpu - server.load) * min(silent_s / LOAD_MEMORY_S, 1.0)
         self._heard[beat.name] = now_s
         self._heard.move_to_end(beat.name)
-        if beat.ready and server.state is State.LIVE:
+        signal = Signal.UNREADY if not beat.ready else Signal.FULL if beat.full else Signal.READY
+        if signal is Signal.READY and server.state is State.LIVE:
             return ()  # as nearly always
-        change = self._signal(beat.name, Signal.READY if beat.ready else Signal.UNREADY, now_s)
+        change = self._signal(beat.name, signal, now_s)
         if change is not None and change.after is State.HELD and server.held_until_s <= now_s:
             return _told(self._signal(beat.name, Signal.RELEASED, now_s))
         return _told(change)
@@ -266,9 +284,9 @@ class Health:
         if after is before:
             return None
         server.state = after
-        if after is State.LIVE and before is not State.SUSPECT:
+        if after is State.LIVE and before not in ALIVE:
             server.live_since_s = now_s
-        if after is State.DEAD and before in IN_MAP:
+        if after is State.DEAD and before in ALIVE:
             self._count_death(server, now_s)
         if after is State.DEAD:
             server.certain = signal is Signal.EXITED or before is State.SUSPECT

@@ -31,7 +31,7 @@ from nearmile.mapping.measured import Measured, Report
 from nearmile.mapping.pins import Pins
 from nearmile.mapping.planner import Planner
 from nearmile.mapping.plans import Seen
-from nearmile.mapping.safety import Guard
+from nearmile.mapping.safety import Guard, named
 from nearmile.mapping.score import Distances
 from nearmile.mapping.spread import Spread
 
@@ -158,7 +158,8 @@ class Controller:
         self._region_of: dict[str, str] = {}
         self._told: set[str] = set()  # the regions that told of serials since crowds were looked for
         self._terms: tuple[Terms, ...] = ()
-        self._drained: frozenset[str] = frozenset()
+        self._asked: frozenset[str] = frozenset()
+        self._drained: frozenset[str] = frozenset()  # who was asked for, and the configuration's regions
         self._pins = Pins({})
         self._allocation: Allocation | None = None
         self._placed: Map | None = None  # the last whose units were placed, in this configuration
@@ -211,7 +212,7 @@ class Controller:
                 self._measure()
                 self._look_at_s = now_s
             case DrainSeen(names):
-                self._drained, self._look_at_s = names, now_s
+                self._asked, self._look_at_s = names, now_s
             case DemandArrived():
                 self._downloads.ask(event, self._demand, now_s)
                 return []
@@ -346,10 +347,9 @@ class Controller:
     def _live(self, now_s: float) -> tuple[MapRegion, ...]:
         """The regions with those of their servers that may be named."""
         hot = {region.name: region.hot for region in self._kept.regions} if self._kept is not None else {}
-        regions = []
-        for region, terms in zip(self._regions, self._terms, strict=True):
-            servers = () if terms.drain or region.name in self._drained else region.servers
-            live = tuple([s for s in servers if self.health.in_map(s.name) and s.name not in self._drained])
+        closed = [one.name for one, terms in zip(self._regions, self._terms, strict=True) if terms.drain]
+        self._drained, regions = self._asked.union(closed), []
+        for region, live in zip(self._regions, named(self._regions, self.health, self._drained), strict=True):
             now = MapRegion(region.name, region.point, live, hot.get(region.name, {}))
             placed = self._spread.place(now, now_s)
             regions.append(structs.replace(now, hot=placed) if placed or now.hot else now)

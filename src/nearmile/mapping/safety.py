@@ -5,16 +5,18 @@ that leaves less than half of what was there some seconds ago is held back for a
 it is true, or nobody will ever know better. Meanwhile the last map stays, without those whose death is certain.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from math import inf
 
 from msgspec import structs
 
-from nearmile.fleet.health import HELD_BACK_S, MASS_SHARE
-from nearmile.mapping.map import Map
+from nearmile.fleet.health import HELD_BACK_S, MASS_SHARE, Health
+from nearmile.mapping.map import Map, MapRegion, Server
 
 # A loss counts as one step if it happens within this time: servers say the same thing at different moments.
 STEP_S = 10.0
+# Where fewer of the living have room, that the others are full says nothing any more.
+ROOM_SHARE = 0.5
 
 
 class Guard:
@@ -52,6 +54,30 @@ class Guard:
         if not any(region.servers for region in rest.regions):
             return made  # whoever else lives is better than nobody
         return structs.replace(rest, version=made.version, term=made.term, made_at_s=made.made_at_s)
+
+
+def named(regions: Sequence[MapRegion], health: Health, drained: Collection[str]) -> list[tuple[Server, ...]]:
+    """By region the servers for the answers: those that live, have room, and are not ``drained``.
+
+    Somebody must answer. Where most are full, the few others would be in a moment, so all are named; and where
+    nobody else lives, those that are drained, by themselves or with their region: they serve, the dead do not.
+    """
+    alive = _those(regions, health.alive, drained)
+    if not any(alive):
+        return _those(regions, health.alive, ())
+    roomy = _those(regions, health.in_map, drained)
+    return roomy if sum(map(len, roomy)) >= ROOM_SHARE * sum(map(len, alive)) else alive
+
+
+def _those(
+    regions: Sequence[MapRegion], may: Callable[[str], bool], drained: Collection[str]
+) -> list[tuple[Server, ...]]:
+    return [
+        ()
+        if region.name in drained
+        else tuple([s for s in region.servers if s.name not in drained and may(s.name)])
+        for region in regions
+    ]
 
 
 def loss(before: Map, after: Map) -> str:
