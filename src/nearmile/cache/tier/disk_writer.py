@@ -85,8 +85,10 @@ class Writer:
     def hand_over(self) -> None:
         """Has the thread go on with what was given so far."""
         self._due = True  # what comes now is in time
-        self._settle()
-        self._due = False
+        try:
+            self._settle()
+        finally:
+            self._due = False
         if self._jobs:
             self._queue.put(self._jobs)
             self._jobs = []
