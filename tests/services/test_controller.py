@@ -5,17 +5,23 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import msgspec
+import pytest
 
 from nearmile.base.geography import Point
+from nearmile.config import layout
 from nearmile.config.layout import Config, at_version, lay_out
-from nearmile.config.network import Nameserver, Network, Region
+from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.fleet.beat import SUBJECT, Beat
-from nearmile.mapping.map import Map, decode
+from nearmile.mapping.controller import PutMap
+from nearmile.mapping.map import Map, Units, decode
 from nearmile.services import children, natsserver
-from nearmile.services.bus import KV_CONFIG, KV_CURRENT, KV_MAP, Bus
+from nearmile.services.bus import KV_CONFIG, KV_CURRENT, KV_MAP, Bus, BusDown
 from nearmile.services.children import Child
+from nearmile.services.controller import Shell
+from nearmile.services.runtime import Runtime
 from nearmile.services.state import process_folder, write_atomically
 
 PARIS, TOKYO = Point(48.86, 2.35), Point(35.68, 139.69)
@@ -84,7 +90,7 @@ class Stage:
         self.maps.append(decode(value))
 
     def _config_seen(self, _revision: int, value: bytes) -> None:
-        self.config_version = msgspec.json.decode(value, type=Config).version
+        self.config_version = layout.decode(value).version
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
@@ -174,6 +180,46 @@ def test_nothing_is_lost_when_the_bus_loses_all(tmp_path: Path) -> None:
         await until(lambda: stage.config_version == 2)
 
     on_stage(tmp_path, "127.34.128.0/18", act)
+
+
+def test_a_configuration_of_a_thousand_sites_reaches_everybody(tmp_path: Path) -> None:
+    async def act(stage: Stage) -> None:
+        sites = {f"s{n}": Site(hostnames=(f"www.s{n}.test",), origin="http://127.0.0.9") for n in range(1000)}
+        large = lay_out(stage.config.network, sites, {}, 2, stage.config.loopback)
+        write_atomically(stage.root / "config.json", msgspec.json.encode(large))
+        await stage.start("controller-1")
+        await stage.until_living(EVERYBODY)
+        await until(lambda: stage.config_version == 2)
+
+    on_stage(tmp_path, "127.35.0.0/18", act)
+
+
+def test_a_map_that_the_bus_does_not_take_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class TooSmall:
+        up, tries = True, 0
+
+        async def put(self, bucket: str, _key: str, _value: bytes, _revision: int) -> int:
+            self.tries += 1
+            raise BusDown(f"cannot write {bucket}: nats: maximum payload exceeded")
+
+        async def get(self, _bucket: str, _key: str) -> None:
+            return None
+
+    async def run() -> None:
+        root = tmp_path
+        write_atomically(root / "config.json", msgspec.json.encode(config_at("127.35.64.0/18")))
+        runtime = Runtime(root, "controller-1")
+        shell, bus = Shell(runtime), TooSmall()
+        shell._bus = cast(Bus, bus)
+        made = Map(version=1, term=1, made_at_s=0.0, regions=(), units=Units(), fallback=())
+        for _ in range(3):
+            await shell._put(PutMap(made, 0), KV_MAP, KV_CURRENT, b"")
+        assert bus.tries == 3
+
+    asyncio.run(run())
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot write map: nats: maximum payload exceeded"
+    ]
 
 
 def test_a_bus_that_goes_and_comes_moves_nobody(tmp_path: Path) -> None:

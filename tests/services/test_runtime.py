@@ -7,6 +7,7 @@ import pytest
 
 from nearmile.base.geography import Point
 from nearmile.config.layout import Config, at_version, lay_out
+from nearmile.config.layout import encode as encode_config
 from nearmile.config.network import Nameserver, Network, Region
 from nearmile.mapping.map import Map, Units, encode
 from nearmile.services.runtime import Runtime
@@ -32,7 +33,8 @@ def test_only_later_versions_are_taken_and_kept_over_a_restart(tmp_path: Path, c
     runtime, seen = Runtime(tmp_path, "a-1"), list[int]()
     runtime.on_config(lambda each: seen.append(each.version))
     for version in (4, 5, 7, 6, 7):
-        runtime._take_config(1, msgspec.json.encode(at_version(config, version)))
+        new = at_version(config, version)
+        runtime._take_config(1, encode_config(new) if version % 2 else msgspec.json.encode(new))
     assert seen == [5, 7]
     assert Runtime(tmp_path, "a-1").config.version == 7
 
@@ -47,7 +49,7 @@ def test_maps_go_forward_by_term_then_version(tmp_path: Path, config: Config) ->
     assert again is not None and (again.term, again.version) == (2, 5)
 
 
-@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"version": "x"}', b"\xff\xfe"])
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"version": "x"}', b"\xff\xfe", b"\x28\xb5\x2f\xfd"])
 def test_garbage_replaces_nothing(tmp_path: Path, config: Config, garbage: bytes) -> None:
     runtime = Runtime(tmp_path, "a-1")
     runtime._take_map(1, map_of(3))

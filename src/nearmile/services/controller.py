@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
+from itertools import count
 from random import Random
 from typing import TypeVar
 
@@ -11,6 +13,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from nearmile.base.gazetteer import areas
+from nearmile.config import layout
 from nearmile.config.layout import Config
 from nearmile.fleet.beat import SUBJECT, Beat
 from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported
@@ -31,7 +34,7 @@ from nearmile.mapping.controller import (
     changed_by,
 )
 from nearmile.mapping.demand import DemandArrived
-from nearmile.mapping.map import Map, decode, encode
+from nearmile.mapping.map import decode, encode
 from nearmile.mapping.measured import Report
 from nearmile.mapping.plans import Seen
 from nearmile.services.acme.account import Account
@@ -55,6 +58,9 @@ LEASE_KEY = "controller"
 EXIT_SUBJECT = "exit"  # exit.<process name>
 # JetStream may need a moment after NATS is up.
 RETRY_S = 0.2
+# After so many tries it is more than that.
+LOUD_TRY = 50
+LEASE, NAMES = msgspec.json.Decoder(Lease), msgspec.json.Decoder(frozenset[str])
 T = TypeVar("T")
 
 
@@ -73,6 +79,7 @@ class Shell:
         """For when it is set."""
         self._greeting: asyncio.Task[None] | None = None
         self._held_why = ""
+        self._unwritten: set[str] = set()
         # At most a lease and a map are written at a time.
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -142,6 +149,12 @@ class Shell:
                 log.warning("no map is held back any more")
         self._held_why = why
 
+    def _tell_unwritten(self, bucket: str, error: BusDown) -> None:
+        """Once: it is tried again ten times a second."""
+        if self._bus.up and bucket not in self._unwritten:
+            log.error("%s", error)
+            self._unwritten.add(bucket)
+
     def _set_timer(self) -> None:
         deadline_s = self._machine.next_deadline()
         if deadline_s is None:
@@ -167,7 +180,7 @@ class Shell:
 
     async def _greet(self) -> None:
         """Makes the stores, publishes our configuration if it is newer, reads what the machine goes on from."""
-        while True:
+        for attempt in count(1):
             try:
                 await self._bus.create_stores()
                 await self._publish_config()
@@ -175,15 +188,15 @@ class Shell:
                 await self._read(KV_MAP, KV_CURRENT)
                 return
             except (*FAULTS, BusDown, Conflict) as error:
-                log.debug("the bus is not ready: %s", error)
+                log.log(logging.ERROR if attempt == LOUD_TRY else logging.DEBUG, "the bus is not ready: %s", error)
                 await asyncio.sleep(RETRY_S)
 
     async def _publish_config(self) -> None:
         config = self._runtime.config
         held = await self._bus.get(KV_CONFIG, KV_CURRENT)
-        revision, known = (held[0], _decode(held[1], Config)) if held is not None else (0, None)
+        revision, known = (held[0], _decode(held[1], layout.decode)) if held is not None else (0, None)
         if known is None or known.version < config.version:
-            await self._bus.put(KV_CONFIG, KV_CURRENT, msgspec.json.encode(config), revision)
+            await self._bus.put(KV_CONFIG, KV_CURRENT, layout.encode(config), revision)
             log.info("configuration %d published", config.version)
 
     async def _read(self, bucket: str, key: str) -> None:
@@ -194,13 +207,13 @@ class Shell:
             self._map_seen(revision, value)
 
     def _lease_seen(self, revision: int, value: bytes) -> None:
-        self._tell(LeaseSeen(revision, _decode(value, Lease)))
+        self._tell(LeaseSeen(revision, _decode(value, LEASE.decode)))
 
     def _map_seen(self, revision: int, value: bytes) -> None:
-        self._tell(MapSeen(revision, _read_map(value)))
+        self._tell(MapSeen(revision, _decode(value, decode)))
 
     def _drain_seen(self, _revision: int, value: bytes) -> None:
-        self._tell(DrainSeen(_decode(value, frozenset[str]) or frozenset()))
+        self._tell(DrainSeen(_decode(value, NAMES.decode) or frozenset()))
 
     async def _beat(self, message: Msg) -> None:
         try:
@@ -246,9 +259,12 @@ class Shell:
             outcome = Outcome.WON
         except Conflict:
             outcome = Outcome.LOST
-        except BusDown:
+        except BusDown as error:
             outcome = Outcome.FAILED
-        if outcome is not Outcome.WON:
+            self._tell_unwritten(bucket, error)
+        if outcome is Outcome.WON:
+            self._unwritten.discard(bucket)
+        else:
             with contextlib.suppress(BusDown):
                 await self._read(bucket, key)
         match command:
@@ -258,21 +274,12 @@ class Shell:
                 self._tell(MapAnswer(command, outcome, revision))
 
 
-def _read_map(data: bytes) -> Map | None:
-    """As below."""
-    try:
-        return decode(data) if data else None
-    except msgspec.DecodeError as error:
-        log.error("the KV's map cannot be read: %s", error)
-        return None
-
-
-def _decode(data: bytes, kind: type[T]) -> T | None:
+def _decode(data: bytes, read: Callable[[bytes], T]) -> T | None:
     """None where there is nothing, or nothing that can be read: it will be written anew."""
     try:
-        return msgspec.json.decode(data, type=kind) if data else None
+        return read(data) if data else None
     except msgspec.DecodeError as error:
-        log.error("the KV's %s cannot be read: %s", kind.__name__, error)
+        log.error("what the KV holds cannot be read: %s", error)
         return None
 
 

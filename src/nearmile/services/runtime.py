@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar, cast
 import msgspec
 import uvloop
 
+from nearmile.config import layout
 from nearmile.config.layout import Config, Process
 from nearmile.fleet.beat import SUBJECT, Beat
 from nearmile.mapping.atlas import Atlas, unpack
@@ -47,7 +48,7 @@ class Runtime:
         self.root = root
         self.folder = state.process_folder(root, name)
         initial = state.read_config(root)
-        kept = _last_good(self.folder / "config.json", _config)
+        kept = _last_good(self.folder / "config.json", layout.decode)
         self.config = kept if kept is not None and kept.version >= initial.version else initial
         self.me: Process = self.config.process(name)
         self.map = _last_good(self.folder / MAP_FILE, decode)
@@ -102,12 +103,12 @@ class Runtime:
             await self.bus.close()
 
     def _take_config(self, _revision: int, value: bytes) -> None:
-        new = _decode(value, _config)
+        new = _decode(value, layout.decode)
         if new is None or new.version <= self.config.version:
             return
         if _adopt(self._on_config, new, self.config):
             self.config = new
-            state.write_atomically(self.folder / "config.json", value)
+            state.write_atomically(self.folder / "config.json", msgspec.json.encode(new))
 
     def _take_map(self, _revision: int, value: bytes) -> None:
         new = _decode(value, decode)
@@ -166,10 +167,6 @@ def _adopt(callbacks: list[Callable[[T], None]], new: T, old: T | None) -> bool:
                 callback(old)
         return False
     return True
-
-
-def _config(data: bytes) -> Config:
-    return msgspec.json.decode(data, type=Config)
 
 
 def _decode(data: bytes, read: Callable[[bytes], T]) -> T | None:
