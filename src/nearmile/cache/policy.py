@@ -180,7 +180,7 @@ def stored_fields(response_fields: Fields, response_time_s: float, said: Said | 
     """The fields to keep with a response, in order (RFC 9111 section 3.1); ``said`` as above.
 
     Left out: those of one connection, those that no-cache or private name, tags, which are part of the terms, and
-    Age, which is computed anew. A missing or unreadable Date is set (RFC 9110 section 6.6.1).
+    Age, which is computed anew. A Date that is missing, left out or unreadable is set (RFC 9110 section 6.6.1).
     """
     said, dropped = grouped(response_fields) if said is None else said, _NOT_STORED
     if withheld := directives_of(said).withheld:
@@ -188,7 +188,7 @@ def stored_fields(response_fields: Fields, response_time_s: float, said: Said | 
     if b"connection" in said:
         dropped |= connection_fields(response_fields)
     added: Fields = ()
-    if _date(said, b"date", response_time_s) is None:
+    if b"date" in dropped or _date(said, b"date", response_time_s) is None:
         dropped |= {b"date"}
         added = ((b"date", format_date(int(response_time_s))),)
     return tuple([field for field in response_fields if field[0] not in dropped]) + added

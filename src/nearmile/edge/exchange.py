@@ -5,8 +5,8 @@
 ``Exchange.run`` is one coroutine for one request; it ends when the response has been handed over or given up.
 """
 
-import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Literal
 
 from nearmile.cache.coding import for_origin
@@ -20,20 +20,22 @@ from nearmile.cache.reuse import SAFE_METHODS, age_s, not_modified, reusable, us
 from nearmile.cache.reuse import Verdict as Use
 from nearmile.edge import limits
 from nearmile.edge.assembly import assembled
-from nearmile.edge.fetch import Fetch
+from nearmile.edge.fetch import SERVER_ERRORS, Fetch
 from nearmile.edge.fill import Reader, Verdict
 from nearmile.edge.lesson import Lesson
 from nearmile.edge.messages import (
     CONTINUE,
+    counted,
+    dated,
     forwarded_request,
     forwarded_response,
     forwarding,
+    forwards_left,
     has_passed,
     response_start,
 )
 from nearmile.edge.node import Node, ObjectFill
 from nearmile.edge.origins import websocket
-from nearmile.edge.origins.client import Answer
 from nearmile.edge.origins.peer import Busy, Question, UpstreamError
 from nearmile.edge.reply import Client, Reply
 from nearmile.edge.rules.redirects import To
@@ -42,10 +44,11 @@ from nearmile.edge.segments import completable
 from nearmile.edge.sites import Site
 from nearmile.edge.stored import cut_for, send_stored
 from nearmile.edge.trailers import passed_on
+from nearmile.edge.tunnel import tunnel
 from nearmile.edge.visitors import SHAPE, Hop
 from nearmile.edge.wake import turn
 from nearmile.http.fields import BadMessage, Pairs
-from nearmile.http.head import Request, write_fields
+from nearmile.http.head import Request
 from nearmile.mapping.beacons import block_of
 from nearmile.reports.hit import Cache
 
@@ -115,6 +118,8 @@ class Exchange:
                 return
         if (instead := self._refusal() or self._by_rules(site)) is not None:
             await self.reply.page(*instead)
+        elif forwards_left(request) == 0:
+            await self.reply.page(200, "the request asks to go no further than this server")
         # Other protocols may be passed over (RFC 9110 section 7.8), and curl offers h2c with every request.
         elif websocket.wants(request.fields) and not self.internal:
             await self._websocket(site)
@@ -182,9 +187,9 @@ class Exchange:
         if asked.only_if_cached:
             await self.reply.page(504, "not stored here")
         elif self.request.method == b"HEAD":
-            await self._pass(site, b"uri-miss")
+            await self._pass(site, b"uri-miss" if entry is None else b"stale", entry)
         elif asked.no_store or self.node.unstorable.has(key, self.node.now_s()):
-            await self._pass(site, b"bypass")
+            await self._pass(site, b"bypass", entry)
         else:
             await self._shared(site, key, entry)
 
@@ -218,22 +223,30 @@ class Exchange:
         )
 
     async def _shared(self, site: Site, key: bytes, entry: Entry | None) -> None:
-        """Serves what the origin has, or what is stored where the site has too many requests waiting for that."""
-        if not self.node.waiting.take(site.serial):
-            busy = Busy(TOO_MANY)
-            await self._instead(site, entry, busy.status, str(busy), busy.fields)
-            return
+        """Serves what the origin has, once for all who ask for the object."""
+        await self._queued(site, entry, partial(self._awaited, site, key, entry))
+
+    async def _queued(self, site: Site, entry: Entry | None, work: Callable[[], Awaitable[None]]) -> None:
+        """Has the origin asked, if not too many of the site's requests wait for it; ``entry``: in its stead."""
+        waiting = self.node.waiting
         try:
-            await self._awaited(site, key, entry)
-        finally:
-            self.node.waiting.give(site.serial)
+            if not waiting.take(site.serial):
+                raise Busy(TOO_MANY)
+            try:
+                await work()
+            finally:
+                waiting.give(site.serial)
+        except UpstreamError as error:
+            if entry is None or self.reply.status:
+                raise
+            await self._instead(site, entry, error.status, str(error), error.fields)
 
     async def _awaited(self, site: Site, key: bytes, entry: Entry | None) -> None:
         """Waits for the one fetch of an object, and serves what comes of it."""
         why = b"stale" if entry is not None else b"vary-miss" if self.node.store.vary(key) else b"uri-miss"
         fill, mine = self._fill(site, key, entry)
         if fill is None:
-            await self._forward(site, why)
+            await self._forward(site, why, entry)
             return
         reader = fill.join()
         try:
@@ -260,7 +273,7 @@ class Exchange:
                 return
         finally:
             fill.leave(reader)
-        await self._forward(site, why)
+        await self._forward(site, why, entry)
 
     def _same_variant(self, kept: Storable | None, asked: tuple[tuple[bytes, bytes], ...]) -> bool:
         """Whether the response to a request with the fields ``asked`` suits this one (RFC 9111 section 4.1)."""
@@ -329,14 +342,9 @@ class Exchange:
         else:
             await self.reply.page(status, why, fields)
 
-    async def _pass(self, site: Site, why: bytes) -> None:
-        """Forwards the request, if not too many of the site's wait."""
-        if not self.node.waiting.take(site.serial):
-            raise Busy(TOO_MANY)
-        try:
-            await self._forward(site, why)
-        finally:
-            self.node.waiting.give(site.serial)
+    async def _pass(self, site: Site, why: bytes, entry: Entry | None = None) -> None:
+        """Forwards the request; ``entry`` may stand in for an origin that fails."""
+        await self._queued(site, entry, partial(self._forward, site, why, entry))
 
     async def _websocket(self, site: Site) -> None:
         """Passes on a handshake, and after it whatever the two say to each other."""
@@ -352,25 +360,13 @@ class Exchange:
             finally:
                 self.node.tunnels.give(site.serial)
 
-    async def _tunnel(self, answer: Answer, start: bytes) -> None:
-        """Bytes both ways until one side ends; each way waits for who is to take them."""
-        if not websocket.agreed(self.request, answer.head):
-            raise UpstreamError("the origin did not agree to WebSocket")
-        answer.switch()
-        await self.reply.switch(start, write_fields(websocket.HANDSHAKE))
-        sending = self.node.spawn(_send_on(self.client.switch(), answer))
-        try:
-            while pieces := await answer.pieces():
-                await self.client.write(pieces)
-        finally:
-            sending.cancel()
-
-    async def _forward(self, site: Site, why: bytes, switches: bool = False) -> None:
-        """Forwards the request and its response, both as they come."""
+    async def _forward(self, site: Site, why: bytes, entry: Entry | None = None, switches: bool = False) -> None:
+        """Forwards the request and its response, both as they come; not an error, where ``entry`` is better."""
         request, fields, node = self.request, self.request.fields, self.node
         framing: int | Literal["chunked"] | None = "chunked" if fields.chunked else fields.length
         body = self._body(site.rules.body_bytes_max) if framing else None
         pairs = self.pairs if request.method in SAFE_METHODS else for_origin(self.pairs)
+        pairs = counted(pairs, forwards_left(request))
         pairs = forwarded_request(pairs, NO_MORE, self._forwarding(site), node.name, Hop.CLIENT)
         question = Question(
             method=request.method,
@@ -384,12 +380,16 @@ class Exchange:
         origin = site.origin.without_http2() if switches else site.origin
         answer = await node.origins.ask(origin, question, body, self.reply.hint)
         try:
+            now_s = node.now_s()
+            if entry is not None and answer.status in SERVER_ERRORS and usable_on_error(entry.kept, now_s):
+                raise UpstreamError("the origin fails", answer.status)
             lesson.answered(answer.head)
             self.cache = Cache.PASS
-            edited = site.rules.to_client.apply(forwarded_response(answer.fields.pairs, self.internal))
+            passed = forwarded_response(answer.fields.pairs, self.internal)
+            edited = site.rules.to_client.apply(dated(passed, now_s))
             start = response_start(answer.status, edited)
             if answer.status == websocket.SWITCHING:
-                await self._tunnel(answer, start)
+                await tunnel(self.reply, request, answer, start)
                 return
             self.reply.begin(answer.status, start, b"fwd=" + why, None, answer.fields.length)
             while pieces := await answer.pieces():
@@ -441,10 +441,3 @@ class Exchange:
         now_ms = int(node.now_s() * 1000)
         node.record(now_ms, self.serial, place, self.reply.status, self.cache, client.handed_bytes, self.complete)
         node.counter.requests += 1
-
-
-async def _send_on(pieces: AsyncIterator[list[bytes]], answer: Answer) -> None:
-    """The client's side of a tunnel; the other side learns from the connection how it ends."""
-    with contextlib.suppress(UpstreamError):
-        async for some in pieces:
-            await answer.send(b"".join(some))

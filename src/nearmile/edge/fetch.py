@@ -20,7 +20,7 @@ from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import APPLIED, VARY, believed, read_position
 from nearmile.cache.reuse import CONDITIONS, usable_on_error, validators
 from nearmile.edge.fill import Fill, Verdict
-from nearmile.edge.messages import OVERRIDES, forwarded_request, forwarded_response, response_start
+from nearmile.edge.messages import OVERRIDES, dated, forwarded_request, forwarded_response, response_start
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
 from nearmile.edge.origins.client import Answer, Asked
 from nearmile.edge.origins.peer import Origin, Question, UpstreamError
@@ -240,9 +240,9 @@ class Fetch:
         length, kept = answer.fields.length, self.terms(answer.status, pairs, now_s, said)
         if kept is None:
             self._close()
-            if self.request.fields.get(b"authorization") is None and not self.ranged:
+            if self._speaks_of_all(answer.status):
                 self.node.unstorable.add(self.key[0], now_s)
-            edited = self.rules.to_client.apply(forwarded_response(pairs, bool(self.hop)))
+            edited = self.rules.to_client.apply(dated(forwarded_response(pairs, bool(self.hop)), now_s))
             start = response_start(answer.status, edited)
             head = FillHead(status=answer.status, start=start, own_start=start, length=length)
             self.fill.decide(Verdict.OWN, head)
@@ -265,6 +265,11 @@ class Fetch:
             self.node, self.key[0], self.asked, kept, self.stored_fields, length, self.generation
         )
         self._share(head, length, self.slicer is None and self.node.may_store(self.site.serial, length or 0))
+
+    def _speaks_of_all(self, status: int) -> bool:
+        """Whether a response that is not stored says so of others: no error, and to nobody in particular."""
+        known = self.request.fields.get(b"authorization") is not None
+        return status not in SERVER_ERRORS and not known and not self.ranged
 
     def _share(self, head: FillHead, length: int | None, storing: bool) -> None:
         """The body that comes is for all who wait."""

@@ -12,6 +12,7 @@ from nearmile.edge.trailers import TE, wants_trailers
 from nearmile.edge.visitors import HOP, SHAPE, Hop
 from nearmile.http.fields import Pairs, field
 from nearmile.http.head import Request, write_fields
+from nearmile.http.limits import LENGTH_DIGITS_MAX
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Framing is the receiver's own; the rest is answered or rewritten here.
@@ -28,6 +29,7 @@ OVERRIDES = frozenset((b"x-http-method", b"x-http-method-override", b"x-method-o
 """By these some origins take a GET for another method: what they answer then is not what a GET is to get."""
 # Programs behind CGI, WSGI and their kin cannot tell "content_length" from "content-length".
 _DASHED = bytes(byte if chr(byte).isalnum() and byte < 128 else 0x2D for byte in range(256))
+MAX_FORWARDS = b"max-forwards"
 TEXT = b"text/plain; charset=utf-8"
 _RESPONSE_DROPPED = frozenset((b"content-length",))
 # A client asks for one object after another with the same fields; each memo holds a few megabytes at worst.
@@ -81,6 +83,19 @@ def has_passed(pairs: Pairs, name: bytes) -> bool:
     return via is not None and b"1.1 " + name in [part.strip() for part in via.split(b",")]
 
 
+def forwards_left(request: Request) -> int | None:
+    """How often an OPTIONS may still be forwarded (RFC 9110 section 7.6.2); None where it does not say."""
+    said = request.fields.get(MAX_FORWARDS) if request.method == b"OPTIONS" else None
+    return int(said) if said is not None and said.isdigit() and len(said) <= LENGTH_DIGITS_MAX else None
+
+
+def counted(pairs: Pairs, left: int | None) -> Pairs:
+    """The fields of a request that could be forwarded so often, with one less."""
+    if left is None:
+        return pairs
+    return (*(pair for pair in pairs if pair[0] != MAX_FORWARDS), (MAX_FORWARDS, b"%d" % (left - 1)))
+
+
 def forwarded_response(pairs: Pairs, hop: bool) -> Pairs:
     """An origin's fields as the client gets them, without framing (RFC 9110 section 7.6).
 
@@ -88,6 +103,11 @@ def forwarded_response(pairs: Pairs, hop: bool) -> Pairs:
     """
     gone = connection_fields(pairs) | _RESPONSE_DROPPED | ({APPLIED} if hop else UNTOLD)
     return tuple(pair for pair in pairs if pair[0] not in gone)
+
+
+def dated(pairs: Pairs, now_s: float) -> Pairs:
+    """The fields with the time at which they came, where the origin does not say one (RFC 9110 section 6.6.1)."""
+    return pairs if field(pairs, b"date") is not None else (*pairs, (b"date", format_date(int(now_s))))
 
 
 def response_start(status: int, pairs: Pairs) -> bytes:

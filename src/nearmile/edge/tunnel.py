@@ -1,0 +1,35 @@
+"""What follows the handshake of WebSocket: bytes both ways, whatever they are."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from nearmile.edge.origins import websocket
+from nearmile.edge.origins.client import Answer
+from nearmile.edge.origins.peer import UpstreamError
+from nearmile.edge.reply import Reply
+from nearmile.http.head import Request, write_fields
+
+
+async def tunnel(reply: Reply, request: Request, answer: Answer, start: bytes) -> None:
+    """Passes on the origin's 101, then bytes until one side ends; each way waits for who is to take them.
+
+    ``start`` is status line and fields for the client. Raises UpstreamError.
+    """
+    if not websocket.agreed(request, answer.head):
+        raise UpstreamError("the origin did not agree to WebSocket")
+    answer.switch()
+    client = reply.client
+    await reply.switch(start, write_fields(websocket.HANDSHAKE))
+    sending = reply.node.spawn(_send_on(client.switch(), answer))
+    try:
+        while pieces := await answer.pieces():
+            await client.write(pieces)
+    finally:
+        sending.cancel()
+
+
+async def _send_on(pieces: AsyncIterator[list[bytes]], answer: Answer) -> None:
+    """The client's side; the other side learns from the connection how it ends."""
+    with contextlib.suppress(UpstreamError):
+        async for some in pieces:
+            await answer.send(b"".join(some))
