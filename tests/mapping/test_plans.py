@@ -90,5 +90,17 @@ def test_counts_are_kept_fade_and_are_bounded(monkeypatch: pytest.MonkeyPatch) -
     assert behind._counts == {} and behind.resolvers() == []
 
 
+def test_strangers_who_came_once_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "RESOLVERS_MAX", 10)
+    behind = Behind()
+    behind.add([Seen("4/0", 4, 1, 60.0)], 0.0)
+    for second in range(20):  # each brings a new one, and more than there is room for
+        behind.add(
+            [Seen("4/1", 4, 7, 3.0), *(Seen(f"4/{second}{n}0", 4, 1, 1.0) for n in range(12))], float(second)
+        )
+    assert sorted(behind.resolvers()) == ["4/0", "4/1"]
+    assert len(behind._counts) == 10
+
+
 def test_a_resolvers_block_has_a_name() -> None:
     assert resolver_block(4, 0xC0000235) == f"4/{0xC00002}" and resolver_block(6, 1 << 61) == f"6/{1 << 45}"

@@ -24,7 +24,8 @@ SUBJECT = "behind"  # on the bus: behind.<name server's name>
 TELL_S, TOLD_MAX = 10.0, 4096
 # Blocks as numbers have so many bits, also those of resolvers: a site of one has many addresses.
 BLOCK_BITS = {4: 24, 6: 48}
-# Resolvers and client blocks of each that are remembered: 60 bytes each. When there are more, the lightest go.
+# Resolvers and client blocks of each that are remembered: 60 bytes each. When there are more, the lightest go, of
+# resolvers only those of which too little is known for a plan.
 RESOLVERS_MAX, BLOCKS_MAX = 1000, 4096
 # What was counted counts half after so long.
 HALF_LIFE_S = 1800.0
@@ -131,6 +132,8 @@ class Behind:
         if abs(now_s - self._moment_s) >= HALF_LIFE_S:
             self._fade()
             self._moment_s = now_s
+        if len(self._counts) >= RESOLVERS_MAX:
+            self._make_room()
         for resolver, family, block, queries in seen:
             if family not in BLOCK_BITS or not 0 <= block < 1 << BLOCK_BITS[family] or not 0 < queries < 1e9:
                 continue
@@ -159,6 +162,13 @@ class Behind:
         most = sorted(known.values())[-self._blocks_min]
         counts = sorted((block, min(count, most)) for (of, block), count in known.items() if of == family)
         return np.array([block for block, _ in counts], dtype=np.int64), np.array([count for _, count in counts])
+
+    def _make_room(self) -> None:
+        """The lighter half of those without a plan goes: who came once must not keep out who comes often."""
+        enough = set(self.resolvers())
+        others = [(sum(counts.values()), name) for name, counts in self._counts.items() if name not in enough]
+        for _, name in sorted(others)[: (len(others) + 1) // 2]:
+            del self._counts[name]
 
     def _fade(self) -> None:
         faded = {
