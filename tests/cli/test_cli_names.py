@@ -77,7 +77,7 @@ def test_keys_are_changed_in_three_steps(root: Path, capsys: pytest.CaptureFixtu
     new = state.dnssec_secrets(root)[1]
     run(root, "ds", "cdn.test")
     assert len(capsys.readouterr().out.splitlines()) == len(ZONES) + 2
-    with pytest.raises(NearmileError, match="wait 1800 s more"):
+    with pytest.raises(NearmileError, match="wait 1810 s more"):
         run(root, "roll", "switch")
     run(root, "roll", "switch", "--now")
     assert state.dnssec_secrets(root) == (new, old)

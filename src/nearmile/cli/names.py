@@ -11,6 +11,7 @@ from nearmile.config.layout import Config
 from nearmile.dns.dnssec import ECDSA_P256, SHA_256, Key
 from nearmile.dns.records import to_wire
 from nearmile.services import state
+from nearmile.services.nameserver import LOOK_S
 
 STEPS = ("begin", "switch", "end")
 DS_TEXT = "Print the DS records that the parents of the network's signed zones have to publish."
@@ -75,7 +76,7 @@ def roll(args: argparse.Namespace) -> int:
     elif len(secrets) < 2:
         raise WrongInput("there is only one generation of keys: `nearmile dns roll begin` makes the next")
     elif not args.now:
-        _wait(time.time() - state.dnssec_file(args.state).stat().st_mtime, config.network.dns.top_ttl_s)
+        _wait(time.time() - state.dnssec_file(args.state).stat().st_mtime, config.network.dns.top_ttl_s + LOOK_S)
     if args.step == "switch":
         secrets = secrets[::-1]
     elif args.step == "end":
@@ -88,11 +89,12 @@ def roll(args: argparse.Namespace) -> int:
     return 0
 
 
-def _wait(age_s: float, ttl_s: int) -> None:
-    if age_s < ttl_s:
+def _wait(age_s: float, needed_s: float) -> None:
+    """The TTL counts from when the last name server has taken up the last step."""
+    if age_s < needed_s:
         raise WrongInput(
             f"the last step was {age_s:.0f} s ago, so resolvers may not know its keys yet; "
-            f"wait {ttl_s - age_s:.0f} s more, or say --now"
+            f"wait {needed_s - age_s:.0f} s more, or say --now"
         )
 
 
