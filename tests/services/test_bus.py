@@ -141,3 +141,13 @@ def test_a_bus_that_is_not_there_stops_nobody() -> None:
         await bus.close()
 
     asyncio.run(run())
+
+
+def test_a_bus_may_be_closed_before_it_has_begun_to_open() -> None:
+    async def scene() -> None:
+        bus = Bus("nats://127.31.99.9:4222", "", "nobody")
+        await bus.close()
+        bus.start()
+        await bus.close()
+
+    asyncio.run(scene())

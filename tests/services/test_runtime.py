@@ -1,5 +1,6 @@
 """What a process does with the configurations and maps it is told of."""
 
+import errno
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ from nearmile.config.layout import Config, at_version, lay_out
 from nearmile.config.layout import encode as encode_config
 from nearmile.config.network import Nameserver, Network, Region
 from nearmile.mapping.map import Map, Units, encode
+from nearmile.services import state
 from nearmile.services.runtime import Runtime
 
 POINT = Point(0, 0)
@@ -71,3 +73,21 @@ def test_what_a_role_cannot_use_is_taken_back(tmp_path: Path, config: Config) ->
     runtime._take_config(1, msgspec.json.encode(at_version(config, 7)))
     assert seen == [5, 7, 5]
     assert Runtime(tmp_path, "a-1").config.version == 5, "what did not work is not kept"
+
+
+def test_a_disk_that_is_full_ends_nothing(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    runtime, seen = Runtime(tmp_path, "a-1"), list[int]()
+    runtime.on_config(lambda each: seen.append(each.version))
+    monkeypatch.setattr(state, "write_atomically", full)
+    runtime._take_config(1, msgspec.json.encode(at_version(config, 7)))
+    runtime._take_map(1, map_of(3))
+    assert (seen, runtime.config.version, runtime.map and runtime.map.version) == ([5, 7], 7, 3)
+    assert [record.message.split("/")[-1] for record in caplog.records] == [
+        f"{name} cannot be written, the next start goes by what is there: [Errno 28] No space left on device"
+        for name in ("config.json", "map.bin")
+    ]

@@ -86,7 +86,7 @@ async def run(runtime: Runtime) -> None:
         except NearmileError as error:
             log.error("the places of clients stay as they were: %s", error)
         node.take_config(config, {named.name: read_files(named) for named in config.sites})
-        state.write_atomically(runtime.folder / SHAPES, msgspec.json.encode(node.shapes))
+        runtime.keep(SHAPES, msgspec.json.encode(node.shapes))
 
     runtime.on_config(take_config)
     runtime.on_map(node.take_map)

@@ -22,7 +22,10 @@ class LateMaps:
     def take(self, newest: Map, now_s: float) -> Map:
         """The map to answer by, now that this is the newest one."""
         if self._past.take(newest, now_s):
-            write_atomically(_file(self._folder, now_s), encode(newest))
+            try:
+                write_atomically(_file(self._folder, now_s), encode(newest))
+            except OSError as error:  # a full disk: until the next start memory has it
+                log.error("%s cannot be written: %s", _file(self._folder, now_s), error)
         current = self._past.current(now_s)
         assert current is not None
         needed = {_file(self._folder, at_s) for at_s, _ in self._past.kept}

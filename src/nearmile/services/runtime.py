@@ -85,6 +85,13 @@ class Runtime:
         if self.atlas is not None:
             callback(self.atlas)
 
+    def keep(self, name: str, data: bytes) -> None:
+        """Writes a file for the next start. A disk that does not take it ends nothing of what runs."""
+        try:
+            state.write_atomically(self.folder / name, data)
+        except OSError as error:
+            log.error("%s cannot be written, the next start goes by what is there: %s", self.folder / name, error)
+
     async def live(self, role: RoleModule) -> None:
         """The whole life of the process."""
         loop = asyncio.get_running_loop()
@@ -108,7 +115,7 @@ class Runtime:
             return
         if _adopt(self._on_config, new, self.config):
             self.config = new
-            state.write_atomically(self.folder / "config.json", msgspec.json.encode(new))
+            self.keep("config.json", msgspec.json.encode(new))
 
     def _take_map(self, _revision: int, value: bytes) -> None:
         new = _decode(value, decode)
@@ -117,7 +124,7 @@ class Runtime:
             return
         if _adopt(self._on_map, new, old):
             self.map = new
-            state.write_atomically(self.folder / MAP_FILE, value)
+            self.keep(MAP_FILE, value)
 
     def _take_atlas(self, _revision: int, value: bytes) -> None:
         new = _decode(value, unpack)
@@ -125,7 +132,7 @@ class Runtime:
             return
         if _adopt(self._on_atlas, new, self.atlas):
             self.atlas = new
-            state.write_atomically(self.folder / ATLAS_FILE, value)
+            self.keep(ATLAS_FILE, value)
 
     async def _beat(self) -> None:
         seq, requests, cpu_s, at_s = 0, 0, time.process_time(), time.monotonic()
