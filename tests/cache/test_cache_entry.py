@@ -8,6 +8,7 @@ from nearmile.cache.entry import (
     fields_of,
     not_modified_head,
     partial_head,
+    renewing_head,
     response_head,
     status_line,
     unsatisfiable_head,
@@ -29,6 +30,11 @@ def test_no_content_has_no_length() -> None:
 
 def test_a_304_carries_what_the_client_may_not_have() -> None:
     assert not_modified_head(response_head(200, FIELDS, 5)) == b'HTTP/1.1 304 Not Modified\r\netag: "a"\r\n'
+
+
+def test_a_304_to_another_server_carries_all() -> None:
+    told = renewing_head(response_head(200, FIELDS, 5))
+    assert told == b'HTTP/1.1 304 Not Modified\r\ncontent-type: text/css\r\netag: "a"\r\nx: \r\n'
 
 
 def test_a_206_says_where_its_body_lies() -> None:

@@ -210,6 +210,21 @@ def test_a_304_replaces_fields() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("more", "for_all"),
+    [
+        ((), False),
+        (((b"cache-control", b"no-cache"),), False),
+        (((b"cache-control", b"max-age=9"),), True),
+        (((b"expires", b"0"),), True),
+    ],
+)
+def test_a_cookie_of_a_304_is_not_for_others_unless_it_says_so(more: Fields, for_all: bool) -> None:
+    for update in (updated_by_304, updated_by_head):
+        updated = update(PLAIN, STORED, ((b"set-cookie", b"session=1"), *more), BORN_S)
+        assert updated is not None and ((b"set-cookie", b"session=1") in updated) is for_all
+
+
 def test_a_304_without_date_is_dated_by_its_arrival() -> None:
     updated = updated_by_304(PLAIN, STORED, (), BORN_S)
     assert updated is not None and (b"date", format_date(int(BORN_S))) in updated

@@ -147,6 +147,34 @@ def test_a_renewed_object_is_cut() -> None:
     run(test())
 
 
+@pytest.mark.parametrize("asked_again", ["0-99", "10-19"])
+def test_a_part_is_renewed(asked_again: str) -> None:
+    ranged = Ranged(FRESH, TAG)
+
+    async def unchanged(asked: Asked) -> bytes:
+        if "if-none-match" in asked.fields:
+            return response(b"", FRESH, TAG, status="304 Not Modified")
+        return await ranged(asked)
+
+    async def test() -> None:
+        async with world(unchanged) as here:
+            client = await here.client()
+            await get(client, "0-99")
+            here.skew_s = 61
+            first, last = map(int, asked_again.split("-"))
+            got = await get(client, asked_again)
+            assert (got.status, got.body) == (206, OBJECT[first : last + 1])
+            assert got.fields["content-range"] == f"bytes {asked_again}/{SIZE}"
+            assert got.cache == "here-1; fwd=stale; fwd-status=304"
+            assert (await get(client, "1-2")).cache == "here-1; hit"
+            assert (await client.get("/a")).body == OBJECT
+            assert [asked.fields.get("range") for asked in here.origin.asked] == [
+                "bytes=0-99", None, f"bytes=100-{SIZE - 1}"
+            ]  # fmt: skip
+
+    run(test())
+
+
 def test_what_the_origin_says_of_a_range_reaches_the_client() -> None:
     async def test() -> None:
         async with world(Ranged(FRESH, TAG)) as here:

@@ -17,12 +17,15 @@ from nearmile.cache.directives import Fields
 from nearmile.cache.pages import Body, raw
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import tag_fields
+from nearmile.cache.targeted import TARGETED
 
 # Heads of what clients have already, or ask for parts of: a kilobyte each, and no more than 64.
 MEMO_SIZE = 256
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 # RFC 9110 section 15.4.5: the fields of a 304; the rest the client has.
-_NOT_MODIFIED_FIELDS = frozenset((b"cache-control", b"content-location", b"date", b"etag", b"expires", b"vary"))
+_NOT_MODIFIED_FIELDS = frozenset(
+    (b"cache-control", TARGETED, b"content-location", b"date", b"etag", b"expires", b"vary")
+)
 
 _OF_BODY = frozenset((b"content-length", b"content-range"))
 
@@ -124,6 +127,13 @@ def with_length(start: bytes, status: int, body_bytes: int) -> bytes:
 def not_modified_head(head: bytes) -> bytes:
     """The head of the 304 for a client that has it already (RFC 9110 section 15.4.5), no empty line either."""
     kept = [line for line in _lines(head) if line[: line.find(b":")] in _NOT_MODIFIED_FIELDS]
+    return b"".join((status_line(304), *kept))
+
+
+@lru_cache(MEMO_SIZE)
+def renewing_head(head: bytes) -> bytes:
+    """The same for another server that stores it: all fields may be others since (RFC 9111 section 3.2)."""
+    kept = [line for line in _lines(head) if line[: line.find(b":")] not in _OF_BODY]
     return b"".join((status_line(304), *kept))
 
 

@@ -194,6 +194,12 @@ def stored_fields(response_fields: Fields, response_time_s: float, said: Said | 
     return tuple([field for field in response_fields if field[0] not in dropped]) + added
 
 
+def names_freshness(fields: Fields) -> bool:
+    """Whether a response says by itself how long it is fresh, whatever it says."""
+    said = grouped(fields)
+    return _explicit_lifetime(said, directives_of(said), 0, 0) is not None
+
+
 def connection_fields(fields: Fields) -> frozenset[bytes]:
     """The names that concern this connection only: the known ones and those that Connection lists."""
     named = values_of(fields, b"connection")

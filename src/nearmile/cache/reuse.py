@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 
 from nearmile.cache.dates import format_date, parse_date
 from nearmile.cache.directives import FIELDS_MEMO_SIZE, Fields, RequestDirectives, values_of
-from nearmile.cache.policy import Storable, connection_fields
+from nearmile.cache.policy import Storable, connection_fields, names_freshness
 from nearmile.cache.ranges import in_bytes
 
 SAFE_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))
@@ -110,6 +110,8 @@ def updated_by_304(kept: Storable, stored: Fields, new: Fields, response_time_s:
         if _opaque(tag) != _opaque(kept.etag) if weak else tag != kept.etag:
             return None
     skipped = connection_fields(new) | _KEPT
+    if not names_freshness(new):
+        skipped |= {b"set-cookie"}  # as with a 200: unless it is said to be for all, it is for who asked alone
     update = tuple((name, value) for name, value in new if name not in skipped)
     if not values_of(update, b"date"):
         update += ((b"date", format_date(int(response_time_s))),)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from nearmile.cache.coding import for_origin
 from nearmile.cache.directives import RequestDirectives, request_directives
-from nearmile.cache.entry import Entry, not_modified_head, response_head
+from nearmile.cache.entry import Entry, not_modified_head, renewing_head, response_head
 from nearmile.cache.key import uncoded, variant_key
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import APPLIED, write_position
@@ -293,7 +293,8 @@ class Exchange:
         if kept is not None:
             self.reply.tell_tags(kept)
         if kept is not None and self.request.fields.conditions and not_modified(self.pairs, kept, now_s):
-            await self.reply.whole(304, not_modified_head(head.start), how, age, b"")
+            start = (renewing_head if self.internal else not_modified_head)(head.start)
+            await self.reply.whole(304, start, how, age, b"")
             return
         self.reply.begin(head.status, head.own_start if mine else head.start, how, age, head.length)
         if not mine and (head.length is None or head.length > limits.AT_ONCE_BYTES):

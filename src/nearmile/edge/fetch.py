@@ -35,6 +35,7 @@ from nearmile.http.head import Request, ResponseHead
 SERVER_ERRORS = frozenset((500, 502, 503, 504))  # RFC 5861 section 4
 MISDIRECTED = 421
 RANGES = frozenset((b"range", b"if-range"))
+NO_CACHE = (b"cache-control", b"no-cache")
 NOT_ASKED = CONDITIONS | OVERRIDES
 OF_PART = frozenset((b"content-length", b"content-range"))
 
@@ -211,6 +212,8 @@ class Fetch:
     def _question(self, origin: Origin, stale: Entry | None, hop: Hop) -> Question:
         request = self.request
         asked = normal_accept(self.asked)
+        if hop and self.node.outdated.has(self.key[0], self.sent_at_s):
+            asked = (*(pair for pair in asked if pair[0] != NO_CACHE[0]), NO_CACHE)
         pairs = forwarded_request(asked, NOT_ASKED, self.forwarded, self.node.name, hop)
         if not hop:
             pairs = self.rules.to_origin.apply(pairs)

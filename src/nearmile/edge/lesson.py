@@ -37,6 +37,7 @@ class Lesson:
         for target in invalidated(request.method, head.status, pairs, host, request.target):
             for key in object_keys(site.serial, site.space + site.rules.target(target)):
                 node.purge_key(key)
+                node.outdated.add(key, node.now_s())
         if request.method == b"HEAD" and head.status == 200:
             self._update(pairs)
         elif not purged and answers_get(request.method, head.status, pairs, host, request.target):

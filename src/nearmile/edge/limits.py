@@ -120,6 +120,9 @@ HIT_FOR_MISS_MAX = 16_384  # keys remembered so: 6 MB at worst
 # An origin that sends the whole where a part was asked for, or another version twice within this time, is not
 # asked for parts of that object for so long.
 UNSLICEABLE_S = 600.0
+# What a request that passed here has changed is not taken from other servers unconfirmed for so long: as a rule it
+# is asked for again soon, and then they know.
+OUTDATED_S = 3600.0
 
 # --- coding ---
 # Bodies that wait to be coded, or are; what comes then is served as it is. A second of one core.

@@ -144,6 +144,8 @@ class Node:
         """Objects that are not put together of parts: their origin sends other things than it was asked for."""
         self.changed = Lately(limits.UNSLICEABLE_S, limits.HIT_FOR_MISS_MAX)
         """Objects that turned out to be of another version while their parts were fetched."""
+        self.outdated = Lately(limits.OUTDATED_S, limits.HIT_FOR_MISS_MAX)
+        """Objects that a request changed on its way to the origin: other servers of the network may not know."""
         self.slice_bytes = SLICE_BYTES
         self.coder = Coder(loop, store, self.spawn)
 

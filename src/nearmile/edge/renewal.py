@@ -60,7 +60,11 @@ def _terms(node: Node, site: Site, entry: Entry, said: Confirmed) -> tuple[Stora
     fields = updated_by_304(plain(entry.kept), entry.fields(), said.new, now_s)
     if fields is None:
         return None
-    kept = decide_store(b"GET", said.asked, entry.kept.status, fields, site.default_ttl_s, said.sent_at_s, now_s)
+    part, status = entry.kept.part, entry.kept.status
+    # The confirmation is of the whole, of which a part is stored; and it was not asked for as one.
+    whole_status = status if part is None else 200
+    kept = decide_store(b"GET", said.asked, whole_status, fields, site.default_ttl_s, said.sent_at_s, now_s)
+    kept = replace(kept, status=status, part=part) if kept is not None and part is not None else kept
     kept = site.keyed(kept, fields)
     if kept is None or (entry.kept.coding and CODING not in kept.vary):
         return None

@@ -13,6 +13,7 @@ from nearmile.cache.entry import (
     multipart_head,
     not_modified_head,
     partial_head,
+    renewing_head,
     unsatisfiable_head,
 )
 from nearmile.cache.pages import cut_body
@@ -48,11 +49,11 @@ def cut_for(request: Request, entry: Entry) -> Cuts | Uncut:
     return cut(request.method, request.fields.pairs, entry.kept, entry.body_bytes)
 
 
-def plan(request: Request, entry: Entry, now_s: float) -> Plan:
-    """What to answer with a stored response that is usable."""
+def plan(request: Request, entry: Entry, now_s: float, internal: bool) -> Plan:
+    """What to answer with a stored response that is usable; ``internal``: to another server, which stores it."""
     kept, head, found = entry.kept, entry.head, cut_for(request, entry)
     if not_modified(request.fields.pairs, kept, now_s):
-        return Plan(304, not_modified_head(head))
+        return Plan(304, renewing_head(head) if internal else not_modified_head(head))
     if found is Uncut.UNSATISFIABLE:
         return Plan(416, unsatisfiable_head(head, entry.body_bytes))
     if isinstance(found, Uncut):
@@ -82,7 +83,7 @@ async def send_stored(reply: Reply, request: Request, entry: Entry, how: bytes) 
     Raises UpstreamError where that turns out later.
     """
     now_s, away = reply.node.now_s(), entry.elsewhere
-    made = plan(request, entry, now_s)
+    made = plan(request, entry, now_s, reply.internal)
     reply.tell_tags(entry.kept)
     begin = (made.status, made.head, how, age_s(entry.kept, now_s))
     if away is not None and made.pieces and not reply.bodiless:
