@@ -85,6 +85,7 @@ def test_a_point_makes_any_city_good(tmp_path: Path) -> None:
         ('trusted = "127.0.0.0/8"', "trusted: is text, but must be a list of address blocks"),
         ('loopback = "127.999.0.0/16"', "loopback: is '127.999.0.0/16', but must be an address block"),
         ('loopback = "10.0.0.0/16"', "loopback: is '10.0.0.0/16', but must be a block `127.x.0.0/16`"),
+        ('networks = "gone.mmdb"', "network.toml:6: networks: there is no "),
         ('geography = "gone.mmdb"', "gone.mmdb; leave the key out for the built-in database"),
         ('nats = "localhost"', "nats: is 'localhost', but must be nats://host[:port]"),
         (
@@ -95,6 +96,10 @@ def test_a_point_makes_any_city_good(tmp_path: Path) -> None:
         (
             '[[places]]\nblock = "10.0.0.0/8"\ncity = "Parris"',
             "8: places[1].city: no city 'Parris' is known; did you mean Paris?",
+        ),
+        (
+            'places = [{block="10.0.0.0/8", city="Paris"}, {block="10.0.0.0/8", city="Tokyo"}]',
+            "places[2].block: 10.0.0.0/8 is the block of places[1] already",
         ),
     ],
 )
@@ -280,6 +285,23 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert problems(tmp_path / "gone") == ["network.toml: there is no such file; a network's folder has one"]
     (tmp_path / "network.toml").mkdir()
     assert problems(tmp_path) == ["network.toml: cannot be read: Is a directory"]
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path, a=SITE)
+    (folder / "sites" / "b.toml").symlink_to("gone")
+    assert problems(folder) == ["sites/b.toml: is a link that leads nowhere"]
+
+
+def test_documents_of_other_systems_are_read(tmp_path: Path) -> None:
+    marked = b"\xef\xbb\xbf" + NETWORK.replace("\n", "\r\n").encode()
+    assert read_config(write(tmp_path, marked, a=SITE), 1).network.name == "n"
+
+
+def test_databases_lie_beside_the_document(tmp_path: Path) -> None:
+    (tmp_path / "a.mmdb").touch()
+    network = read_directory(write(tmp_path, NETWORK + 'networks = "a.mmdb"\ngeography = "a.mmdb"')).network
+    assert network.networks == network.geography == str(tmp_path / "a.mmdb")
 
 
 # Any TOML value, written by a small writer of our own.

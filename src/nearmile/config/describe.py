@@ -47,10 +47,10 @@ def allowed(kind: inspect.Type) -> str:
     if isinstance(plain, inspect.BoolType):
         return "true or false"
     if isinstance(plain, MANY):
-        return f"a list of {_plural(plain.item_type)}{_at_least(plain.min_length)}"
+        return f"a list of {_plural(plain.item_type)}{_count(plain.min_length, plain.max_length)}"
     if isinstance(plain, inspect.DictType):
         named = "tables" if isinstance(bare(plain.value_type), inspect.StructType) else "texts"
-        return f"{named} by name{_at_least(plain.min_length)}"
+        return f"{named} by name{_count(plain.min_length, plain.max_length)}"
     return note(parts[0], "title") or ("a table" if isinstance(plain, inspect.StructType) else "text")
 
 
@@ -58,8 +58,8 @@ def _bounds(low: Any, high: Any) -> str:
     return f" from {low} to {high}" if low is not None and high is not None else ""
 
 
-def _at_least(count: int | None) -> str:
-    return f", at least {count}" if count else ""
+def _count(least: int | None, most: int | None) -> str:
+    return (f", at least {least}" if least else "") + (f", at most {most}" if most else "")
 
 
 def _plural(kind: inspect.Type) -> str:

@@ -165,7 +165,10 @@ class Network(Document, frozen=True, kw_only=True):
     controllers: Annotated[int, Meta(ge=1, le=9, description="Controller processes; one leads.")] = 1
     geography: Annotated[
         str | None,
-        Meta(description="An address-to-place database (MMDB); default: the installed one, else the built-in."),
+        Meta(
+            description="An address-to-place database (MMDB), or a folder of them; default: the installed one, "
+            "else the built-in."
+        ),
     ] = None
     networks: Annotated[
         str | None,

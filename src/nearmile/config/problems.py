@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from nearmile.base.errors import NearmileError
+from nearmile.base.errors import WrongInput
 from nearmile.config.lines import KeyPath
 
 
@@ -22,7 +22,7 @@ class Problem(Struct, frozen=True, order=True):
         return f"{place}: {self.key}: {self.what}" if self.key else f"{place}: {self.what}"
 
 
-class DocumentErrors(NearmileError):
+class DocumentErrors(WrongInput):
     """Everything that is wrong with the documents, in the order of files and lines."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:

@@ -53,7 +53,8 @@ class _File:
             self.values = tomllib.loads(text)
             self.lines = lines_of(text)
         except FileNotFoundError:
-            self.add((), "there is no such file; a network's folder has one")
+            link = "is a link that leads nowhere"
+            self.add((), link if path.is_symlink() else "there is no such file; a network's folder has one")
         except OSError as error:
             self.add((), f"cannot be read: {error.strerror}")
         except UnicodeDecodeError as error:
@@ -104,6 +105,8 @@ def read_directory(folder: Path) -> Documents:
         raise DocumentErrors(problems)
     if network.geography is not None:
         network = structs.replace(network, geography=str(folder / network.geography))
+    if network.networks is not None:
+        network = structs.replace(network, networks=str(folder / network.networks))
     if network.acme is not None and network.acme.root is not None:
         network = structs.replace(
             network, acme=structs.replace(network.acme, root=str(folder / network.acme.root))
@@ -150,7 +153,7 @@ def _read_text(path: Path) -> str:
         data = file.read(DOCUMENT_BYTES_MAX + 1)
     if len(data) > DOCUMENT_BYTES_MAX:
         raise OSError(errno.EFBIG, f"longer than {DOCUMENT_BYTES_MAX} bytes")
-    return data.decode()
+    return data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
 
 
 def _with_paths(site: Site, folder: Path) -> Site:

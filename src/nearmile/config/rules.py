@@ -30,6 +30,7 @@ def network_rules(document: dict[str, Any], folder: Path) -> Found:
     yield from _cities(document)
     yield from _points(document)
     yield from _addresses(document)
+    yield from _places(document)
     yield from _tiers(document)
     yield from _delayed(document)
     yield from _health(document)
@@ -41,6 +42,9 @@ def network_rules(document: dict[str, Any], folder: Path) -> Found:
     for path, geography in find(document, ["geography"]):
         if isinstance(geography, str) and not exists(folder, geography):
             yield path, f"there is no {folder / geography}; leave the key out for the built-in database"
+    for path, networks in find(document, ["networks"]):
+        if isinstance(networks, str) and not exists(folder, networks):
+            yield path, f"there is no {folder / networks}"
     for path, url in find(document, ["nats"]):
         if isinstance(url, str) and not (url.startswith(("nats://", "tls://")) and host_of(url)):
             yield path, f"is {url!r}, but must be nats://host[:port]"
@@ -115,6 +119,13 @@ def _addresses(document: dict[str, Any]) -> Found:
                 continue
             if address is not None and seen.setdefault(address, path) != path:
                 yield path, f"{address} is the address of {key_text(seen[address])} already"
+
+
+def _places(document: dict[str, Any]) -> Found:
+    seen: dict[str, KeyPath] = {}
+    for path, block in find(document, ["places", EACH, "block"]):
+        if isinstance(block, str) and seen.setdefault(block, path) != path:
+            yield path, f"{block} is the block of {key_text(seen[block][:-1])} already"
 
 
 def _tiers(document: dict[str, Any]) -> Found:

@@ -40,7 +40,7 @@ def read(path: Path, depths: dict[int, int]) -> tuple[dict[int, Blocks], list[An
         count, size = metadata.node_count, metadata.record_size
         nodes = _nodes(raw[: count * size // 4].reshape(count, size // 4).astype(np.int64), size)
     except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
-        raise NearmileError(f"geography: {path} cannot be read as an MMDB database: {error}") from None
+        raise NearmileError(f"{path} cannot be read as an MMDB database: {error}") from None
     found = {}
     if metadata.ip_version == 4:
         found[4] = _walk(nodes, count, 0, depths[4])
@@ -55,7 +55,7 @@ def read(path: Path, depths: dict[int, int]) -> tuple[dict[int, Blocks], list[An
     try:
         records = [decoder.decode(int(offset))[0] for offset in offsets]
     except (maxminddb.InvalidDatabaseError, IndexError, ValueError) as error:
-        raise NearmileError(f"geography: {path} has a record that cannot be read: {error}") from None
+        raise NearmileError(f"{path} has a record that cannot be read: {error}") from None
     return {
         family: Blocks(starts, np.where(data >= 0, np.searchsorted(offsets, data), NO_RECORD))
         for family, (starts, data) in found.items()

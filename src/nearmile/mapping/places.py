@@ -26,7 +26,7 @@ Block = IPv4Network | IPv6Network
 
 
 def installed_folder() -> Path:
-    """Where ``nearmile geography fetch`` puts the full database: the platform's folder for a user's data."""
+    """Where ``nearmile geography`` puts the full database: the platform's folder for a user's data."""
     return Path(platformdirs.user_data_dir("nearmile")) / "geography"
 
 
@@ -101,6 +101,13 @@ class Places:
             return NOWHERE
 
 
+def check_databases(network: Network) -> None:
+    """NearmileError where a database that the document names cannot be read."""
+    Places.open(network)
+    if network.networks is not None:
+        _open(Path(network.networks)).close()
+
+
 class _PrefixTable:
     """Longest prefix first, by one dictionary lookup for each length that occurs."""
 
@@ -124,7 +131,7 @@ def _open(path: Path) -> maxminddb.Reader:
     try:
         return maxminddb.open_database(path)
     except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
-        raise NearmileError(f"geography: {path} cannot be read as an MMDB database: {error}") from None
+        raise NearmileError(f"{path} cannot be read as an MMDB database: {error}") from None
 
 
 def place_of(record: object) -> Place:
