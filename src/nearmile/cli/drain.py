@@ -25,13 +25,7 @@ def drain(args: argparse.Namespace) -> int:
     """Prints who is out now. It stays so, whoever restarts, until it is undone."""
     status.read(args.state)
     config = state.read_config(args.state)
-    wanted = frozenset(args.names)
-    known = {*config.network.regions, *(process.name for process in config.of_role("edge"))}
-    if wanted - known:
-        raise WrongInput(
-            f"no region or server is called {', '.join(sorted(wanted - known))}; see `nearmile status`"
-        )
-    out = sorted(uvloop.run(_change(args, config, wanted)))
+    out = sorted(uvloop.run(_change(args, config)))
     if args.json:
         print(msgspec.json.encode({"drained": out}).decode())
     else:
@@ -39,12 +33,21 @@ def drain(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _change(args: argparse.Namespace, config: Config, wanted: frozenset[str]) -> frozenset[str]:
+def after(config: Config, before: frozenset[str], names: frozenset[str], undo: bool) -> frozenset[str]:
+    """Who is out then; WrongInput for a name of nobody. Who is out may return, also when no document has it."""
+    known = {*config.network.regions, *(process.name for process in config.of_role("edge"))}
+    unknown = names - known - (before if undo else frozenset())
+    if unknown:
+        raise WrongInput(f"no region or server is called {', '.join(sorted(unknown))}; see `nearmile status`")
+    return before - names if undo else before | names
+
+
+async def _change(args: argparse.Namespace, config: Config) -> frozenset[str]:
     bus = Bus(state.bus_url(config), state.read_token(args.state), "drain")
     async with bus.opened(CONNECT_PATIENCE_S):
         revision, value = await bus.get(KV_CONFIG, KV_DRAINED) or (0, b"[]")
         before = msgspec.json.decode(value, type=frozenset[str])
-        after = before - wanted if args.undo else before | wanted
-        if after != before:
-            await bus.put(KV_CONFIG, KV_DRAINED, msgspec.json.encode(sorted(after)), revision)
-        return after
+        out = after(config, before, frozenset(args.names), args.undo)
+        if out != before:
+            await bus.put(KV_CONFIG, KV_DRAINED, msgspec.json.encode(sorted(out)), revision)
+        return out

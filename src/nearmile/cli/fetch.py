@@ -2,14 +2,16 @@
 
 import argparse
 import http.client
+import os
 import socket
 import ssl
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 import msgspec
 import uvloop
@@ -18,7 +20,7 @@ from rich.console import Console
 from nearmile.base.errors import NearmileError, WrongInput
 from nearmile.base.gazetteer import find_city, near_misses
 from nearmile.base.geography import distance_km, expected_rtt_ms
-from nearmile.cli import status
+from nearmile.cli import status, urls
 from nearmile.config.layout import Config
 from nearmile.mapping.map import Map, decode, unit_of
 from nearmile.mapping.places import Places
@@ -46,14 +48,12 @@ class Fetched(msgspec.Struct, kw_only=True):
 
 def fetch(args: argparse.Namespace) -> int:
     """Prints the steps, or JSON; exit code 1 where the response is an error (400 and above)."""
-    url = urlsplit(args.url)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise WrongInput(f"{args.url!r} is not a URL such as http://www.example.test/")
+    url = urls.split(args.url)
     status.read(args.state)
     config = state.read_config(args.state)
     client = client_address(args.where) if args.where else None
     started_s = time.perf_counter()
-    resolution = uvloop.run(resolve(config, url.hostname, client))
+    resolution = uvloop.run(resolve(config, url.hostname or "", client))
     fetched = get(config, url, resolution.addresses, client, args.output, _trust(args.state))
     total_ms = (time.perf_counter() - started_s) * 1000
     region = next((p.region for p in config.processes if p.name == fetched.server), "")
@@ -149,18 +149,13 @@ def _get_one(
     with closing(connection):
         connection.connect()
         connected_s = time.perf_counter()
-        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
         headers = {"Host": url.netloc, "User-Agent": "nearmile-fetch", "Accept": "*/*"}
         if client is not None:
             headers["X-Forwarded-For"] = client
-        connection.request("GET", target, headers=headers)
+        connection.request("GET", urls.target(url), headers=headers)
         response = connection.getresponse()
         first_s = time.perf_counter()
-        body_bytes = 0
-        with open(output or "/dev/null", "wb") as file:
-            while chunk := response.read(CHUNK_BYTES):
-                body_bytes += len(chunk)
-                file.write(chunk)
+        body_bytes = _keep(response, output)
         ended_s = time.perf_counter()
     server, cache = read_cache_status(response.getheader("Cache-Status", ""))
     return Fetched(
@@ -174,6 +169,28 @@ def _get_one(
         headers=response.getheaders(),
         attempts=attempts,
     )
+
+
+def _keep(response: http.client.HTTPResponse, output: Path | None) -> int:
+    """Writes the body to the file; returns its length. A fault of the file is no reason to ask another server."""
+    body_bytes = 0
+    with ExitStack() as stack:
+        with _faults_of(output):
+            file = stack.enter_context(open(output or os.devnull, "wb"))
+        while chunk := response.read(CHUNK_BYTES):
+            body_bytes += len(chunk)
+            with _faults_of(output):
+                file.write(chunk)
+                file.flush()
+    return body_bytes
+
+
+@contextmanager
+def _faults_of(output: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NearmileError(f"{output} cannot be written: {error.strerror}") from None
 
 
 def read_cache_status(value: str) -> tuple[str, str]:

@@ -2,14 +2,13 @@
 
 import argparse
 import uuid
-from urllib.parse import urlsplit
 
 import msgspec
 import uvloop
 
 from nearmile.base.errors import WrongInput
 from nearmile.cache.purge import VALUE_BYTES_MAX, VALUES_MAX, Kind, Order, split_tags
-from nearmile.cli import status
+from nearmile.cli import status, urls
 from nearmile.config.layout import Config, NamedSite
 from nearmile.edge.rules.site import space_of, stored_target
 from nearmile.services import state
@@ -76,29 +75,25 @@ def order_of(args: argparse.Namespace, config: Config) -> Order:
         )
     kind, values = wanted[0], tuple[str, ...]()
     if kind in ("url", "prefix"):
-        host, target = parts(args.url or args.prefix)
+        url = urls.split(args.url or args.prefix)
+        host, target = url.hostname or "", urls.target(url).encode()
         site = of_host(config, host)
-        stored = stored_target(site.document, target.encode()) if kind == "url" else target.encode()
+        stored = stored_target(site.document, target) if kind == "url" else target
         values = ((space_of(site.document, host.encode()) + stored).decode(),)
     elif kind == "tag":
         site = of_name(config, args.site)
         values = tuple(tag.decode() for tag in split_tags(" ".join(args.tag).encode()))
+        if not values:
+            raise WrongInput("--tag names no tag")
     else:
-        site = of_host(config, args.host) if args.host else of_name(config, args.site)
+        host = (args.host or "").lower().removesuffix(".")
+        site = of_host(config, host) if host else of_name(config, args.site)
         # A wildcard stands for names that nobody has a list of.
-        if args.host and not args.host.startswith("*") and (space := space_of(site.document, args.host.encode())):
+        if host and not host.startswith("*") and (space := space_of(site.document, host.encode())):
             kind, values = "prefix", (f"{space.decode()}/",)
     if len(values) > VALUES_MAX or any(len(value.encode()) > VALUE_BYTES_MAX for value in values):
         raise WrongInput(f"one order names at most {VALUES_MAX} things of {VALUE_BYTES_MAX} bytes")
     return Order(id=str(uuid.uuid4()), serial=site.serial, kind=kind, values=values, soft=args.soft)
-
-
-def parts(text: str) -> tuple[str, str]:
-    """Hostname and target of a URL."""
-    url = urlsplit(text)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise WrongInput(f"{text!r} is not a URL such as http://www.example.test/page.html")
-    return url.hostname, (url.path or "/") + (f"?{url.query}" if url.query else "")
 
 
 def of_host(config: Config, host: str) -> NamedSite:

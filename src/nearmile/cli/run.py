@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,11 +16,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from nearmile.base.errors import NearmileError, NotRunning
+from nearmile.base.errors import NearmileError, NotRunning, WrongInput
 from nearmile.cli import status
 from nearmile.config.layout import Config, at_version
 from nearmile.config.read import read_config
-from nearmile.mapping.places import installed_folder
+from nearmile.mapping.places import check_databases, installed_folder
 from nearmile.services import agent, children, state
 from nearmile.services.geography import install_full
 
@@ -31,13 +32,23 @@ LOOPBACK_NETS = range(20, 251)
 
 def check(args: argparse.Namespace) -> int:
     """Reads the documents and says what they describe; errors come as WrongInput."""
-    config = read_config(args.folder, 1)
+    config = _read(args.folder)
     network, servers, nameservers = config.network, config.of_role("edge"), config.of_role("nameserver")
     print(
         f"{args.folder}: correct; network {network.name} has {len(network.regions)} regions with {len(servers)} "
         f"servers, {len(nameservers)} name servers and {len(config.sites)} site(s)"
     )
     return 0
+
+
+def _read(folder: Path) -> Config:
+    """The documents, checked with the databases that they name."""
+    config = read_config(folder, 1)
+    try:
+        check_databases(config.network)
+    except NearmileError as error:
+        raise WrongInput(str(error)) from None
+    return config
 
 
 def up(args: argparse.Namespace) -> int:
@@ -54,9 +65,9 @@ def up(args: argparse.Namespace) -> int:
 def settle(folder: Path, root: Path) -> Config:
     """Reads the documents, finds free addresses, and writes what `up` is to run to the state folder."""
     previous = None
-    if (root / "config.json").exists():
+    with contextlib.suppress(NearmileError):  # there is none, or one that another release wrote otherwise
         previous = state.read_config(root)
-    config = read_config(folder, 1)
+    config = _read(folder)
     wanted = [config.network.loopback, *(f"127.{net}.0.0/16" for net in LOOPBACK_NETS)]
     if previous is not None:
         wanted.insert(0, previous.loopback)
@@ -71,6 +82,8 @@ def settle(folder: Path, root: Path) -> Config:
     if previous is not None:
         same = at_version(previous, 1) == config
         config = at_version(config, previous.version + (0 if same else 1))
+    else:
+        config = at_version(config, state.newest_version(root) + 1)
     state.write_atomically(root / "config.json", msgspec.json.encode(config))
     return config
 
@@ -98,8 +111,8 @@ async def _foreground(root: Path, config: Config, console: Console) -> None:
 
 def _detached(args: argparse.Namespace, console: Console) -> int:
     """Starts `nearmile up` in the background and waits until it is ready."""
-    read_config(args.folder, 1)
-    if agent.running(args.state):
+    _read(args.folder)
+    if agent.holder(args.state) is not None:
         raise NearmileError(f"a network already runs on {args.state}; stop it with `nearmile down`")
     log = args.state / "log" / "agent.log"
     command = [sys.executable, "-m", "nearmile.cli.main", "up", str(args.folder), "--state", str(args.state)]
@@ -128,14 +141,19 @@ def _detached(args: argparse.Namespace, console: Console) -> int:
 
 def down(args: argparse.Namespace) -> int:
     """Stops the network and waits until all its processes have ended."""
-    now = status.read(args.state)
-    os.kill(now.agent_pid, signal.SIGTERM)
+    pid = agent.holder(args.state) or status.read(args.state).agent_pid
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:  # it has ended by itself
+        pass
+    except PermissionError:
+        raise NearmileError(f"the agent (process {pid}) is another user's") from None
     deadline_s = time.monotonic() + STOP_PATIENCE_S
-    while agent.running(args.state):
+    while agent.holder(args.state) is not None:
         if time.monotonic() > deadline_s:
-            raise NearmileError(f"the agent (process {now.agent_pid}) has not stopped in {STOP_PATIENCE_S:.0f} s")
+            raise NearmileError(f"the agent (process {pid}) has not stopped in {STOP_PATIENCE_S:.0f} s")
         time.sleep(POLL_S)
-    print(f"network {now.network} has stopped")
+    print(f"the network on {args.state} has stopped")
     return 0
 
 
@@ -163,13 +181,14 @@ def _ready_count(now: agent.Status) -> int:
 
 def _welcome(root: Path, config: Config, now: agent.Status, elapsed_s: float, console: Console) -> None:
     status.show(now, console)
-    host, edge = config.sites[0].document.hostnames[0], config.network.edge
+    edge = config.network.edge
+    ports = (("http", edge.http_port), ("https", edge.https_port))
+    hosts = [site.document.hostnames[0] for site in config.sites[:1]]
     program = sys.argv[0] if sys.argv[0].endswith("nearmile") else "nearmile"
     where = "" if root == state.default_root() else f" --state {root}"
     console.print(f"ready after {elapsed_s:.1f} s; try\n", highlight=False)
     for words in (
-        f"fetch http://{host}:{edge.http_port}/ --from Tokyo",
-        f"fetch https://{host}:{edge.https_port}/ --from Tokyo",
+        *(f"fetch {scheme}://{host}:{port}/ --from Tokyo" for host in hosts for scheme, port in ports),
         "report --by country,state,region",
         *(["dns ds"] if config.network.dns.dnssec else []),
         "status",

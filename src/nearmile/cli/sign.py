@@ -3,10 +3,10 @@
 import argparse
 import time
 from ipaddress import ip_network
-from urllib.parse import urlsplit
 
 from nearmile.base.errors import NearmileError, WrongInput
-from nearmile.cli.purge import of_host, of_name, parts
+from nearmile.cli import urls
+from nearmile.cli.purge import of_host, of_name
 from nearmile.edge.rules.signatures import Claims, signed
 from nearmile.edge.rules.site import stored_target
 from nearmile.services import state
@@ -26,8 +26,8 @@ def arguments(sub: argparse.ArgumentParser) -> None:
 def sign(args: argparse.Namespace) -> int:
     """Prints the signed URL."""
     config = state.read_config(args.state)
-    host, text = parts(args.url)
-    named = of_name(config, args.site) if args.site else of_host(config, host)
+    url = urls.split(args.url)
+    named = of_name(config, args.site) if args.site else of_host(config, url.hostname or "")
     site = named.document
     if site.signed is None:
         raise WrongInput(f"site {named.name} serves URLs without signatures: its document has no [signed]")
@@ -42,7 +42,6 @@ def sign(args: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         raise NearmileError(f"cannot sign: {error}") from None
     claims = Claims(b"%d" % (int(time.time()) + args.expires), key_id.encode(), block.encode())
-    target = signed(secret, named.name, stored_target(site, text.encode()), claims)
-    url = urlsplit(args.url)
+    target = signed(secret, named.name, stored_target(site, urls.target(url).encode()), claims)
     print(f"{url.scheme}://{url.netloc}{target.decode()}")
     return 0

@@ -1,14 +1,13 @@
 """``nearmile status``: what runs and how it is."""
 
 import argparse
-import contextlib
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from nearmile.base.errors import NotRunning
+from nearmile.base.errors import NearmileError, NotRunning
 from nearmile.services import agent
 
 FILE_COLUMNS = 160
@@ -16,11 +15,19 @@ STATE_STYLES = {"ready": "green", "starting": "yellow", "waiting": "red", "silen
 
 
 def read(root: Path) -> agent.Status:
-    """The running network's status; NotRunning where no agent holds the folder."""
-    if agent.running(root):
-        with contextlib.suppress(FileNotFoundError):
-            return msgspec.json.decode((root / "status.json").read_bytes(), type=agent.Status)
-    raise NotRunning(f"no network runs on {root}; start one with `nearmile up DIR --state {root}`")
+    """The running network's status; NotRunning where no agent holds the folder, or it has said nothing yet."""
+    pid = agent.holder(root)
+    if pid is None:
+        raise NotRunning(f"no network runs on {root}; start one with `nearmile up DIR --state {root}`")
+    try:
+        now = msgspec.json.decode((root / "status.json").read_bytes(), type=agent.Status)
+    except FileNotFoundError:
+        now = None
+    except msgspec.DecodeError as error:
+        raise NearmileError(f"{root / 'status.json'} cannot be read ({error}): of another release?") from None
+    if now is None or now.agent_pid != (pid or now.agent_pid):
+        raise NotRunning(f"the network on {root} is only just starting; ask again in a moment")
+    return now
 
 
 def status(args: argparse.Namespace) -> int:

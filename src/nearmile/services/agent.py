@@ -4,8 +4,8 @@ Everything it knows is in ``status.json`` of the state folder, so that asking ne
 """
 
 import asyncio
+import errno
 import fcntl
-import itertools
 import logging
 import os
 import signal
@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 
 from nearmile.base.errors import NearmileError
 from nearmile.config.layout import Config, Process
+from nearmile.config.network import Edge
 from nearmile.fleet.beat import SUBJECT, Beat
 from nearmile.fleet.restart import RestartPolicy
 from nearmile.services import authority, children, natsserver, state
@@ -32,6 +33,9 @@ STATUS_EVERY_S = 0.25
 # A process whose beats stay away for so long (while the bus is up) is shown as silent.
 SILENT_AFTER_S = 2.0
 BUS_PATIENCE_S = 10.0
+LOCK_FILE = "agent.lock"
+# Who asks whether the folder is held holds it for a moment, too.
+HOLD_PATIENCE_S, HOLD_PAUSE_S = 0.5, 0.02
 
 State = Literal["starting", "ready", "silent", "waiting", "stopped"]
 
@@ -213,40 +217,68 @@ def _status_of(process: Process) -> ProcessStatus:
 def hold(root: Path) -> None:
     """Holds the state folder until this process has ended (the kernel lets go); NearmileError where it is held."""
     root.mkdir(parents=True, exist_ok=True)
-    lock = os.open(root / "agent.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    lock = os.open(root / LOCK_FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    deadline_s = time.monotonic() + HOLD_PATIENCE_S
+    while not _locked(lock, fcntl.LOCK_EX):
+        if time.monotonic() > deadline_s:
+            os.close(lock)
+            raise NearmileError(
+                f"a network already runs on {root}; stop it with `nearmile down`, or choose another --state"
+            )
+        time.sleep(HOLD_PAUSE_S)
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)
+
+
+def holder(root: Path) -> int | None:
+    """The process that holds the state folder; None for nobody, 0 for an older release's, which does not say."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (root / LOCK_FILE).open("rb") as lock:
+            if _locked(lock.fileno(), fcntl.LOCK_SH):
+                return None
+            said = lock.read()
+            return int(said) if said.isdigit() else 0
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _locked(lock: int, how: int) -> bool:
+    try:
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(lock)
-        raise NearmileError(
-            f"a network already runs on {root}; stop it with `nearmile down`, or choose another --state"
-        ) from None
-
-
-def running(root: Path) -> bool:
-    """Whether an agent holds the state folder."""
-    path = root / "agent.lock"
-    if not path.exists():
         return False
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return True
 
 
 def taken(config: Config) -> list[str]:
-    """The addresses of the layout that somebody already listens on (`127.20.0.2:4222`)."""
+    """The addresses of the layout that somebody already listens on (`127.20.0.2:4222`).
+
+    NearmileError where one cannot be listened on for another reason: it is no address of this machine, or others
+    alone may have that port.
+    """
     busy = []
     for process in config.processes:
-        kinds = [socket.SOCK_STREAM] + [socket.SOCK_DGRAM] * (process.role == "nameserver")
-        ports = [process.port] + [config.network.edge.https_port] * (process.role == "edge")
-        for kind, port in itertools.product(kinds, ports if process.port else []):
-            with socket.socket(socket.AF_INET, kind) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
-                try:
+        for kind, port in _listens(process, config.network.edge):
+            family = socket.AF_INET6 if ":" in process.address else socket.AF_INET
+            try:
+                with socket.socket(family, kind) as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(kind == socket.SOCK_STREAM))
                     probe.bind((process.address, port))
-                except OSError:
-                    busy.append(f"{process.address}:{port}")
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    what = f"{process.name} cannot listen on {process.address} port {port}: {error.strerror}"
+                    raise NearmileError(what) from None
+                busy.append(f"{process.address}:{port}")
     return busy
+
+
+def _listens(process: Process, edge: Edge) -> list[tuple[socket.SocketKind, int]]:
+    """The kinds and ports of a process's sockets."""
+    match process.role:
+        case "edge":
+            tcp, udp = [edge.http_port, edge.https_port], [edge.https_port] * edge.http3
+        case "nameserver":
+            tcp, udp = [process.port], [process.port]
+        case _:
+            tcp, udp = [process.port] if process.port else [], []
+    return [*((socket.SOCK_STREAM, port) for port in tcp), *((socket.SOCK_DGRAM, port) for port in udp)]

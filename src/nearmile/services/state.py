@@ -6,6 +6,7 @@ agent sees; ``authority/`` certificates for development and their keys (0600); `
 an authority (0600); ``nats/`` the bus's own data; ``processes/NAME/`` each process's; ``log/NAME.log`` its words.
 """
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -53,6 +54,26 @@ def read_config(root: Path) -> Config:
         raise NearmileError(f"{root} holds no network; start one with `nearmile up DIR`") from None
     except msgspec.DecodeError as error:
         raise NearmileError(f"{path} cannot be read ({error}); `nearmile up DIR` writes it anew") from None
+
+
+class _Numbered(msgspec.Struct):
+    """What is needed of a configuration or a status that cannot be read whole."""
+
+    version: int = 0
+    config_version: int = 0
+
+
+def newest_version(root: Path) -> int:
+    """The number of the newest configuration that ran here, as far as anything tells; 0 where none did.
+
+    Whoever starts with another must number it higher, or processes go on with what the bus has.
+    """
+    newest = 0
+    for name in ("config.json", "status.json"):
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            found = msgspec.json.decode((root / name).read_bytes(), type=_Numbered)
+            newest = max(newest, found.version, found.config_version)
+    return newest
 
 
 def bus_url(config: Config) -> str:

@@ -1,0 +1,57 @@
+"""Who holds a state folder, and what is in the way of a network's addresses."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_world import config
+from nearmile.base.errors import NearmileError
+from nearmile.config.layout import Config
+from nearmile.services import agent
+
+HOLDS = """
+import sys, pathlib
+from nearmile.services import agent
+agent.hold(pathlib.Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_folder_is_held_by_one_until_it_ends(tmp_path: Path) -> None:
+    assert agent.holder(tmp_path) is None
+    command = [sys.executable, "-c", HOLDS, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        assert agent.holder(tmp_path) == other.pid
+        with pytest.raises(NearmileError, match="already runs"):
+            agent.hold(tmp_path)
+        (tmp_path / agent.LOCK_FILE).write_text("")
+        assert agent.holder(tmp_path) == 0, "one of an older release"
+        other.kill()
+    assert agent.holder(tmp_path) is None
+
+
+def test_no_folder_is_held_by_nobody(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert agent.holder(tmp_path / "file") is agent.holder(tmp_path / "none") is None
+
+
+def at(*addresses: str) -> Config:
+    return config(regions={"here": addresses})
+
+
+def test_what_others_listen_on_is_told() -> None:
+    made = at("127.31.77.1", "::1")
+    with socket.create_server(("127.31.77.1", 8080)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.31.77.1", made.network.edge.https_port))
+        assert agent.taken(made) == ["127.31.77.1:8080", f"127.31.77.1:{made.network.edge.https_port}"]
+
+
+def test_an_address_of_another_machine_is_no_taken_one() -> None:
+    with pytest.raises(NearmileError, match=r"here-1 cannot listen on 192.0.2.1 port 8080: Cannot assign"):
+        agent.taken(at("192.0.2.1"))
