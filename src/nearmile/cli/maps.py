@@ -49,7 +49,7 @@ def explain(args: argparse.Namespace) -> int:
         region.name: expected_rtt_ms(distance_km(place.point, region.point)) if place.point else 0.0
         for region in map_.regions
     }
-    serial = _serial(config, args.site) if args.site else 0
+    serial = serial_of(config, args.site) if args.site else 0
     answers = config.network.dns.answers
     found = explaining.explain(map_, unit, rtt_ms, _loads(now, map_), serial, answers, told)
     if args.json:
@@ -112,9 +112,10 @@ def _kept(args: argparse.Namespace, config: Config) -> list[Map]:
     return _readable(uvloop.run(read()))
 
 
-def _serial(config: Config, site: str) -> int:
-    hosts = {host for named in config.sites for host in named.document.hostnames}
-    return (purge.of_host(config, site) if site in hosts else purge.of_name(config, site)).serial
+def serial_of(config: Config, site: str) -> int:
+    """Of the site with that name or hostname; WrongInput where there is none."""
+    names = {named.name for named in config.sites}
+    return (purge.of_name(config, site) if site in names else purge.of_host(config, site)).serial
 
 
 def _loads(now: agent.Status, map_: Map) -> dict[str, float]:
