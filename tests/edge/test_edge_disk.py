@@ -166,3 +166,22 @@ def test_hits_are_as_fresh_as_they_were_stored(tmp_path: Path) -> None:
             assert "hit" not in (await client.get("/old")).cache
 
     run(test())
+
+
+def test_what_the_origin_replaces_by_what_is_not_stored_leaves_the_disk(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with on_disk(tmp_path) as (here, _):
+            client = await here.client()
+            await client.get("/large-stale")
+            reopen(here, tmp_path)
+            assert (await client.get("/large-stale")).cache == "here-1; fwd=stale; fwd-status=304"
+
+            async def gone(asked: Asked) -> bytes:
+                status = "404 Not Found" if "if-none-match" in asked.fields else "503 Service Unavailable"
+                return response(b"gone", status=status)
+
+            here.origin.handler, here.skew_s = gone, 7200
+            assert (await client.get("/large-stale")).status == 404
+            assert (await client.get("/large-stale")).status == 503, "nothing stands in"
+
+    run(test())

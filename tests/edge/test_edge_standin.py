@@ -32,8 +32,12 @@ def test_for_a_head(failing: bytes | None) -> None:
 
 @pytest.mark.parametrize("failing", [None, BUSY])
 @pytest.mark.parametrize("line", ["X: y", "Cache-Control: no-store"])
-def test_after_an_answer_for_one_client_alone(failing: bytes | None, line: str) -> None:
-    answers = [response(b"hello", ONCE, 'ETag: "1"'), response(b"no", status="403 Forbidden"), failing]
+def test_where_another_variant_cannot_be_stored(failing: bytes | None, line: str) -> None:
+    answers = [
+        response(b"hello", ONCE, 'ETag: "1"', "Vary: A"),
+        response(b"own", "Cache-Control: private", "Vary: A"),
+        failing,
+    ]
 
     async def handler(asked: Asked) -> bytes | None:
         return answers.pop(0)
@@ -43,10 +47,69 @@ def test_after_an_answer_for_one_client_alone(failing: bytes | None, line: str) 
             client = await here.client()
             await client.get("/")
             here.skew_s = LATER
-            assert (await client.get("/")).status == 403
+            assert (await client.get("/", "A: b")).body == b"own"
             found = await client.get("/", line)
             assert (found.status, found.body) == (200, b"hello")
             assert found.cache.startswith("here-1; hit; ttl=-")
+
+    run(test())
+
+
+GONE = response(b"gone", status="404 Not Found")
+OTHERS = [
+    GONE,
+    response(b"gone", status="403 Forbidden"),
+    response(b"gone", "Cache-Control: private"),
+    response(b"gone" * (1 << 19), "Cache-Control: max-age=60"),
+    b"HTTP/1.1 200 OK\r\nCache-Control: max-age=60\r\nConnection: close\r\n\r\n" + b"gone" * (1 << 19),
+]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_not_where_the_origin_has_something_else_by_now(other: bytes, coding: str) -> None:
+    terms = "Cache-Control: max-age=1, stale-while-revalidate=600, stale-if-error=600"
+    now = [response(b"hello" * 999, terms, 'ETag: "1"', "Content-Type: text/plain")]
+
+    async def handler(asked: Asked) -> bytes:
+        asked.writer.write(now[0])
+        if b"Connection: close" in now[0]:
+            await asked.writer.drain()
+            asked.writer.close()
+        return b""
+
+    async def test() -> None:
+        async with world(handler) as here:
+            client = await here.client()
+            for _ in range(2):
+                await client.get("/", f"Accept-Encoding: {coding}")
+            here.skew_s, now[0] = LATER, other
+            found = await client.get("/", f"Accept-Encoding: {coding}")
+            assert found.status == 200 and found.cache.startswith("here-1; hit; ttl=-"), "asked for meanwhile"
+            await until(lambda: not here.node.fills and not here.node.fetching.total)
+            for line in (coding, "identity"):
+                assert (await client.get("/", f"Accept-Encoding: {line}")).body[:4] == b"gone"
+            now[0] = BUSY
+            assert (await client.get("/")).status == 503
+
+    run(test())
+
+
+def test_where_the_origin_has_not_looked() -> None:
+    terms = "Cache-Control: max-age=1, stale-while-revalidate=600"
+    answers = [response(b"hello", terms, 'ETag: "1"')]
+
+    async def handler(asked: Asked) -> bytes:
+        return answers.pop(0) if answers else response(b"", status="429 Too Many Requests")
+
+    async def test() -> None:
+        async with world(handler) as here:
+            client = await here.client()
+            await client.get("/")
+            here.skew_s = LATER
+            for _ in range(2):
+                assert (await client.get("/")).body == b"hello"
+                await until(lambda: not here.node.fills)
 
     run(test())
 

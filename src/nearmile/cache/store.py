@@ -18,7 +18,7 @@ from nearmile.cache.accept import ACCEPT_ENCODING
 from nearmile.cache.directives import Fields
 from nearmile.cache.entry import Entry
 from nearmile.cache.eviction import HIT, Eviction
-from nearmile.cache.key import CODING, codings_of, names_of, site_of, variant_key
+from nearmile.cache.key import CODING, VARIANT_BYTES, codings_of, names_of, site_of, variant_key
 from nearmile.cache.pages import Body, Shelf, kept_bytes
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable
 from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Marks, Order, Position, key_of, marks_of
@@ -243,13 +243,18 @@ class MemoryStore:
         return True
 
     def delete(self, entry: Entry) -> None:
-        """Forgets one response and its codings, if it is still the stored one; no fill under way is concerned."""
-        if any(found is entry for found in self._stored(entry.key)):
-            if CODING in entry.kept.vary and not entry.kept.coding:
-                self._drop_codings(entry.key, entry.variant)
-            self._remove(entry)
-            if self.below is not None:
-                self.below.delete(entry.key, entry.variant)
+        """Forgets one response in all its codings, if no other is in its place here; no fill is concerned."""
+        stored, family = self._stored(entry.key), [entry.variant]
+        if any(found.variant == entry.variant and found is not entry for found in stored):
+            return
+        if CODING in entry.kept.vary:
+            family = [entry.variant[:VARIANT_BYTES], *codings_of(entry.variant)]
+        for found in stored:
+            if found.variant in family:
+                self._remove(found)
+        if self.below is not None:
+            for variant in family:
+                self.below.delete(entry.key, variant)
 
     def _drop_codings(self, key: bytes, variant: bytes) -> None:
         """Of a response as the origin sent it, what the edge made of that."""

@@ -33,6 +33,7 @@ from nearmile.http.fields import Pairs
 from nearmile.http.head import Request, ResponseHead
 
 SERVER_ERRORS = frozenset((500, 502, 503, 504))  # RFC 5861 section 4
+PASSING = SERVER_ERRORS | {408, 425, 429}  # they say nothing of the object
 MISDIRECTED = 421
 RANGES = frozenset((b"range", b"if-range"))
 NO_CACHE = (b"cache-control", b"no-cache")
@@ -243,8 +244,10 @@ class Fetch:
         length, kept = answer.fields.length, self.terms(answer.status, pairs, now_s, said)
         if kept is None:
             self._close()
-            if self._speaks_of_all(answer.status):
-                self.node.unstorable.add(self.key[0], now_s)
+            if answer.status not in PASSING and self.request.fields.get(b"authorization") is None:
+                self._forget_stale()
+                if not self.ranged:
+                    self.node.unstorable.add(self.key[0], now_s)
             edited = self.rules.to_client.apply(dated(forwarded_response(pairs, bool(self.hop)), now_s))
             start = response_start(answer.status, edited)
             head = FillHead(status=answer.status, start=start, own_start=start, length=length)
@@ -269,10 +272,10 @@ class Fetch:
         )
         self._share(head, length, self.slicer is None and self.node.may_store(self.site.serial, length or 0))
 
-    def _speaks_of_all(self, status: int) -> bool:
-        """Whether a response that is not stored says so of others: no error, and to nobody in particular."""
-        known = self.request.fields.get(b"authorization") is not None
-        return status not in SERVER_ERRORS and not known and not self.ranged
+    def _forget_stale(self) -> None:
+        """The origin has answered with something else, which is not stored (RFC 9111 section 4.3.3)."""
+        if self.stale is not None:
+            self.node.store.delete(self.stale)
 
     def _share(self, head: FillHead, length: int | None, storing: bool) -> None:
         """The body that comes is for all who wait."""
@@ -280,6 +283,8 @@ class Fetch:
         self.fill.decide(Verdict.SHARED, head, storing, pages)
         if not storing:
             self._close()
+            if self.slicer is None:
+                self._forget_stale()
 
     async def _take_body(self, answer: Answer) -> None:
         """Feeds the fill until the end; raises UpstreamError where the origin breaks off."""
@@ -347,6 +352,7 @@ class Fetch:
     def _stop_storing(self) -> None:
         self._close()
         self._release()
+        self._forget_stale()
         self.fill.give_up_storing()
 
     def _close(self) -> None:
