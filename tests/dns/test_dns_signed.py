@@ -25,7 +25,7 @@ from nearmile.dns.locate import Locator
 from nearmile.dns.records import address_record, to_wire
 from nearmile.dns.responder import Responder
 from nearmile.dns.signer import Signer
-from nearmile.mapping.map import Map
+from nearmile.mapping.map import Map, Server
 
 SECRET, NOW_S = bytes(range(32)), 1_800_000_123.0
 COMPACT_OK = 0x4000
@@ -192,6 +192,25 @@ def test_before_there_is_a_map_nobody_is_told_that_a_name_has_no_address(
     ):
         assert ask(world, name, "A").rcode() == dns.rcode.SERVFAIL
         assert types_of(ask(world, name, "MX"), name) >= {"A", "AAAA"}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(LowWorld, "a7.g.cdn.test"), (TopWorld, "example.test")])
+def test_names_stay_from_map_to_map_and_proofs_follow_the_map(
+    signed_config: Config, current_map: Map, locator: Locator, signer: Signer, kind: type[World], name: str
+) -> None:
+    regions = tuple(
+        msgspec.structs.replace(region, servers=(Server(region.name, f"2001:db8::{number}", 80),))
+        for number, region in enumerate(current_map.regions)
+    )
+    world = kind(signed_config, current_map, locator, signer)
+    assert "AAAA" not in types_of(ask(world, name, "MX"), name)
+    later = kind(signed_config, msgspec.structs.replace(current_map, regions=regions), locator, signer, world)
+    assert later.zones is world.zones
+    assert {"A", "AAAA"} & types_of(ask(later, name, "MX"), name) == {"AAAA"}
+    check(ask(later, name, "AAAA"))
+    empty = msgspec.structs.replace(signed_config, sites=())
+    assert kind(empty, current_map, locator, signer, later).edges.hosts == {}
+    assert kind(signed_config, current_map, locator, None, later).zones is not world.zones
 
 
 def test_a_delegation_says_which_keys_are_below(worlds: dict[str, World]) -> None:

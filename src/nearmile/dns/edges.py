@@ -53,8 +53,9 @@ class Edges:
             rtype for rtype, map_ in family_maps.items() if map_ is not None or current is None
         )
         self._any = min(self.address_types, default=wire.A)
+        types = self.address_types, self.address_types | {wire.HTTPS}
         for name, (zone, site) in hosts.items():
-            zone.varying[name] = self.address_types | ({wire.HTTPS} if wants_https(site) else set())
+            zone.varying[name] = types[wants_https(site)]
         self._turns = {serial: 0 for region in current.regions for serial in region.hot} if current else {}
         self._units: Memo[tuple[int, int, int], tuple[str, int]] = Memo(UNITS_MAX)
         self._bodies: Memo[tuple[str, int, bytes, int, int, int], Body] = Memo(BODIES_MAX)

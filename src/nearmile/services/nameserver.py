@@ -137,10 +137,10 @@ class Nameserver:
             current = self._late.take(current, time.time())
         signer = self._current_signer(config)
         if self._runtime.me.tier == "low":
-            self._world = LowWorld(config, current, locator, signer)
+            self._world = LowWorld(config, current, locator, signer, self._world)
             self._runtime.ready = current is not None
         else:
-            self._world = TopWorld(config, current, locator, signer)
+            self._world = TopWorld(config, current, locator, signer, self._world)
             self._runtime.ready = True
         self._config, self._locator, self._signer = config, locator, signer
 
