@@ -2,7 +2,11 @@
 
 
 class Quota:
-    """Units of one thing, counted by site; at most ``site_max`` for one, ``total_max`` for all."""
+    """Units of one thing, counted by site; at most ``site_max`` for one, ``total_max`` for all together.
+
+    What is taken is not given back when others want it. So where all are taken, a site may have its part of half
+    of ``total_max`` all the same, by the number of sites that have some: two whose origins stall stop no third.
+    """
 
     def __init__(self, site_max: int, total_max: int) -> None:
         self.site_max, self.total_max = site_max, total_max
@@ -15,8 +19,12 @@ class Quota:
     def take(self, serial: int, site_max: int | None = None) -> bool:
         """One more for that site, if it may have it, by a bound of its own perhaps; ``give`` it back."""
         mine = self._of_site.get(serial, 0)
-        if mine >= (self.site_max if site_max is None else site_max) or self.total >= self.total_max:
+        if mine >= (self.site_max if site_max is None else site_max):
             return False
+        if self.total >= self.total_max:
+            sites = len(self._of_site) + (mine == 0)
+            if 2 * (mine + 1) * sites > self.total_max:
+                return False
         self._of_site[serial] = mine + 1
         self.total += 1
         return True
