@@ -123,7 +123,7 @@ class Exchange:
         # Other protocols may be passed over (RFC 9110 section 7.8), and curl offers h2c with every request.
         elif websocket.wants(request.fields) and not self.internal:
             await self._websocket(site)
-        elif reusable(request.method, self.pairs):
+        elif not request.fields.chunked and reusable(request.method, self.pairs):
             await self._from_cache(site, site.prefix + self.request.target)
         else:
             await self._pass(site, b"request" if request.method in (b"GET", b"HEAD") else b"method")

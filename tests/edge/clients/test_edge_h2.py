@@ -87,13 +87,14 @@ def test_bodies_go_to_the_origin_whole(folder: Path) -> None:
     async def scene() -> None:
         async with secure(folder) as (here, trust):
             client = await connect(trust)
-            for fields in ((), (("content-length", str(len(LONG))),)):
-                stream = client.ask("/echo", *fields, method="POST", end=False)
-                await client.upload(stream, LONG)
-                answer = await client.answer(stream)
-                assert answer.body == LONG and "x-odd" not in answer.fields
-            assert "transfer-encoding" in here.origin.asked[0].fields
-            assert here.origin.asked[1].fields["content-length"] == str(len(LONG))
+            for method in ("POST", "GET"):
+                for fields in ((), (("content-length", str(len(LONG))),)):
+                    stream = client.ask("/echo", *fields, method=method, end=False)
+                    await client.upload(stream, LONG)
+                    answer = await client.answer(stream)
+                    assert answer.body == LONG and "x-odd" not in answer.fields
+                assert "transfer-encoding" in here.origin.asked[-2].fields
+                assert here.origin.asked[-1].fields["content-length"] == str(len(LONG))
             await client.close()
 
     run(scene())
