@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nearmile.config.layout import Config
+from nearmile.base.geography import Point
+from nearmile.config.layout import Config, lay_out
+from nearmile.config.network import Nameserver
 from nearmile.dns.answer import LowWorld, TopWorld, World, answer
 from nearmile.dns.locate import Locator
 from nearmile.mapping.map import Map, MapRegion, Server, Units
@@ -109,6 +111,24 @@ def test_name_servers_come_with_addresses(worlds: dict[str, World]) -> None:
     response = ask(worlds["low"], "g.cdn.test", "NS")
     assert section(response.answer) == [f"g.cdn.test. 1800 IN NS {host}.g.cdn.test." for host in HOSTS]
     assert section(response.additional) == [f"{n}.g.cdn.test. 1800 IN A {address}" for n, address in HOSTS.items()]
+
+
+def test_a_referral_has_both_kinds_of_address_where_there_are_both(
+    config: Config, current_map: Map, locator: Locator
+) -> None:
+    near = [Nameserver(tier="low", city="Frankfurt", address=f"2001:db8::{n}") for n in range(1, 6)]
+    far = Nameserver(tier="low", city="Tokyo", address="127.33.0.99")
+    for servers, wanted in (
+        ((*near, far), {"n1", "n2", "n3", "n6"}),
+        (near, {"n1", "n2", "n3", "n4"}),
+        ((far, *near), {"n1", "n2", "n3", "n4"}),
+    ):
+        top = config.network.nameservers[0]
+        network = msgspec.structs.replace(config.network, nameservers=(top, *servers))
+        points = {"Frankfurt": Point(50.1, 8.7), "Tokyo": Point(35.7, 139.7)}
+        world = TopWorld(lay_out(network, {}, points, 1), current_map, locator)
+        found = section(ask(world, "g.cdn.test", "NS", resolver=GERMANY).authority)
+        assert {line.split()[-1].split(".")[0] for line in found} == wanted
 
 
 @pytest.mark.parametrize(

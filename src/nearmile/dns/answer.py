@@ -8,7 +8,7 @@ from math import inf
 from typing import NamedTuple
 
 from nearmile.base.geography import Point, distance_km
-from nearmile.config.layout import Config, beacon_zone, edge_hostname
+from nearmile.config.layout import Config, Process, beacon_zone, edge_hostname
 from nearmile.dns import wire
 from nearmile.dns.edges import Edges
 from nearmile.dns.locate import Locator
@@ -166,12 +166,21 @@ class TopWorld:
         # A delayed one is in every delegation, as the last: a bad map breaks the others first.
         late = [server for server in servers if server[0].delayed_s][:1]
         prompt = [server for server in servers if not server[0].delayed_s]
-        servers = prompt[: REFERRAL_SERVERS_MAX - len(late)] + late
+        count = REFERRAL_SERVERS_MAX - len(late)
+        servers = prompt[:count]
+        # A resolver may have but one kind of address, and not that of all those near it.
+        kinds = {_is_v6(server) for server in servers + late}
+        other = next((server for server in prompt[count:] if _is_v6(server) not in kinds), None)
+        servers = (servers if other is None else [*servers[:-1], other]) + late
         names = tuple(Record(self._delegated, wire.NS, self._ttl_s, (server,)) for _, server in servers)
         glue = tuple(address_record(server, process.address, self._ttl_s) for process, server in servers)
         above = self.zones.find(self._delegated)
         proof = above.delegation(self._delegated) if signed and above else ()
         return Reply(0, authority=names + proof, additional=glue)
+
+
+def _is_v6(server: tuple[Process, bytes]) -> bool:
+    return ":" in server[0].address
 
 
 World = TopWorld | LowWorld
