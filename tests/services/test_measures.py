@@ -142,7 +142,7 @@ def test_the_kernel_knows_how_a_large_body_came() -> None:
 
 
 def test_all_of_an_ipv6_clients_own_is_one() -> None:
-    assert measures._number("2001:db8::1") == measures._number("2001:db8:0:7::9%eth0")
+    assert measures._number("2001:db8::1") == measures._number("2001:db8:0:ff07::9%eth0")
     assert measures._number("2001:db8::1") != measures._number("2001:db8:1::1")
 
 

@@ -24,7 +24,8 @@ log = logging.getLogger("nearmile.edge")
 PATIENCE_S = 2.0
 # Probes under way at once; each is a socket.
 PROBES_MAX = 64
-IPV6_CLIENT_BITS = 56
+# Whoever has a /48 (RFC 6177) must not have 256 votes.
+IPV6_CLIENT_BITS = 48
 # RFC 1035: no flags, one question, for NS of the root in class IN. Every resolver knows that.
 QUESTION = b"\0\0\0\1\0\0\0\0\0\0" + b"\0" + b"\0\2\0\1"
 
