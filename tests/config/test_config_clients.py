@@ -50,6 +50,7 @@ def test_files_get_absolute_paths_and_secrets_stay_in_theirs(tmp_path: Path) -> 
         ('[key]\nparameters = ["a"]', "key.parameters: has no effect; `query` must be `only` or `without`"),
         ('[key]\nparameter = ["a"]', "key.parameter: unknown key; did you mean parameters?"),
         ('[key]\nheaders = ["Cookie"]', "key.headers[1]: Cookie cannot tell variants apart; see `cookies`"),
+        ('[compress]\ntypes = ["*a*/x"]', "compress.types[1]: is '*a*/x', but must be a media type in lower case"),
         ('[key]\nheaders = ["a b"]', "key.headers[1]: is 'a b', but must be the name of a header field"),
         ('[key]\ncookies = ["a;b"]', "key.cookies[1]: is 'a;b', but must be a name without white space"),
         (

@@ -197,6 +197,7 @@ def test_a_wrong_value_of_the_network_is_named(tmp_path: Path, right: str, wrong
         ("http://a.test:0", "but must be http://host[:port] or https://host[:port], or a folder"),
         ("http://a.test:99999", "but must be http://host[:port] or https://host[:port], or a folder"),
         ("http://a b", "but must be http://host[:port] or https://host[:port], or a folder"),
+        ("http://a\\r\\nb.test", "but must be http://host[:port] or https://host[:port], or a folder"),
         ("http://[::1", "but must be http://host[:port] or https://host[:port], or a folder"),
         ("localhost:80", "localhost:80; did you mean http://localhost:80?"),
         ("gone", "gone; a server is written http://host[:port]"),

@@ -88,6 +88,6 @@ def host_of(url: str) -> str:
 
 
 def _beyond_host(url: str) -> bool:
-    parts = urlsplit(url)
-    bad = any(not (c.isascii() and (c.isalnum() or c in "-._:[]")) for c in parts.netloc)
-    return bad or parts.path not in ("", "/") or "?" in url or "#" in url
+    # Not of its parts: in making these, line ends within it are passed over.
+    host = url.partition("://")[2].removesuffix("/")
+    return any(not (c.isascii() and (c.isalnum() or c in "-._:[]")) for c in host)
