@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import http.client
 import socket
 import urllib.error
 import urllib.request
@@ -136,3 +137,24 @@ def test_a_missing_folder_and_a_taken_port_are_named(tmp_path: Path) -> None:
                 await origin.run(cast(Runtime, fake_runtime(tmp_path)))
 
     uvloop.run(main())
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/about", "/about/"),
+        ("/about?a=b%20c", "/about/?a=b%20c"),
+        ("//evil.test/../about", "/evil.test/../about/"),
+    ],
+)
+def test_a_folder_is_sent_to_its_slash_by_whatever_name_and_scheme_clients_use(
+    tmp_path: Path, path: str, location: str
+) -> None:
+    def check() -> None:
+        connection = http.client.HTTPConnection(ADDRESS, PORT, timeout=DEADLINE_S)
+        connection.request("GET", path, headers={"X-Forwarded-Proto": "https"})
+        response = connection.getresponse()
+        assert (response.status, response.headers["location"]) == (307, location)
+        connection.close()
+
+    with_site(tmp_path, check)

@@ -9,6 +9,7 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -59,11 +60,21 @@ def site(folder: str) -> ASGIApp:
                 # A 304 names no type, and must say the same as its 200.
                 is_page = headers.get("content-type", "").startswith("text/html") or _names_page(scope["path"])
                 headers["cache-control"] = PAGE_CACHE_CONTROL if is_page else ASSET_CACHE_CONTROL
+            elif message["type"] == "http.response.start" and message["status"] == 307:  # to a folder's "/"
+                headers = MutableHeaders(scope=message)
+                headers["location"] = _on_same_host(headers["location"])
             await send(message)
 
         await files(scope, receive, send_fresh)
 
     return Starlette(routes=[Mount("/", fresh)])
+
+
+def _on_same_host(location: str) -> str:
+    """Without scheme and host: clients come by https, and to another port, where edges come by http."""
+    parts = urlsplit(location)
+    # What begins with "//" would name a host.
+    return urlunsplit(("", "", "/" + parts.path.lstrip("/"), parts.query, ""))
 
 
 def _names_page(path: str) -> bool:
