@@ -12,6 +12,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 import uvloop
+from dns.rdatatype import RdataType
 
 from nearmile.base.errors import NearmileError
 from nearmile.services import resolver
@@ -125,6 +126,26 @@ def test_what_is_told_of_the_client(client: str | None, option: dns.edns.ECSOpti
             assert list(servers[TOP].asked[0].options) == ([option] if option else [])
 
     uvloop.run(scenario())
+
+
+def test_servers_that_have_ipv6_alone_are_found() -> None:
+    referral = says(
+        authority="g.cdn.test. 1800 NS n1.g.cdn.test.;g.cdn.test. 1800 NS n2.g.cdn.test.",
+        glue=f"n1.g.cdn.test. 1800 AAAA ::1;n2.g.cdn.test. 1800 A {LOW}",
+    )
+
+    def low(query: dns.message.Message) -> dns.message.Message | None:
+        records = ["a7.g.cdn.test. 20 AAAA 2001:db8::1"] if query.question[0].rdtype == RdataType.AAAA else []
+        return says(*records, flags=dns.flags.AA)(query)
+
+    async def test() -> None:
+        async with serving({TOP: by_name(www=ALIAS, a7=referral), "::1": low, LOW: low}):
+            found = await Resolver(TOPS, PORT).resolve("www.example.test")
+        assert found.addresses == ("2001:db8::1",)
+        assert [step.server for step in found.steps] == [f"{TOP}:{PORT}", f"{TOP}:{PORT}", f"[::1]:{PORT}"]
+        assert found.steps[-1].question == "a7.g.cdn.test AAAA"
+
+    uvloop.run(test())
 
 
 def test_what_is_known_is_not_asked_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from urllib.parse import SplitResult, quote, urlsplit
 
 from nearmile.base.errors import WrongInput
+from nearmile.base.hosts import bracketed
 
 # A request line has no others than these: spaces and letters beyond ASCII are sent escaped, as browsers do.
 _SENT_AS_THEY_ARE = "".join(map(chr, range(0x21, 0x7F)))
@@ -17,7 +18,7 @@ def split(text: str) -> SplitResult:
         raise WrongInput(f"{text!r} is not a URL: {error}") from None
     if url.scheme not in ("http", "https") or not host:
         raise WrongInput(f"{text!r} is not a URL such as http://www.example.test/page.html")
-    where = f"[{host}]" if ":" in host else host
+    where = bracketed(host)
     return url._replace(
         netloc=where if port is None else f"{where}:{port}",
         path=quote(url.path or "/", safe=_SENT_AS_THEY_ARE),

@@ -20,6 +20,7 @@ import msgspec
 from nats.aio.msg import Msg
 
 from nearmile.base.errors import NearmileError
+from nearmile.base.hosts import bracketed
 from nearmile.config.layout import Config, Process
 from nearmile.config.network import Edge
 from nearmile.fleet.beat import SUBJECT, Beat
@@ -208,7 +209,7 @@ class Agent:
 
 
 def _status_of(process: Process) -> ProcessStatus:
-    address = f"{process.address}:{process.port}" if process.port else ""
+    address = f"{bracketed(process.address)}:{process.port}" if process.port else ""
     return ProcessStatus(
         name=process.name, role=process.role, region=process.region, city=process.city, address=address
     )
@@ -268,7 +269,7 @@ def taken(config: Config) -> list[str]:
                 if error.errno != errno.EADDRINUSE:
                     what = f"{process.name} cannot listen on {process.address} port {port}: {error.strerror}"
                     raise NearmileError(what) from None
-                busy.append(f"{process.address}:{port}")
+                busy.append(f"{bracketed(process.address)}:{port}")
     return busy
 
 

@@ -22,6 +22,7 @@ from dns.rdatatype import RdataType
 from msgspec import Struct
 
 from nearmile.base.errors import NearmileError
+from nearmile.base.hosts import bracketed
 
 # Far above any round trip between a resolver and the server it is sent to; the next one is asked after it.
 TRY_TIMEOUT_S = 0.4
@@ -36,6 +37,9 @@ AVOID_S = 10.0
 # What public resolvers tell of a client's address (RFC 7871, section 11.1).
 SUBNET_BITS = {4: 24, 6: 56}
 UDP_BYTES = 1232
+
+# Of servers that have both, IPv4 ones are asked: the commands run where networks do, which have that for sure.
+ADDRESSES = (RdataType.A, RdataType.AAAA)
 
 Address = tuple[str, int]
 
@@ -92,7 +96,7 @@ class Resolver:
         """The addresses of the host; NearmileError where the network gives none."""
         name, ttl_s, steps = _parse_name(hostname), float("inf"), list[Step]()
         for _ in range(HOPS_MAX):
-            if known := self._recall(name, RdataType.A):
+            if known := next(filter(None, (self._recall(name, rtype) for rtype in ADDRESSES)), None):
                 lesson, left_s = known
                 return Resolution(lesson.values, min(ttl_s, left_s), tuple(steps))
             if known := self._recall(name, RdataType.CNAME):
@@ -104,10 +108,14 @@ class Resolver:
 
     async def _step(self, name: dns.name.Name) -> Step:
         """Asks the servers known to be nearest to the name, and keeps what they answer."""
-        question, started_s = f"{name.to_text(omit_final_dot=True)} A", _now_s()
+        started_s = _now_s()
         tier, servers = self._servers(name)
-        server, response, failures = await self._ask(name, servers)
-        lessons = list(_learn(response))
+        for rtype in ADDRESSES:
+            question = f"{name.to_text(omit_final_dot=True)} {dns.rdatatype.to_text(rtype)}"
+            server, response, failures = await self._ask(name, rtype, servers)
+            lessons = list(_learn(response))
+            if lessons or response.rcode():
+                break
         if not lessons:
             what = dns.rcode.to_text(response.rcode()) if response.rcode() else "it has no address"
             raise NearmileError(
@@ -134,16 +142,14 @@ class Resolver:
         return "top", self._top
 
     async def _ask(
-        self, name: dns.name.Name, servers: tuple[Address, ...]
+        self, name: dns.name.Name, rtype: RdataType, servers: tuple[Address, ...]
     ) -> tuple[Address, dns.message.Message, list[str]]:
         """The first answer that says yes or no, and who failed before."""
         failures: list[str] = []
         for _ in range(ROUNDS):
             now_s = _now_s()
             for server in sorted(servers, key=lambda each: self._avoided_until_s.get(each, 0.0) > now_s):
-                query = dns.message.make_query(
-                    name, RdataType.A, use_edns=0, payload=UDP_BYTES, options=self._options
-                )
+                query = dns.message.make_query(name, rtype, use_edns=0, payload=UDP_BYTES, options=self._options)
                 query.flags &= ~dns.flags.RD
                 try:
                     response = await _exchange(query, server)
@@ -156,7 +162,8 @@ class Resolver:
                     failures.append(f"{_text(server)}: {dns.rcode.to_text(response.rcode())}")
                 self._avoided_until_s[server] = _now_s() + AVOID_S
         raise NearmileError(
-            f"{name.to_text(omit_final_dot=True)} A: no name server answers ({'; '.join(failures)})"
+            f"{name.to_text(omit_final_dot=True)} {dns.rdatatype.to_text(rtype)}: "
+            f"no name server answers ({'; '.join(failures)})"
         )
 
     def _recall(self, name: dns.name.Name, rtype: RdataType) -> tuple[Lesson, float] | None:
@@ -176,15 +183,15 @@ class Resolver:
 def _learn(response: dns.message.Message) -> Iterator[Lesson]:
     """The answers, or else the delegation with its glue."""
     for rrset in response.answer:
-        if rrset.rdtype in (RdataType.A, RdataType.CNAME):
+        if rrset.rdtype in (*ADDRESSES, RdataType.CNAME):
             values = tuple(rdata.to_text().rstrip(".") for rdata in rrset)
             yield Lesson(rrset.name, rrset.rdtype, values, rrset.ttl, values)
     if response.answer or response.flags & dns.flags.AA:
         return
-    glue = {rrset.name: rrset for rrset in response.additional if rrset.rdtype == RdataType.A}
+    glue = [rrset for rrset in response.additional if rrset.rdtype in ADDRESSES]
     for rrset in response.authority:
         if rrset.rdtype == RdataType.NS:
-            found = [glue[rdata.target] for rdata in rrset if rdata.target in glue]
+            found = [each for rdata in rrset for each in glue if each.name == rdata.target]
             pairs = [(each.name.to_text(omit_final_dot=True), rdata.to_text()) for each in found for rdata in each]
             values, texts = tuple(host for _, host in pairs), tuple(f"{name} {host}" for name, host in pairs)
             if values:
@@ -260,7 +267,7 @@ def _reason(error: Exception) -> str:
 
 
 def _text(server: Address) -> str:
-    return f"{server[0]}:{server[1]}"
+    return f"{bracketed(server[0])}:{server[1]}"
 
 
 def _now_s() -> float:

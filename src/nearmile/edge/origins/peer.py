@@ -6,6 +6,7 @@ from typing import Literal, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
+from nearmile.base.hosts import bracketed
 from nearmile.edge import limits
 from nearmile.http.fields import Pairs
 
@@ -54,8 +55,7 @@ class Peer(Struct, frozen=True, kw_only=True, cache_hash=True):
 
     def __str__(self) -> str:
         """As the log names it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'http' if self.trust is None else 'https'}://{host}:{self.port}"
+        return f"{'http' if self.trust is None else 'https'}://{bracketed(self.host)}:{self.port}"
 
 
 class Origin(Struct, frozen=True):

@@ -21,6 +21,7 @@ import msgspec
 from cryptography import x509
 from msgspec import Struct
 
+from nearmile.base.hosts import bracketed
 from nearmile.config.certificate import certificate_problems, names_of
 from nearmile.config.layout import NamedSite
 from nearmile.edge.rules.site import CHALLENGES
@@ -149,7 +150,7 @@ class Renewals:
 
 def _fetch(address: str, port: int, hostname: str, token: str) -> bytes:
     """What a server answers to an authority; nothing where it does not."""
-    url = f"http://{f'[{address}]' if ':' in address else address}:{port}{CHALLENGES.decode()}{token}"
+    url = f"http://{bracketed(address)}:{port}{CHALLENGES.decode()}{token}"
     request = urllib.request.Request(url, headers={"host": hostname})
     straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with contextlib.suppress(OSError, HTTPException), straight.open(request, timeout=OFFER_TIMEOUT_S) as reply:
