@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from nats_server import NatsServer
@@ -151,3 +152,11 @@ def test_a_bus_may_be_closed_before_it_has_begun_to_open() -> None:
         await bus.close()
 
     asyncio.run(scene())
+
+
+def test_a_bus_may_be_closed_as_its_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def last_words(_client: Client) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    monkeypatch.setattr(Client, "close", last_words)
+    asyncio.run(Bus("nats://127.31.99.9:4222", "", "nobody").close())

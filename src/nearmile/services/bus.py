@@ -125,8 +125,9 @@ class Bus:
         with contextlib.suppress(*FAULTS):
             if self._client.is_connected:
                 await asyncio.wait_for(self._client.flush(1), 1.5)
-        # What nats-py says of a client that has not begun to connect must not hide why the process ends.
-        with contextlib.suppress(*FAULTS, AssertionError):
+        # What nats-py says of a client that has not begun to connect, and uvloop of one whose connection has just
+        # ended, must not hide why the process ends.
+        with contextlib.suppress(*FAULTS, AssertionError, RuntimeError):
             await asyncio.wait_for(self._client.close(), 1)
 
     def publish(self, subject: str, data: bytes) -> None:
