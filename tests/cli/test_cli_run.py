@@ -81,7 +81,9 @@ def test_faults_of_files_are_told_without_a_traceback(
     assert capsys.readouterr().err == f"nearmile: {tmp_path}/file/state: Not a directory\n"
 
 
-def test_a_status_of_a_run_before_is_not_taken_for_this_one(root: Path) -> None:
+def test_a_status_of_a_run_before_is_not_taken_for_this_one(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its process id may be anybody's by now."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         before = agent.Status(
@@ -104,6 +106,8 @@ def test_a_status_of_a_run_before_is_not_taken_for_this_one(root: Path) -> None:
             msgspec.json.encode(msgspec.structs.replace(before, agent_pid=os.getpid()))
         )
         assert status.read(root).agent_pid == os.getpid()
+        assert ended("status", "--state", str(root)) == 1
+        assert "the agent wrote this" in capsys.readouterr().err
         (root / "status.json").write_bytes(b'{"ready":true}')
         with pytest.raises(NearmileError, match="of another release"):
             status.read(root)

@@ -131,6 +131,23 @@ def test_what_the_stream_refuses_is_sent_again(tmp_path: Path) -> None:
     with_edge(tmp_path, act)
 
 
+def test_that_hits_wait_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "nearmile.shipper")
+
+    async def act(edge: Edge) -> None:
+        edge.serve_segments(3)
+        edge.stream.refuse_from = 0
+        for _ in range(3):
+            await edge.shipper.ship()
+        edge.stream.refuse_from = None
+        for _ in range(2):
+            await edge.shipper.ship()
+
+    with_edge(tmp_path, act)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]
+    assert "hits wait on disk: segment a-1" in caplog.text
+
+
 def test_a_segment_that_has_gone_does_not_hold_up_the_others(tmp_path: Path) -> None:
     async def act(edge: Edge) -> None:
         edge.serve_segments(2)

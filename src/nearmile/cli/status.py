@@ -1,6 +1,7 @@
 """``nearmile status``: what runs and how it is."""
 
 import argparse
+import time
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,8 @@ from nearmile.base.errors import NearmileError, NotRunning
 from nearmile.services import agent
 
 FILE_COLUMNS = 160
+# The agent writes four times a second.
+STALE_S = 5.0
 STATE_STYLES = {"ready": "green", "starting": "yellow", "waiting": "red", "silent": "red", "stopped": "dim"}
 
 
@@ -33,10 +36,14 @@ def read(root: Path) -> agent.Status:
 def status(args: argparse.Namespace) -> int:
     """Prints the status; exit code 1 where something is not ready."""
     now = read(args.state)
+    age_s = time.time() - now.at_s
     if args.json:
         print(msgspec.json.encode(now).decode())
     else:
         show(now, console())
+    if age_s > STALE_S:
+        why = f"it hangs, or its disk is full; see {args.state / 'log' / 'agent.log'}"
+        raise NearmileError(f"the agent wrote this {age_s:.0f} s ago: {why}")
     return 0 if now.ready else 1
 
 

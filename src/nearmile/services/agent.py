@@ -91,6 +91,7 @@ class Agent:
         self._beats: dict[str, tuple[float, Beat]] = {}
         self._children: dict[str, children.Child] = {}
         self._supervisors: list[asyncio.Task[None]] = []
+        self._unwritten = ""
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -202,10 +203,14 @@ class Agent:
             await asyncio.sleep(STATUS_EVERY_S)
 
     def _save(self) -> None:
+        why = ""
         try:
             state.write_atomically(self.root / "status.json", msgspec.json.encode(self.status()))
         except OSError as error:  # a full disk must not end the network
-            log.error("cannot write status.json: %s", error)
+            why = str(error)
+        if why and not self._unwritten:
+            log.error("cannot write status.json: %s", why)
+        self._unwritten = why
 
 
 def _status_of(process: Process) -> ProcessStatus:

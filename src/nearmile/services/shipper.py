@@ -44,6 +44,8 @@ class Shipper:
         self._runtime, self._journal = runtime, journal
         self._subject = f"{HITS_SUBJECT}.{runtime.me.name}"
         self._turn = asyncio.Lock()
+        self._waiting = ""
+        """Why hits wait, where they do."""
 
     async def run(self) -> None:
         """Ships until the process is told to stop, and then what is left, for a bounded time."""
@@ -64,7 +66,7 @@ class Shipper:
         """One turn: close the current slot, seal, send for a second at most; what fails is tried the next turn."""
         async with self._turn:
             journal, bus, clock = self._journal, self._runtime.bus, asyncio.get_running_loop().time
-            until_s = clock() + SEAL_S
+            until_s, why = clock() + SEAL_S, ""
             if bus.up:
                 journal.roll()
             try:
@@ -72,14 +74,25 @@ class Shipper:
                     await asyncio.to_thread(journal.seal, *closed)
                 while bus.up and clock() < until_s and (batch := journal.pending(IN_FLIGHT_MAX)):
                     sends = (self._send(segment, n * STEP_PAUSE_S) for n, segment in enumerate(batch))
-                    if not all(await asyncio.gather(*sends)):
+                    if why := next(filter(None, await asyncio.gather(*sends)), ""):
                         break
             except OSError as error:
-                log.error("hits wait: %s", error)
+                why = str(error)
+            if why or bus.up:
+                self._tell_waiting(why)
             self._runtime.detail["hits_unsent_bytes"] = journal.unsent_bytes
             self._runtime.detail["hits_lost"] = journal.lost
 
-    async def _send(self, segment: SegmentId, wait_s: float) -> bool:
+    def _tell_waiting(self, why: str) -> None:
+        """Once, not each second for as long as it lasts."""
+        if why and not self._waiting:
+            log.error("hits wait on disk: %s", why)
+        elif self._waiting and not why:
+            log.info("hits wait no more")
+        self._waiting = why
+
+    async def _send(self, segment: SegmentId, wait_s: float) -> str:
+        """Returns why it was not sent; "" if it was."""
         await asyncio.sleep(wait_s)
         journal = self._journal
         name = journal.message_id(segment)
@@ -88,18 +101,17 @@ class Shipper:
         except FileNotFoundError:
             log.error("segment %s has gone from the disk: its hits are lost", name)
             journal.forget(segment)
-            return True
+            return ""
         try:
             js = self._runtime.bus.js
             await js.publish(
                 self._subject, data, timeout=ACK_TIMEOUT_S, stream=HITS_STREAM, headers={MESSAGE_ID: name}
             )
         except (*FAULTS, BusDown) as error:
-            log.warning("segment %s stays on disk: %r", name, error)
-            return False
+            return f"segment {name}: {error!r}"
         self._tell_demand(data)
         journal.forget(segment)
-        return True
+        return ""
 
     def _tell_demand(self, data: bytes) -> None:
         """Tells the controllers where the segment's hits came from; what is old is no demand of now."""
