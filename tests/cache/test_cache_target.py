@@ -89,7 +89,8 @@ def test_a_site_that_asks_for_nothing_has_no_form() -> None:
         ([], b""),
         ([b"a=1; lang=de; b=2"], b"lang=de"),
         ([b"lang=de;cur=eur", b"lang=en"], b"lang=de;cur=eur;lang=en"),
-        ([b"lang; xlang=1;lang=; LANG=x"], b"lang="),
+        ([b"lang; xlang=1;lang=; LANG=x"], b"lang;lang="),
+        ([b"lang =de; xlang"], b"lang =de"),
     ],
 )
 def test_cookies(lines: list[bytes], expected: bytes) -> None:

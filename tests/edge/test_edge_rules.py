@@ -320,5 +320,9 @@ def test_fields_that_go_no_further_tell_no_variants_apart() -> None:
             liar, client = await here.client(), await here.client()
             assert (await liar.get("/", *euro, "Connection: Cookie, X-Device")).body == b"/|-|-"
             assert (await client.get("/", *euro)).body == b"/|phone|currency=EUR"
+            # Nor do those that look like others to some origins alone.
+            for line in ("X_Device: phone", "X.Device: phone"):
+                assert "stored" not in (await liar.get("/b", line)).cache
+            assert (await client.get("/b")).cache == "here-1; fwd=uri-miss; stored"
 
     run(test())

@@ -81,10 +81,10 @@ def ambiguous(target: bytes) -> bool:
 
 
 def cookie_values(lines: Iterable[bytes], names: tuple[bytes, ...]) -> bytes:
-    """The values of those cookies, in one that is equal only if all are. Of several of a name, all count."""
-    pairs = (part.strip(b" \t").partition(b"=") for line in lines for part in line.split(b";"))
-    # Neither name nor value can have a ";", since it separates.
-    return b";".join(b"%b=%b" % (name, value) for name, mark, value in pairs if mark and name in names)
+    """Those cookies as they were sent, in one that is equal only if all are. Of several of a name, all count."""
+    parts = (part.strip(b" \t") for line in lines for part in line.split(b";"))
+    # Neither name nor value can have a ";", since it separates. Some origins leave out white space behind a name.
+    return b";".join(part for part in parts if part.partition(b"=")[0].rstrip(b" \t") in names)
 
 
 def _resolved(part: bytes) -> bytes:

@@ -20,7 +20,14 @@ from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import APPLIED, VARY, believed, read_position
 from nearmile.cache.reuse import CONDITIONS, usable_on_error, validators
 from nearmile.edge.fill import Fill, Verdict
-from nearmile.edge.messages import OVERRIDES, dated, forwarded_request, forwarded_response, response_start
+from nearmile.edge.messages import (
+    OVERRIDES,
+    dated,
+    disguises,
+    forwarded_request,
+    forwarded_response,
+    response_start,
+)
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
 from nearmile.edge.origins.client import Answer, Asked
 from nearmile.edge.origins.peer import Origin, Question, UpstreamError
@@ -242,9 +249,15 @@ class Fetch:
 
     def _decide(self, answer: Answer, pairs: Pairs, said: Said, now_s: float) -> None:
         length, kept = answer.fields.length, self.terms(answer.status, pairs, now_s, said)
-        if kept is None:
+        # Who sees another field in one may have answered for another variant than it would be stored as.
+        disguised = kept is not None and disguises(self.asked, kept.vary)
+        if kept is None or disguised:
             self._close()
-            if answer.status not in PASSING and self.request.fields.get(b"authorization") is None:
+            if (
+                not disguised
+                and answer.status not in PASSING
+                and self.request.fields.get(b"authorization") is None
+            ):
                 self._forget_stale()
                 if not self.ranged:
                     self.node.unstorable.add(self.key[0], now_s)

@@ -67,6 +67,13 @@ def forwarded_request(pairs: Pairs, dropped: frozenset[bytes], forwarded: Pairs,
     return (*kept, *ours, (HOP, b"%d" % hop)) if hop else (*kept, *ours)
 
 
+def disguises(pairs: Pairs, names: tuple[bytes, ...]) -> bool:
+    """Whether origins may take a field for one of those names that it does not have: X_Device for X-Device."""
+    return bool(names) and any(
+        (dashed := name.translate(_DASHED)) != name and dashed in names for name, _ in pairs
+    )
+
+
 def _goes(name: bytes, gone: frozenset[bytes]) -> bool:
     return name in gone or name.startswith(_PROXIES_WORD)
 
