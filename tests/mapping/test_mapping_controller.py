@@ -440,6 +440,23 @@ def test_demand_above_a_region_s_capacity_goes_to_the_next() -> None:
     assert len(script.maps) <= made + 3
 
 
+def test_other_units_do_not_make_a_full_region_forget_it() -> None:
+    script = Script()
+    script.happens(RegionsChanged((PARIS, TOKYO), 1.25, terms=(Terms(capacity_rps=50), Terms())))
+    for _ in range(30):
+        script.happens(DemandArrived({"FR": 100, "JP": 10}))
+        script.passes(1)
+    starts, nothing = (
+        (np.zeros(1, np.uint64), np.ones(1, np.uint32)),
+        (np.zeros(1, np.uint64), np.zeros(1, np.uint32)),
+    )
+    points = (*(area.point for area in AREAS), Point(45.8, 4.8))
+    script.happens(AtlasMade(made("", ("FR", "JP", "FR/Lyon"), points, (9.0, 9.0, 1.0), starts, nothing)))
+    script.passes(2 * MAP_GAP_S)
+    assert "FR/Lyon" in script.maps[-1].units
+    assert script.maps[-1].shares["FR"][1] >= 5
+
+
 def test_a_pinned_site_goes_by_what_was_measured_and_by_room() -> None:
     script = Script()
     terms = (Terms(capacity_rps=50), Terms())

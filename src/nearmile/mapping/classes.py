@@ -40,8 +40,10 @@ class DownloadClass:
         self._distances = distances
         if self._serials:
             self._measured.follow(self._pages)
-            if self._demand is None or renamed:
-                self._demand = Demand(distances.units, distances.people)
+            former = self._demand
+            if former is None or renamed:
+                fresh = Demand(distances.units, distances.people)
+                self._demand = fresh if former is None else fresh.after(former)
 
     def ask(self, told: DemandArrived, pages: Demand, now_s: float) -> None:
         """Takes a report; while there are no sites, what other processes take for downloads are pages."""

@@ -379,7 +379,7 @@ class Controller:
         self.measured.know(points, {region.name: region.point for region in self._regions})
         self._downloads.know(self._distances)
         if self._distances.units != units:
-            self._demand = Demand(self._distances.units, self._distances.people)
+            self._demand = Demand(self._distances.units, self._distances.people).after(self._demand)
 
     def _see(self, revision: int, seen: Map | None, now_s: float) -> None:
         if self._revision is not None and revision <= self._revision:

@@ -54,6 +54,14 @@ class Demand:
         self._since_s = inf
         self._moment_s = 0.0
 
+    def after(self, former: "Demand") -> "Demand":
+        """This one, with what the former knew of the units that both have."""
+        shared = self._rows.keys() & former._rows.keys()
+        rows, theirs = ([own[name] for name in shared] for own in (self._rows, former._rows))
+        self._sums[rows] = former._sums[theirs]
+        self._since_s, self._moment_s = former._since_s, former._moment_s
+        return self
+
     def add(self, hits: Mapping[str, int], now_s: float) -> None:
         """Takes a report."""
         self._since_s = min(self._since_s, now_s)
