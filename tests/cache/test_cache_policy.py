@@ -204,6 +204,8 @@ def test_the_initial_age(response: list[tuple[bytes, bytes]], delay_s: int, age_
         pytest.param(b"max-age=1", 0, STALE_IF_ERROR_S, False, id="4.2.4-default"),
         pytest.param(b"max-age=1, stale-while-revalidate=5, stale-if-error=6", 5, 6, False, id="RFC5861"),
         pytest.param(b"max-age=1, stale-if-error=0", 0, 0, False, id="RFC5861-4-none"),
+        pytest.param(b"max-age=0", 0, 0, False, id="never-fresh"),
+        pytest.param(b"public", 0, 0, False, id="never-said-to-be-fresh"),
         pytest.param(b"max-age=1, must-revalidate, stale-if-error=6", 0, 0, True, id="5.2.2.2-must-revalidate"),
         pytest.param(
             b"max-age=1, proxy-revalidate, stale-while-revalidate=5", 0, 0, True, id="5.2.2.8-proxy-revalidate"

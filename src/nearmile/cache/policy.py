@@ -163,7 +163,7 @@ def decide_store(
         born_at_s=born_at_s,
         fresh_until_s=born_at_s + lifetime_s,
         stale_while_revalidate_s=0 if strict else allowed.stale_while_revalidate_s,
-        stale_if_error_s=_stale_if_error(allowed, strict),
+        stale_if_error_s=_stale_if_error(allowed, strict, lifetime_s),
         no_cache=allowed.no_cache,
         must_revalidate=strict or allowed.s_maxage_s is not None,
         vary=vary,
@@ -273,12 +273,13 @@ def _age(said: Said) -> int:
     return (delta_seconds(members[0]) or 0) if members else 0
 
 
-def _stale_if_error(allowed: ResponseDirectives, strict: bool) -> int:
+def _stale_if_error(allowed: ResponseDirectives, strict: bool, lifetime_s: float) -> int:
+    """Nothing is implied by a response that was for nobody but who asked, which may be a user's own page."""
     if strict or allowed.no_cache:
         return 0
     if allowed.stale_if_error_s is not None:
         return allowed.stale_if_error_s
-    return 0 if allowed.s_maxage_s is not None else STALE_IF_ERROR_S
+    return STALE_IF_ERROR_S if allowed.s_maxage_s is None and lifetime_s > 0 else 0
 
 
 def _usable_later(storable: Storable, allowed: ResponseDirectives, now_s: float) -> bool:

@@ -61,6 +61,11 @@ def verdict(kept: Storable, asked: RequestDirectives, now_s: float) -> Verdict:
     return Verdict.UNAVAILABLE if asked.only_if_cached else Verdict.VALIDATE
 
 
+def shareable(kept: Storable, now_s: float) -> bool:
+    """Whether it may answer others than the client that it came for, unasked (RFC 9111 sections 4, 5.2.2.4)."""
+    return not kept.no_cache and now_s < kept.fresh_until_s + kept.stale_while_revalidate_s
+
+
 def usable_on_error(kept: Storable, now_s: float) -> bool:
     """Whether it may stand in for an origin that cannot be reached or answers 5xx (RFC 9111 4.2.4, RFC 5861 4)."""
     return not kept.no_cache and now_s < kept.fresh_until_s + kept.stale_if_error_s

@@ -16,7 +16,7 @@ from nearmile.cache.key import uncoded, variant_key
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import APPLIED, write_position
 from nearmile.cache.ranges import Uncut, wanted
-from nearmile.cache.reuse import SAFE_METHODS, age_s, not_modified, reusable, usable_on_error, verdict
+from nearmile.cache.reuse import SAFE_METHODS, age_s, not_modified, reusable, shareable, usable_on_error, verdict
 from nearmile.cache.reuse import Verdict as Use
 from nearmile.edge import limits
 from nearmile.edge.assembly import assembled
@@ -200,11 +200,13 @@ class Exchange:
         whole = stale is not None and stale.kept.slices is None
         ranged = not whole and bool(wanted(self.request.method, self.pairs))
         fill_key = node.fill_key(key, self.pairs, ranged)
-        fill = node.fills.get(fill_key)
+        # What each client is to ask for itself, he asks for alone: each may be told something else.
+        joinable = stale is None or shareable(stale.kept, stale.kept.born_at_s)
+        fill = node.fills.get(fill_key) if joinable else None
         if fill is not None or not node.fetching.take(site.serial):
             return fill, False
         fetch = Fetch(node, fill_key, self.request, site, stale, self._forwarding(site), self.hop, ranged)
-        return fetch.start(), True
+        return fetch.start(joinable), True
 
     def _lacks(self, entry: Entry) -> bool:
         """Whether it is a part, and not all that is wanted."""
@@ -261,14 +263,15 @@ class Exchange:
                 await fill.news.wait()
             head = fill.head
             assert head is not None
-            if fill.verdict is Verdict.RENEWED:
+            for_me = mine or (head.kept is not None and shareable(head.kept, self.node.now_s()))
+            if fill.verdict is Verdict.RENEWED and for_me:
                 assert head.entry is not None
                 if await self._stored(site, head.entry, Cache.REVALIDATED, b"fwd=stale; fwd-status=304"):
                     return
             elif fill.verdict is Verdict.FAILED:
                 await self._instead(site, entry, head.status, head.why, head.error_fields)
                 return
-            elif mine or (fill.verdict is Verdict.SHARED and self._same_variant(head.kept, head.asked)):
+            elif mine or (fill.verdict is Verdict.SHARED and for_me and self._same_variant(head.kept, head.asked)):
                 await self._stream(fill, reader, why + (b"" if mine else b"; collapsed"), mine)
                 return
         finally:

@@ -88,9 +88,10 @@ class Fetch:
         self.filling_bytes = 0
         self.slicer: Slicer | None = None
 
-    def start(self) -> ObjectFill:
+    def start(self, joinable: bool = True) -> ObjectFill:
         """Begins, and lets others join."""
-        self.node.fills[self.key] = self.fill
+        if joinable:
+            self.node.fills[self.key] = self.fill
         plain = self.stale is None and not self.ranged
         if plain and next(self.node.servers_before(self.site, self.place_key, self.hop), None) is None:
             self.node.loop.call_soon(self._begin)
