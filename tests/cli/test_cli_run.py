@@ -1,18 +1,30 @@
 """What `nearmile up` makes of what it finds, and `down` and `status` of who is there."""
 
+import asyncio
 import os
 import subprocess
 import sys
+import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from edge_world import HOST, config
+from nats_server import NatsServer
 from nearmile.base.errors import NearmileError, NotRunning
+from nearmile.base.geography import Point
 from nearmile.cli import status
 from nearmile.cli.main import main
 from nearmile.cli.run import settle
-from nearmile.services import agent, state
+from nearmile.config.layout import lay_out
+from nearmile.config.network import Network
+from nearmile.services import agent, authority, state
+from nearmile.services.bus import KV_CONFIG, KV_CURRENT
+
+PARIS = {"Paris": Point(48.9, 2.3)}
+DEADLINE_S = 10.0
 
 NETWORK = """
 name = "n"
@@ -59,11 +71,46 @@ def test_what_cannot_be_read_any_more_is_written_anew_under_a_higher_number(
     assert settle(documents, root).version == 8
 
 
+def test_what_a_cluster_has_is_outnumbered(documents: Path, root: Path) -> None:
+    """Else processes would go on with it, whatever the documents say."""
+
+    async def scene() -> None:
+        server = NatsServer(root, lay_out(msgspec.convert(tomllib.loads(NETWORK), Network), {}, PARIS, 1))
+        await server.start()
+        try:
+            bus = server.bus()
+            async with bus.opened(DEADLINE_S):
+                await bus.create_stores()
+                await bus.put(KV_CONFIG, KV_CURRENT, b'{"version":7}', 0)
+            (documents / "network.toml").write_text(f'{NETWORK}nats = "{server.url}"')
+            assert [(await asyncio.to_thread(settle, documents, root)).version for _ in range(2)] == [8, 8]
+            (root / "config.json").write_bytes((root / "config.json").read_bytes().replace(b":8,", b":3,", 1))
+            assert (await asyncio.to_thread(settle, documents, root)).version == 8
+        finally:
+            await server.kill()
+
+    asyncio.run(scene())
+
+
 def test_documents_that_are_wrong_end_with_2(documents: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ended("check", str(documents)) == 0
     (documents / "network.toml").write_text(NETWORK + 'networks = "gone.mmdb"')
     assert ended("check", str(documents)) == 2
     assert "networks: there is no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("ago_days", "says"), [(0, ""), (390, " ends on 20"), (400, " ended on 20")])
+def test_an_old_certificate_is_told_and_served(
+    documents: Path, root: Path, capsys: pytest.CaptureFixture[str], ago_days: int, says: str
+) -> None:
+    authority.ensure(root, config(), datetime.now(UTC) - timedelta(days=ago_days))
+    certificate, key = state.site_files(root, "www")
+    (documents / "sites").mkdir()
+    (documents / "sites" / "www.toml").write_text(
+        f'hostnames = ["{HOST}"]\norigin = "http://a.test"\ntls = {{certificate = "{certificate}", key = "{key}"}}'
+    )
+    assert ended("check", str(documents)) == 0
+    assert (says in (told := capsys.readouterr().err), bool(says)) == (True, bool(told))
 
 
 @pytest.mark.parametrize("key", ["geography", "networks"])

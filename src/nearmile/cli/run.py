@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -18,15 +20,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nearmile.base.errors import NearmileError, NotRunning, WrongInput
 from nearmile.cli import status
+from nearmile.config.certificate import end_of
 from nearmile.config.layout import Config, at_version
 from nearmile.config.read import read_config
 from nearmile.mapping.places import check_databases, installed_folder
 from nearmile.services import agent, children, state
+from nearmile.services.bus import KV_CONFIG, KV_CURRENT, Bus, BusDown
 from nearmile.services.geography import install_full
 
 READY_PATIENCE_S = 60.0
 STOP_PATIENCE_S = 30.0
 POLL_S = 0.1
+# Those of 90 days are renewed a month before their end.
+CERTIFICATE_LEFT = timedelta(days=14)
+CONNECT_PATIENCE_S = 3.0
 LOOPBACK_NETS = range(20, 251)
 
 
@@ -48,7 +55,19 @@ def _read(folder: Path) -> Config:
         check_databases(config.network)
     except NearmileError as error:
         raise WrongInput(str(error)) from None
+    for name, warning in old_certificates(config, datetime.now(UTC)):
+        print(f"nearmile: warning: site {name}: {warning}", file=sys.stderr)
     return config
+
+
+def old_certificates(config: Config, now: datetime) -> Iterator[tuple[str, str]]:
+    """Sites whose own certificate has ended, or will soon. They are served with it: who refuses it knows why."""
+    for site in config.sites:
+        tls = site.document.tls
+        if tls is not None and tls.certificate is not None:
+            end = end_of(Path(tls.certificate).read_bytes())
+            if end < now + CERTIFICATE_LEFT:
+                yield site.name, f"{tls.certificate} {'ended' if end < now else 'ends'} on {end:%Y-%m-%d}"
 
 
 def up(args: argparse.Namespace) -> int:
@@ -79,13 +98,29 @@ def settle(folder: Path, root: Path) -> Config:
             break
     else:
         raise NearmileError(f"addresses are taken: {', '.join(busy[:4])}...; stop what listens there")
-    if previous is not None:
-        same = at_version(previous, 1) == config
-        config = at_version(config, previous.version + (0 if same else 1))
-    else:
-        config = at_version(config, state.newest_version(root) + 1)
+    config = at_version(config, _number(config, previous, root))
     state.write_atomically(root / "config.json", msgspec.json.encode(config))
     return config
+
+
+def _number(config: Config, previous: Config | None, root: Path) -> int:
+    """Of the configuration: as before where nothing has changed, else above all that it takes the place of."""
+    published = 0
+    if config.network.nats is not None:  # a cluster of its own may know more than this folder
+        with contextlib.suppress(BusDown):
+            published = uvloop.run(_published(config.network.nats, state.read_token(root)))
+    if previous is None:
+        return max(published, state.newest_version(root)) + 1
+    number = previous.version + (at_version(previous, 1) != config)
+    return number if published <= number else published + 1
+
+
+async def _published(url: str, token: str) -> int:
+    """The number of the configuration that the bus has; 0 where it has none."""
+    bus = Bus(url, token, "up")
+    async with bus.opened(CONNECT_PATIENCE_S):
+        held = await bus.get(KV_CONFIG, KV_CURRENT)
+        return state.version_of(held[1]) if held is not None else 0
 
 
 async def _foreground(root: Path, config: Config, console: Console) -> None:

@@ -1,6 +1,7 @@
 """Whether a certificate and a key, as they lie on disk, can serve a site's hostnames."""
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -24,6 +25,11 @@ def certificate_problems(certificate: bytes, key: bytes, hostnames: Iterable[str
     missing = [name for name in hostnames if not covers(names_of(leaf), name)]
     if missing:
         yield "certificate", f"the certificate is not for {', '.join(missing)}"
+
+
+def end_of(certificate: bytes) -> datetime:
+    """When a certificate in a PEM file ends; ValueError where there is none."""
+    return x509.load_pem_x509_certificates(certificate)[0].not_valid_after_utc
 
 
 def authority_problem(pem: bytes) -> str:

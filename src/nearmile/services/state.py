@@ -70,10 +70,18 @@ def newest_version(root: Path) -> int:
     """
     newest = 0
     for name in ("config.json", "status.json"):
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            found = msgspec.json.decode((root / name).read_bytes(), type=_Numbered)
-            newest = max(newest, found.version, found.config_version)
+        with contextlib.suppress(OSError):
+            newest = max(newest, version_of((root / name).read_bytes()))
     return newest
+
+
+def version_of(data: bytes) -> int:
+    """The number of a configuration, or of that of a status, of any release; 0 where it has none."""
+    try:
+        found = msgspec.json.decode(data, type=_Numbered)
+    except msgspec.DecodeError:
+        return 0
+    return max(found.version, found.config_version)
 
 
 def bus_url(config: Config) -> str:
