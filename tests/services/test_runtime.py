@@ -38,6 +38,7 @@ def test_only_later_versions_are_taken_and_kept_over_a_restart(tmp_path: Path, c
         new = at_version(config, version)
         runtime._take_config(1, encode_config(new) if version % 2 else msgspec.json.encode(new))
     assert seen == [5, 7]
+    assert (tmp_path / "processes" / "a-1" / "config.json").stat().st_mode & 0o777 == 0o600
     assert Runtime(tmp_path, "a-1").config.version == 7
 
 
@@ -78,7 +79,7 @@ def test_what_a_role_cannot_use_is_taken_back(tmp_path: Path, config: Config) ->
 def test_a_disk_that_is_full_ends_nothing(
     tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, mode: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     runtime, seen = Runtime(tmp_path, "a-1"), list[int]()

@@ -99,7 +99,7 @@ def settle(folder: Path, root: Path) -> Config:
     else:
         raise NearmileError(f"addresses are taken: {', '.join(busy[:4])}...; stop what listens there")
     config = at_version(config, _number(config, previous, root))
-    state.write_atomically(root / "config.json", msgspec.json.encode(config))
+    state.write_atomically(root / "config.json", msgspec.json.encode(config), mode=0o600)
     return config
 
 

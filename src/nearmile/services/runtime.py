@@ -88,7 +88,7 @@ class Runtime:
     def keep(self, name: str, data: bytes) -> None:
         """Writes a file for the next start. A disk that does not take it ends nothing of what runs."""
         try:
-            state.write_atomically(self.folder / name, data)
+            state.write_atomically(self.folder / name, data, mode=0o600)
         except OSError as error:
             log.error("%s cannot be written, the next start goes by what is there: %s", self.folder / name, error)
 

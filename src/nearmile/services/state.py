@@ -1,9 +1,10 @@
 """The state folder: what a network keeps on a machine's disk, and where.
 
-``config.json`` the configuration as checked at `up`; ``token`` the bus's credential (0600); ``cookies`` what
-cookies of DNS are made of (0600); ``dnssec`` what the keys of zones are made of (0600); ``status.json`` what the
-agent sees; ``authority/`` certificates for development and their keys (0600); ``acme/`` the key of the account at
-an authority (0600); ``nats/`` the bus's own data; ``processes/NAME/`` each process's; ``log/NAME.log`` its words.
+``config.json`` the configuration as checked at `up` (0600, since documents may name passwords); ``token`` the
+bus's credential (0600); ``cookies`` what cookies of DNS are made of (0600); ``dnssec`` what the keys of zones are
+made of (0600); ``status.json`` what the agent sees; ``authority/`` certificates for development and their keys
+(0600); ``acme/`` the key of the account at an authority (0600); ``nats/`` the bus's own data; ``processes/NAME/``
+each process's; ``log/NAME.log`` its words.
 """
 
 import contextlib
