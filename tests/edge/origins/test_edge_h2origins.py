@@ -12,6 +12,7 @@ import pytest
 from edge_world import Asked, Client, Origin, World, request, response, run, until, world
 from h2_origin import H2Origin, Handler, Stream
 from nearmile.edge.origins.h2link import H2Link
+from nearmile.edge.origins.health import FAILURES_MAX
 from nearmile.edge.rules.site import Files
 from tls_origin import OTHER, TLS_PORT, Authority, authority, listening, secure
 
@@ -314,6 +315,25 @@ def test_a_silent_one_times_out_and_the_connection_goes_on(monkeypatch: pytest.M
             assert (await client.get("/b")).status == 200
             assert len(origin.connections) == 1
             await until(lambda: origin.connections[0].resets == [1])
+
+    run(test())
+
+
+def test_a_request_that_breaks_off_is_no_fault_of_the_origin_s() -> None:
+    async def test() -> None:
+        async with beside(echo) as (here, origin, client):
+            assert (await client.get("/a")).status == 200
+            for number in range(1, FAILURES_MAX + 1):
+                broken = await here.client()
+                broken.send(request("/b", "Transfer-Encoding: chunked", method="POST") + b"3\r\nabc\r\n")
+                await until(lambda: len(origin.asked) > number)  # noqa: B023
+                broken.send(b"+\r\n")
+                assert (await broken.response()).status == 400
+            await until(lambda: origin.connections[0].resets == [3, 5, 7])
+            assert (await client.get("/c")).status == 200
+            assert len(origin.connections) == 1
+            [pool] = here.node.origins._pools.values()
+            assert pool.health.failures == pool.requests == 0
 
     run(test())
 

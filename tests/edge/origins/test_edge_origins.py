@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from edge_world import ORIGIN_ADDRESS, PORT, Asked, Handler, request, response, run, until, world
+from nearmile.edge.origins.health import FAILURES_MAX
 from nearmile.edge.rules.site import Files
 from tls_origin import OTHER, TLS_PORT, Authority, authority, listening, secure
 
@@ -53,6 +54,26 @@ def test_the_first_that_answers_is_asked() -> None:
             client = await here.client()
             assert (await client.get("/a")).body == b"one"
             assert not other.asked
+
+    run(test())
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "breaks the rules"])
+def test_clients_who_break_off_put_no_origin_aside(leaves: bool) -> None:
+    async def test() -> None:
+        async with world(echo, rules=both()) as here, listening(two) as other:
+            for number in range(1, 2 * FAILURES_MAX):
+                client = await here.client()
+                client.send(request("/a", "Transfer-Encoding: chunked", method="POST") + b"3\r\nabc\r\n")
+                await until(lambda: len(here.origin.asked) == number)  # noqa: B023
+                if leaves:
+                    client.writer.close()
+                else:
+                    client.send(b"+\r\n")
+                    assert (await client.response()).status == 400
+            pools = here.node.origins._pools.values()
+            await until(lambda: not any(pool.links for pool in pools))
+            assert not any(pool.health.failures for pool in pools) and not other.asked
 
     run(test())
 

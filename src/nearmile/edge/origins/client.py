@@ -14,7 +14,7 @@ from typing import NamedTuple
 from nearmile.edge import limits
 from nearmile.edge.origins.health import turns
 from nearmile.edge.origins.link import Hint, Link
-from nearmile.edge.origins.peer import Died, Origin, Peer, Question, Refused, Unsent, UpstreamError
+from nearmile.edge.origins.peer import BrokenOff, Died, Origin, Peer, Question, Refused, Unsent, UpstreamError
 from nearmile.edge.origins.pool import Channel, Pool, new_context
 from nearmile.http.fields import Pairs
 from nearmile.http.head import ResponseHead
@@ -182,7 +182,8 @@ class Origins:
             return await self._exchange(pool, await pool.channel(fresh=True), question, None, hint)
         except UpstreamError as error:
             pool.leave()
-            pool.failed(error.detail or str(error))
+            if not isinstance(error, BrokenOff):
+                pool.failed(error.detail or str(error))
             raise
         except BaseException:
             pool.leave()
@@ -274,4 +275,4 @@ async def _send(link: Channel, body: AsyncIterator[bytes]) -> None:
     except UpstreamError:
         pass  # The origin answered early or died: the reading side tells.
     except Exception:
-        link.abort()
+        link.break_off()

@@ -10,7 +10,7 @@ from typing import cast
 
 from nearmile.edge import limits
 from nearmile.edge.origins.link import Hint
-from nearmile.edge.origins.peer import Died, Peer, Question, Refused, UpstreamError
+from nearmile.edge.origins.peer import BrokenOff, Died, Peer, Question, Refused, UpstreamError
 from nearmile.http import h2client as h2
 from nearmile.http.fields import BadMessage, Pairs
 from nearmile.http.head import ResponseHead
@@ -188,6 +188,11 @@ class H2Exchange:
 
     def finish(self, _request_sent: bool) -> None:
         """The user is done with the exchange: what is not over is cancelled; the connection goes on."""
+        self.abort()
+
+    def break_off(self) -> None:
+        """See Link.break_off."""
+        self._fail(BrokenOff("the request broke off"))
         self.abort()
 
     def abort(self) -> None:

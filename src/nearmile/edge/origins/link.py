@@ -12,7 +12,7 @@ from typing import cast
 from nearmile.edge import limits
 from nearmile.edge.backlog import unread
 from nearmile.edge.messages import request_head
-from nearmile.edge.origins.peer import Died, Peer, Question, UpstreamError
+from nearmile.edge.origins.peer import BrokenOff, Died, Peer, Question, UpstreamError
 from nearmile.http.body import LAST_CHUNK, ChunkedBody, Decoder, OpenBody, encode_chunk, response_body
 from nearmile.http.fields import BadMessage, Pairs
 from nearmile.http.head import ResponseHead, parse_response
@@ -158,6 +158,11 @@ class Link(asyncio.Protocol):
             self._on_free(self)
         else:
             self.abort()
+
+    def break_off(self) -> None:
+        """The request will not be whole: ends the connection, lest it looks like its end."""
+        self._fail(BrokenOff("the request broke off"))
+        self.abort()
 
     def abort(self) -> None:
         """Ends the connection at once."""

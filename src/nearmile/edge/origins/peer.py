@@ -123,5 +123,9 @@ class Refused(UpstreamError):
     """The peer has not processed the request in any way (RFC 9113 section 8.7)."""
 
 
+class BrokenOff(UpstreamError):
+    """The request will not be whole, which is no fault of the peer's."""
+
+
 class Died(UpstreamError):
     """The connection ended before any byte of the answer."""
