@@ -293,6 +293,26 @@ def test_a_stale_object_is_renewed_with_its_slices() -> None:
     run(test())
 
 
+def test_the_answer_to_a_head_may_show_a_change() -> None:
+    def bodiless(answer: bytes, asked: Asked) -> bytes:
+        return answer[: answer.index(b"\r\n\r\n") + 4] if asked.line.startswith("HEAD") else answer
+
+    async def test() -> None:
+        origin = Big()
+        origin.spoil = bodiless
+        async with large(origin) as here:
+            client = await here.client()
+            for _ in range(2):
+                await get(client, 0, 9)
+            for cache in ("here-1; hit", "here-1; fwd=uri-miss"):
+                await client.get("/a", "Cache-Control: no-cache", method="HEAD")
+                got = await get(client, 0, 9)
+                assert (got.body, got.cache.removesuffix("; stored")) == (origin.body[:10], cache)
+                origin.change(2)
+
+    run(test())
+
+
 def test_a_change_before_the_answer_begins_anew() -> None:
     async def test() -> None:
         origin = Big()

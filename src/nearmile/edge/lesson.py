@@ -70,12 +70,12 @@ class Lesson:
         """The answer to a HEAD: the terms of what is stored, or news that it is no longer right."""
         node, now_s = self.node, self.node.now_s()
         entry = node.store.get(self.key, uncoded(self.request.fields.pairs))
-        if entry is None or not entry.kept.whole:
+        if entry is None or entry.kept.part is not None:
             return
         fields = updated_by_head(entry.kept, entry.fields(), new, now_s)
         if fields is None:
             node.store.delete(entry)
-        elif (kept := self._decide(entry.kept.status, fields)) is not None:
+        elif entry.kept.whole and (kept := self._decide(entry.kept.status, fields)) is not None:
             self._put(kept, stored_fields(fields, now_s), entry.body)
 
     def _decide(self, status: int, fields: Pairs) -> Storable | None:
