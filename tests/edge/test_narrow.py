@@ -83,3 +83,10 @@ def test_what_is_remembered_is_bounded() -> None:
         answer = narrow.answer(((b"range", b"bytes=%d-" % (number % len(BODY))),), entry, NOW_S)
         assert answer is not None and answer[2] == BODY[number % len(BODY) :]
         assert len(narrow._known) <= KNOWN_MAX
+
+
+def test_what_is_long_is_decided_but_not_remembered() -> None:
+    narrow, entry = Narrow(), stored()
+    found = narrow.answer(((b"if-none-match", b'"a"' + b', "b"' * 2_000),), entry, NOW_S)
+    assert found is not None and found[0] == 304
+    assert not narrow._known

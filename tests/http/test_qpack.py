@@ -37,6 +37,8 @@ def test_a_head_too_large_for_the_encoder_is_said_plainly() -> None:
     pairs = tuple((b"x-%d" % number, b"y" * 8_000) for number in range(3))
     assert sections.headers(START + sections.lines(pairs)) == pairs
     assert len(sections.lines(((b"x", b"y" * 60_000),))) > 60_000
+    sections.learn_head(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 60_000 + b"\r\n")
+    assert not sections.heads, "nor is it remembered"
     assert sections.lines(((b"x", b"\x80"),)) == _literal(b"x", b"\x80")
 
 

@@ -70,3 +70,7 @@ def test_the_memo_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         memo.learn_head(b"HTTP/1.1 200 OK\r\nx: %d\r\n" % number)
         memo.learn_request(b"a", ((b"x", b"%d" % number),), fields)
         assert len(memo.heads) <= 2 and len(memo.requests) <= 2
+    memo = StreamsMemo()
+    memo.learn_request(b"a", ((b"x", b"y" * 9_000),), fields)
+    assert b"y" * 60_000 in memo.learn_head(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 60_000 + b"\r\n")
+    assert not memo.requests and not memo.heads, "what is long is understood, not remembered"

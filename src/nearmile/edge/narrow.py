@@ -10,6 +10,7 @@ from nearmile.cache.policy import Storable
 from nearmile.cache.ranges import Uncut, cut, in_bytes, wanted
 from nearmile.cache.reuse import not_modified
 from nearmile.http.fields import Pairs
+from nearmile.http.limits import MEMO_BLOCK_BYTES_MAX
 
 # Decisions: a kilobyte or two each. Forgetting all at once costs each client one, an order of use every hit.
 KNOWN_MAX = 1024
@@ -61,6 +62,8 @@ class Narrow:
     def _learn(self, conditions: Pairs, entry: Entry, decision: Decision) -> None:
         if any(name == b"if-modified-since" and b"-" in value for name, value in conditions):
             return  # The year of such a date depends on when it is read (RFC 9110 section 5.6.7).
+        if sum(len(value) for _, value in conditions) + len(entry.head) > MEMO_BLOCK_BYTES_MAX:
+            return  # A client may send 30 KB of tags, an origin a head of 60 KB.
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()
         self._known[conditions, entry.head] = entry.kept, decision

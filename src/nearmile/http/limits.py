@@ -51,7 +51,10 @@ H2_REMEMBERED_MAX = 256
 # Frames, since something was moved, that ask for nothing and bring nothing: empty DATA (CVE-2019-9518), PRIORITY,
 # WINDOW_UPDATE. Of a client that tells of every frame of 100 responses of 256 KB at once there are 3,200.
 H2_BARREN_MAX = 8_192
-# Translated heads of stored responses: about 1 KB each with their key, 4 MB in all.
+# Of a request's fields that are remembered, in as many entries: most have 1 KB, cookies make some longer. 32 MB.
+H2_FIELDS_BYTES_MAX = 8 << 10
+# Translated heads of stored responses: about 1 KB each with their key, 4 MB in all; none is longer than
+# MEMO_BLOCK_BYTES_MAX, or an origin could make that 500.
 H2_HEADS_MAX = 4_096
 # --- HTTP/2 as a client, of origins ---
 # Requests on one connection, as nghttp2 and Go assume of servers that say nothing; with more, another is opened.

@@ -44,10 +44,12 @@ class Sections:
         return True
 
     def learn_head(self, head: bytes) -> bytes:
-        """Says a stored response's head, and keeps that."""
-        if len(self.heads) >= H3_SECTIONS_MAX:
-            self.heads.clear()
-        lines = self.heads[head] = self.lines(headers_of(head))
+        """Says a stored response's head, and keeps that, if it is as short as most."""
+        lines = self.lines(headers_of(head))
+        if len(head) <= MEMO_BLOCK_BYTES_MAX:
+            if len(self.heads) >= H3_SECTIONS_MAX:
+                self.heads.clear()
+            self.heads[head] = lines
         return lines
 
     def lines(self, headers: Headers) -> bytes:

@@ -12,7 +12,7 @@ from msgspec import structs
 from nearmile.http import hpack
 from nearmile.http.fields import BadMessage, Fields, parse_fields
 from nearmile.http.head import Request, parse_request
-from nearmile.http.limits import H2_HEADS_MAX, MEMO_ENTRIES_MAX
+from nearmile.http.limits import H2_FIELDS_BYTES_MAX, H2_HEADS_MAX, MEMO_BLOCK_BYTES_MAX, MEMO_ENTRIES_MAX
 from nearmile.http.prefixed import Strings
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -124,14 +124,18 @@ class StreamsMemo:
         self.strings = Strings()
 
     def learn_request(self, authority: bytes | None, headers: Headers, fields: Fields) -> None:
-        """Keeps the fields of a request without a body."""
+        """Keeps the fields of a request without a body, if they are as short as most."""
+        if sum(len(name) + len(value) for name, value in headers) > H2_FIELDS_BYTES_MAX:
+            return
         if len(self.requests) >= MEMO_ENTRIES_MAX:
             self.requests.clear()
         self.requests[authority, headers] = fields
 
     def learn_head(self, head: bytes) -> bytes:
-        """Says a stored response's head, and keeps that."""
-        if len(self.heads) >= H2_HEADS_MAX:
-            self.heads.clear()
-        lines = self.heads[head] = hpack.lines(headers_of(head))
+        """Says a stored response's head, and keeps that, if it is as short as most."""
+        lines = hpack.lines(headers_of(head))
+        if len(head) <= MEMO_BLOCK_BYTES_MAX:
+            if len(self.heads) >= H2_HEADS_MAX:
+                self.heads.clear()
+            self.heads[head] = lines
         return lines
