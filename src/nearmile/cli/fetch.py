@@ -60,7 +60,7 @@ def fetch(args: argparse.Namespace) -> int:
     if args.json:
         print(msgspec.json.encode(_result(fetched, resolution, region, total_ms)).decode())
     else:
-        console = Console(highlight=False)
+        console = Console(highlight=False, soft_wrap=True)
         _show_choice(args, config, client, resolution, region, console)
         _show_response(url, fetched, region, total_ms, console)
     return 0 if fetched.status < 400 else 1

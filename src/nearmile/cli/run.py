@@ -130,7 +130,7 @@ async def _foreground(root: Path, config: Config, console: Console) -> None:
         loop.add_signal_handler(signum, network.stopping.set)
     running = asyncio.create_task(network.run())
     started_s = time.monotonic()
-    with _progress(console, config) as progress:
+    with _progress(config) as progress:
         bar = progress.add_task("starting", total=len(config.processes))
         while not (running.done() or network.stopping.is_set() or network.status().ready):
             progress.update(bar, completed=_ready_count(network.status()))
@@ -198,14 +198,13 @@ def geography(_args: argparse.Namespace) -> int:
     return 0
 
 
-def _progress(console: Console, config: Config) -> Progress:
+def _progress(config: Config) -> Progress:
     return Progress(
         TextColumn(f"network {config.network.name}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("processes ready"),
         TimeElapsedColumn(),
-        console=console,
         transient=True,
     )
 

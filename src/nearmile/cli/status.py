@@ -1,6 +1,7 @@
 """``nearmile status``: what runs and how it is."""
 
 import argparse
+import shutil
 import time
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from rich.table import Table
 from nearmile.base.errors import NearmileError, NotRunning
 from nearmile.services import agent
 
-FILE_COLUMNS = 160
+TABLE_COLUMNS = 160
+# What a status takes with all its columns.
+STATUS_COLUMNS = 100
 # The agent writes four times a second.
 STALE_S = 5.0
 STATE_STYLES = {"ready": "green", "starting": "yellow", "waiting": "red", "silent": "red", "stopped": "dim"}
@@ -48,15 +51,16 @@ def status(args: argparse.Namespace) -> int:
 
 
 def console() -> Console:
-    """For tables: as wide as the terminal, and wide enough for every column where the output goes to a file."""
+    """For tables: wide enough for all columns. What is too long a terminal breaks; cut off, it would be lost."""
     plain = Console(highlight=False)
-    return plain if plain.is_terminal else Console(highlight=False, width=FILE_COLUMNS)
+    return Console(highlight=False, width=max(plain.width, TABLE_COLUMNS))
 
 
 def show(now: agent.Status, out: Console) -> None:
-    """The status as a table."""
+    """The status as a table; in a narrow terminal without what the names say, too."""
+    narrow = out.is_terminal and shutil.get_terminal_size().columns < STATUS_COLUMNS
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("name", "role", "city", "address", "state"):
+    for column in ("name", *(() if narrow else ("role", "city")), "address", "state"):
         table.add_column(column, no_wrap=True)
     for column in ("req/s", "cpu", "map", "pid", "restarts"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -64,8 +68,7 @@ def show(now: agent.Status, out: Console) -> None:
         style = STATE_STYLES[one.state]
         table.add_row(
             one.name,
-            one.role,
-            one.city,
+            *(() if narrow else (one.role, one.city)),
             one.address,
             f"[{style}]{one.state}[/{style}]",
             f"{one.requests_per_s:.0f}" if one.requests_per_s else "",
