@@ -440,6 +440,30 @@ def test_demand_above_a_region_s_capacity_goes_to_the_next() -> None:
     assert len(script.maps) <= made + 3
 
 
+def test_who_starts_again_goes_on_from_what_was_placed() -> None:
+    terms = RegionsChanged((PARIS, TOKYO), 1.25, terms=(Terms(capacity_rps=50), Terms()))
+    asked = DemandArrived({"FR": 100, "JP": 10})
+    former = Script()
+    former.happens(terms)
+    for _ in range(30):
+        former.happens(asked)
+        former.passes(1)
+    kept = former.maps[-1]
+    script = Script()
+    script.happens(BusLost())
+    script.happens(terms)
+    script.revision["map"] = 9
+    script.connects(kept)
+    script.silent.add("tokyo-2")
+    script.passes(2)
+    assert living(script.maps[-1]) == "paris-1 paris-2 tokyo-1"
+    for _ in range(30):
+        assert script.maps[-1].version > kept.version
+        assert script.maps[-1].shares["FR"] == pytest.approx(kept.shares["FR"], abs=2)
+        script.happens(asked)
+        script.passes(1)
+
+
 def test_other_units_do_not_make_a_full_region_forget_it() -> None:
     script = Script()
     script.happens(RegionsChanged((PARIS, TOKYO), 1.25, terms=(Terms(capacity_rps=50), Terms())))

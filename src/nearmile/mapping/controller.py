@@ -14,9 +14,8 @@ from math import inf
 from msgspec import Struct, structs
 
 from nearmile.base.gazetteer import Area
-from nearmile.base.geography import Place
+from nearmile.base.geography import Place, Point
 from nearmile.config.layout import Config, Process
-from nearmile.config.network import Network
 from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported, Health, MembersChanged
 from nearmile.fleet.lease import Chance, Election, LeaseAnswer, LeaseForgotten, LeaseSeen, Outcome, PutLease
 from nearmile.mapping import beacons
@@ -25,7 +24,7 @@ from nearmile.mapping.atlas import Atlas
 from nearmile.mapping.classes import DownloadClass, serials_of
 from nearmile.mapping.demand import Demand, DemandArrived
 from nearmile.mapping.explain import Told
-from nearmile.mapping.make import Terms, left, make_map, same_answers, steady
+from nearmile.mapping.make import Terms, left, make_map, same_answers, steady, terms_of
 from nearmile.mapping.map import Map, MapRegion, Server, unit_of
 from nearmile.mapping.measured import Measured, Report
 from nearmile.mapping.pins import Pins
@@ -360,7 +359,7 @@ class Controller:
         self._terms = event.terms or tuple(Terms() for _ in regions)
         self._pins, self._allocation, self._placed = Pins(event.pins, event.downloads), None, None
         self._downloads.serve(event.downloads)
-        if [(region.name, region.point) for region in regions] != [(one.name, one.point) for one in self._regions]:
+        if _points(regions) != _points(self._regions):
             self._regions = regions
             self._measure()
         self._regions = regions
@@ -384,11 +383,16 @@ class Controller:
     def _see(self, revision: int, seen: Map | None, now_s: float) -> None:
         if self._revision is not None and revision <= self._revision:
             return
+        is_first = self._kept is None and self._placed is None
+        if is_first and seen is not None and _points(seen.regions) == _points(self._regions):
+            # Who has just started knows nothing of demand and round trips: for a while units stay where they are.
+            self._placed, self._placed_at_s = seen, now_s + REFRESH_S
         self._revision, self._kept = revision, seen
         if seen is not None:
             self._learn(seen)
             self._planner.adopt(seen.plans, now_s)
-        if self._pending is None or seen is None or _stamp(seen) != _stamp(self._pending.map):
+        ours = self._pending.map if self._pending is not None else None
+        if ours is None or seen is None or (seen.term, seen.version) != (ours.term, ours.version):
             self._look_at_s = min(self._look_at_s, now_s + COALESCE_S)  # it is not what we wrote: is it right?
 
     def _answered(self, answer: MapAnswer, now_s: float) -> None:
@@ -424,7 +428,7 @@ def changed_by(config: Config) -> RegionsChanged:
     return RegionsChanged(
         regions,
         network.health.dead_after_ms / 1000,
-        tuple(_terms(network, region.name) for region in regions),
+        tuple(terms_of(network, region.name) for region in regions),
         {
             site.serial: tuple(index_of[name] for name in site.document.regions)
             for site in config.sites
@@ -434,17 +438,5 @@ def changed_by(config: Config) -> RegionsChanged:
     )
 
 
-def _terms(network: Network, name: str) -> Terms:
-    region = network.regions[name]
-    contract = network.contracts[region.contract] if region.contract is not None else None
-    return Terms(
-        capacity_rps=inf if region.capacity_rps is None else region.capacity_rps,
-        contract=region.contract or "",
-        contract_rps=inf if contract is None else contract.capacity_rps,
-        cost_ms=region.cost_ms,
-        drain=region.drain,
-    )
-
-
-def _stamp(map_: Map) -> tuple[int, int]:
-    return map_.term, map_.version
+def _points(regions: Sequence[MapRegion]) -> list[tuple[str, Point]]:
+    return [(region.name, region.point) for region in regions]

@@ -7,6 +7,7 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
+from nearmile.config.network import Network
 from nearmile.mapping.allocate import Allocation, Candidates, Capacities, Floats, Indexes, allocate
 from nearmile.mapping.allocate import loads as loads_of
 from nearmile.mapping.corrections import NOTHING_MEASURED, Corrections
@@ -27,6 +28,19 @@ class Terms(Struct, frozen=True, kw_only=True):
     contract_rps: float = inf
     cost_ms: float = 0.0
     drain: bool = False
+
+
+def terms_of(network: Network, name: str) -> Terms:
+    """What the document says of that region."""
+    region = network.regions[name]
+    contract = network.contracts[region.contract] if region.contract is not None else None
+    return Terms(
+        capacity_rps=inf if region.capacity_rps is None else region.capacity_rps,
+        contract=region.contract or "",
+        contract_rps=inf if contract is None else contract.capacity_rps,
+        cost_ms=region.cost_ms,
+        drain=region.drain,
+    )
 
 
 def left(terms: Terms, live: int, all_: int) -> Terms:
