@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from msgspec import inspect
 
@@ -13,6 +13,7 @@ from nearmile.config.describe import MANY, allowed, alternatives, bare, note, of
 from nearmile.config.lines import KeyPath
 from nearmile.config.problems import near
 
+BROADCAST = IPv4Address("255.255.255.255")
 Found = Iterator[tuple[KeyPath, str]]
 """Pairs of a key and what is wrong with it."""
 
@@ -115,9 +116,12 @@ def _anything(_value: str) -> str:
 
 def _address(value: str) -> str:
     try:
-        ip_address(value)
+        address = ip_address(value)
     except ValueError:
         return "but must be an IPv4 or IPv6 address"
+    mapped = isinstance(address, IPv6Address) and (address.scope_id or address.ipv4_mapped)
+    if mapped or address.is_unspecified or address.is_multicast or address.is_link_local or address == BROADCAST:
+        return "but must be the address of one host, as clients elsewhere know it"
     return ""
 
 
