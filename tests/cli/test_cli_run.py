@@ -17,7 +17,7 @@ from nearmile.base.errors import NearmileError, NotRunning
 from nearmile.base.geography import Point
 from nearmile.cli import status
 from nearmile.cli.main import main
-from nearmile.cli.run import settle
+from nearmile.cli.run import settle, state_option
 from nearmile.config.layout import lay_out
 from nearmile.config.network import Network
 from nearmile.services import agent, authority, state
@@ -126,6 +126,12 @@ def test_faults_of_files_are_told_without_a_traceback(
     (tmp_path / "file").write_text("")
     assert ended("up", str(documents), "--state", str(tmp_path / "file" / "state")) == 1
     assert capsys.readouterr().err == f"nearmile: {tmp_path}/file/state: Not a directory\n"
+
+
+@pytest.mark.parametrize(("name", "option"), [("state", " --state state"), ("my state", " --state 'my state'")])
+def test_what_to_type_can_be_copied(monkeypatch: pytest.MonkeyPatch, name: str, option: str) -> None:
+    monkeypatch.setenv("NEARMILE_STATE", "/elsewhere")
+    assert (state_option(Path(name)), state_option(Path("/elsewhere"))) == (option, "")
 
 
 def test_a_status_of_a_run_before_is_not_taken_for_this_one(

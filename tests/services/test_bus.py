@@ -122,6 +122,17 @@ def test_a_question_gets_its_answer_or_says_that_none_came(tmp_path: Path) -> No
     with_server(tmp_path, act)
 
 
+def test_its_folder_may_have_any_name(tmp_path: Path) -> None:
+    async def act(server: NatsServer) -> None:
+        async with server.bus().opened(10.0):
+            pass
+
+    root = tmp_path / 'müller\'s "state" \\ $1 状'
+    root.mkdir()
+    with_server(root, act)
+    assert (root / "nats" / "jetstream").is_dir()
+
+
 def test_a_bus_that_does_not_open_says_so() -> None:
     async def run() -> None:
         with pytest.raises(BusDown, match="nothing was done"):

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -166,7 +167,7 @@ def _detached(args: argparse.Namespace, console: Console) -> int:
             now = None
         if now is not None and now.ready and now.agent_pid == process.pid:
             _welcome(args.state, state.read_config(args.state), now, time.monotonic() - started_s, console)
-            console.print("Stop it with `nearmile down`.")
+            console.print(f"Stop it with `nearmile down{state_option(args.state)}`.", soft_wrap=True)
             return 0
         time.sleep(POLL_S)
     if now is not None:
@@ -219,7 +220,7 @@ def _welcome(root: Path, config: Config, now: agent.Status, elapsed_s: float, co
     ports = (("http", edge.http_port), ("https", edge.https_port))
     hosts = [site.document.hostnames[0] for site in config.sites[:1]]
     program = sys.argv[0] if sys.argv[0].endswith("nearmile") else "nearmile"
-    where = "" if root == state.default_root() else f" --state {root}"
+    where = state_option(root)
     console.print(f"ready after {elapsed_s:.1f} s; try\n", highlight=False)
     for words in (
         *(f"fetch {scheme}://{host}:{port}/ --from Tokyo" for host in hosts for scheme, port in ports),
@@ -230,6 +231,11 @@ def _welcome(root: Path, config: Config, now: agent.Status, elapsed_s: float, co
         console.print(f"  {program} {words}{where}", highlight=False, soft_wrap=True)
     trusted = state.authority_files(root)[0]
     console.print(f"\nfor https, other programs have to trust {trusted}\n", highlight=False, soft_wrap=True)
+
+
+def state_option(root: Path) -> str:
+    """What a command needs to find the network, as a shell reads it."""
+    return "" if root == state.default_root() else f" --state {shlex.quote(str(root))}"
 
 
 def _tail(path: Path, lines: int = 12) -> str:

@@ -161,13 +161,14 @@ class Agent:
 
     async def _run_once(self, name: str) -> str:
         """Starts a process and waits for its end; returns the reason."""
-        child = await children.start(self._commands[name], self.root / "log" / f"{name}.log")
+        said = self.root / "log" / f"{name}.log"
+        child = await children.start(self._commands[name], said)
         self._beats.pop(name, None)
         self._children[name] = child
         self._status[name].pid, self._status[name].state = child.pid, "starting"
         code = await child.wait()
         del self._children[name]
-        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}, see {said}"
 
     async def _until_stopping(self, wait: Awaitable[object]) -> None:
         """Waits for something, but no longer than until the agent is told to stop."""

@@ -45,7 +45,7 @@ def prepare(root: Path, config: Config) -> list[str]:
     if not token.exists():
         write_atomically(token, secrets.token_urlsafe(32).encode(), 0o600)
     me = config.process("nats")
-    # NATS reads JSON as its own configuration format.
+    # NATS reads JSON as its own configuration format, but for the escapes of letters beyond ASCII.
     settings = {
         "server_name": f"nearmile-{config.network.name}",
         "listen": f"{me.address}:{me.port}",
@@ -54,5 +54,5 @@ def prepare(root: Path, config: Config) -> list[str]:
         "max_payload": 1 << 20,
     }
     path = root / "nats.conf"
-    write_atomically(path, json.dumps(settings, indent=1).encode(), 0o600)
+    write_atomically(path, json.dumps(settings, indent=1, ensure_ascii=False).encode(), 0o600)
     return [find_binary(), "-c", str(path)]

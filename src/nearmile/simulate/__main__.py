@@ -108,4 +108,7 @@ def _planet(seed: int, scale: PlanetScale, for_s: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
