@@ -241,6 +241,15 @@ def test_processes_must_not_share_an_address_and_port(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "address",
+    ["0.0.0.0", "255.255.255.255", "224.0.0.1", "169.254.1.1", "::", "ff02::1", "fe80::1", "::ffff:192.0.2.1"],
+)
+def test_what_no_client_can_reach_is_no_servers_address(tmp_path: Path, address: str) -> None:
+    [problem] = problems(write(tmp_path, NETWORK.replace("servers = 1", f'servers = ["{address}"]')))
+    assert problem.endswith(f"is '{address}', but must be the address of one host, as clients elsewhere know it")
+
+
+@pytest.mark.parametrize(
     ("region", "server"),
     [("low", "low-1"), ("top", "top-1"), ("controller", "controller-1"), ("tokyo-1", "tokyo-1")],
 )
