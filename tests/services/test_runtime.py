@@ -92,3 +92,10 @@ def test_a_disk_that_is_full_ends_nothing(
         f"{name} cannot be written, the next start goes by what is there: [Errno 28] No space left on device"
         for name in ("config.json", "map.bin")
     ]
+
+
+def test_what_cannot_be_read_of_the_last_run_is_not_there(tmp_path: Path, config: Config) -> None:
+    for name in ("config.json", "map.bin", "atlas.bin"):
+        (tmp_path / "processes" / "a-1" / name).mkdir(parents=True)
+    runtime = Runtime(tmp_path, "a-1")
+    assert (runtime.config.version, runtime.map, runtime.atlas) == (5, None, None)

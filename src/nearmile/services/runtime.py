@@ -5,7 +5,6 @@ waits for ``runtime.stopping`` and tidies up.
 """
 
 import asyncio
-import contextlib
 import importlib
 import logging
 import os
@@ -186,9 +185,13 @@ def _decode(data: bytes, read: Callable[[bytes], T]) -> T | None:
 
 
 def _last_good(path: Path, read: Callable[[bytes], T]) -> T | None:
-    with contextlib.suppress(FileNotFoundError):
+    try:
         return _decode(path.read_bytes(), read)
-    return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.error("%s cannot be read, the bus will tell: %s", path, error)
+        return None
 
 
 def main() -> None:
