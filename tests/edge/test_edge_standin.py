@@ -95,12 +95,13 @@ def test_not_where_the_origin_has_something_else_by_now(other: bytes, coding: st
     run(test())
 
 
-def test_where_the_origin_has_not_looked() -> None:
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "520 Web Server Returned an Unknown Error"])
+def test_where_the_origin_has_not_looked(status: str) -> None:
     terms = "Cache-Control: max-age=1, stale-while-revalidate=600"
     answers = [response(b"hello", terms, 'ETag: "1"')]
 
     async def handler(asked: Asked) -> bytes:
-        return answers.pop(0) if answers else response(b"", status="429 Too Many Requests")
+        return answers.pop(0) if answers else response(b"", status=status)
 
     async def test() -> None:
         async with world(handler) as here:

@@ -40,7 +40,7 @@ from nearmile.http.fields import Pairs
 from nearmile.http.head import Request, ResponseHead
 
 SERVER_ERRORS = frozenset((500, 502, 503, 504))  # RFC 5861 section 4
-PASSING = SERVER_ERRORS | {408, 425, 429}  # they say nothing of the object
+PASSING = frozenset((408, 425, 429, *range(500, 600)))  # they say nothing of the object
 MISDIRECTED = 421
 RANGES = frozenset((b"range", b"if-range"))
 NO_CACHE = (b"cache-control", b"no-cache")
