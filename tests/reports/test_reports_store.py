@@ -60,14 +60,16 @@ def test_rows_by_every_column(store: Store) -> None:
     store.name_sites({7: "old"})
     store.name_sites({7: "shop"})
     store.apply([segment(0, rows=((10, 7, 1, 200, 0), (20, 7, 1, 200, 0), (5, 8, 2, 404, 1)))])
+    store.apply([segment(1, rows=((3, 0, 2, 400, 1),))])
     columns = ("site", "region", "country", "state", "status", "cache", "server")
     rows = store.report(None, columns, NOW_S).rows
     assert [tuple(row.values()) for row in rows] == [
         ("shop", "fra", "DE", "Hessen", 200, "hit", "fra-1", 2, 30),
+        ("", "fra", "US", "Ohio", 400, "miss", "fra-1", 1, 3),
         ("serial 8", "fra", "US", "Ohio", 404, "miss", "fra-1", 1, 5),
     ]
     assert list(rows[0]) == [*columns, "hits", "bytes"]
-    assert store.report(None, (), NOW_S).rows == [{"hits": 3, "bytes": 35}]
+    assert store.report(None, (), NOW_S).rows == [{"hits": 4, "bytes": 38}]
 
 
 def test_sums_do_not_overflow(store: Store) -> None:

@@ -60,7 +60,8 @@ INSERT INTO applied SELECT unnest(?::VARCHAR[]), unnest(?::UBIGINT[]), unnest(?:
 unnest(?::UBIGINT[])
 """
 _COLUMNS = {
-    "site": "coalesce(sites.name, 'serial ' || serial)",
+    # What was refused before a site was known has the serial 0.
+    "site": "CASE WHEN serial = 0 THEN '' ELSE coalesce(sites.name, 'serial ' || serial) END",
     "region": "servers.region",
     "country": "places.country",
     "state": "places.state",
