@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
@@ -122,6 +123,12 @@ def test_a_question_gets_its_answer_or_says_that_none_came(tmp_path: Path) -> No
     with_server(tmp_path, act)
 
 
+def test_an_empty_token_is_none(tmp_path: Path) -> None:
+    """NATS would ask nobody for it."""
+    (tmp_path / "token").write_text("\n")
+    assert len(NatsServer(tmp_path, config_at("127.40.0.0/16")).token) > 20
+
+
 def test_its_folder_may_have_any_name(tmp_path: Path) -> None:
     async def act(server: NatsServer) -> None:
         async with server.bus().opened(10.0):
@@ -131,6 +138,25 @@ def test_its_folder_may_have_any_name(tmp_path: Path) -> None:
     root.mkdir()
     with_server(root, act)
     assert (root / "nats" / "jetstream").is_dir()
+
+
+def test_a_connection_that_ends_as_it_begins_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, failed = Client.connect, list[str]()
+
+    async def connect_or_not(client: Client, *args: Any, **options: Any) -> None:
+        if not failed:
+            failed.append("once")
+            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+        await connect(client, *args, **options)
+
+    async def act(server: NatsServer) -> None:
+        monkeypatch.setattr(Client, "connect", connect_or_not)
+        async with server.bus().opened(10.0):
+            assert failed
+
+    with_server(tmp_path, act)
 
 
 def test_a_bus_that_does_not_open_says_so() -> None:

@@ -55,7 +55,8 @@ WATCH_RECHECK_S = 5.0
 
 Handler = Callable[[Msg], Awaitable[None]]
 Watcher = Callable[[int, bytes], None]
-FAULTS = (NatsError, JetStreamError, OSError, TimeoutError, asyncio.TimeoutError)
+# uvloop says RuntimeError of a transport that ended while nats-py was about to write.
+FAULTS = (NatsError, JetStreamError, OSError, TimeoutError, asyncio.TimeoutError, RuntimeError)
 
 
 class BusDown(NearmileError):
@@ -125,9 +126,8 @@ class Bus:
         with contextlib.suppress(*FAULTS):
             if self._client.is_connected:
                 await asyncio.wait_for(self._client.flush(1), 1.5)
-        # What nats-py says of a client that has not begun to connect, and uvloop of one whose connection has just
-        # ended, must not hide why the process ends.
-        with contextlib.suppress(*FAULTS, AssertionError, RuntimeError):
+        # What nats-py says of a client that has not begun to connect must not hide why the process ends.
+        with contextlib.suppress(*FAULTS, AssertionError):
             await asyncio.wait_for(self._client.close(), 1)
 
     def publish(self, subject: str, data: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nearmile.base.errors import NearmileError
 from nearmile.config.layout import Config
-from nearmile.services.state import write_atomically
+from nearmile.services.state import read_token, write_atomically
 
 # Work-queue streams that discard new messages, and KV compare-and-swap errors as nats-py reads them.
 VERSION_MIN = (2, 10)
@@ -42,7 +42,7 @@ def _version(binary: str) -> tuple[int, ...]:
 def prepare(root: Path, config: Config) -> list[str]:
     """Writes token and configuration (both readable by the owner alone); returns the command that starts it."""
     token = root / "token"
-    if not token.exists():
+    if not read_token(root):
         write_atomically(token, secrets.token_urlsafe(32).encode(), 0o600)
     me = config.process("nats")
     # NATS reads JSON as its own configuration format, but for the escapes of letters beyond ASCII.
