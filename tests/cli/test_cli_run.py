@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import tomllib
@@ -60,6 +61,14 @@ def test_configurations_are_numbered(documents: Path, root: Path) -> None:
     (documents / "network.toml").write_text(NETWORK + "controllers = 2")
     assert settle(documents, root) == state.read_config(root)
     assert state.read_config(root).version == 2
+
+
+def test_addresses_stay_until_the_document_has_others(documents: Path, root: Path) -> None:
+    with socket.create_server(("127.29.0.2", 4222)):
+        assert settle(documents, root).loopback == "127.20.0.0/16"
+    assert settle(documents, root).loopback == "127.20.0.0/16", "as it ran before"
+    (documents / "network.toml").write_text(NETWORK.replace("127.29.", "127.28."))
+    assert settle(documents, root).loopback == "127.28.0.0/16"
 
 
 @pytest.mark.parametrize("kept", [b'{"version":7,"network":{"name":"of another release"}}', b"\0\0\0"])

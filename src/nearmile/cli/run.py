@@ -89,7 +89,7 @@ def settle(folder: Path, root: Path) -> Config:
         previous = state.read_config(root)
     config = _read(folder)
     wanted = [config.network.loopback, *(f"127.{net}.0.0/16" for net in LOOPBACK_NETS)]
-    if previous is not None:
+    if previous is not None and previous.network.loopback == config.network.loopback:
         wanted.insert(0, previous.loopback)
     busy = []
     for loopback in wanted:
@@ -195,7 +195,7 @@ def down(args: argparse.Namespace) -> int:
 
 def geography(_args: argparse.Namespace) -> int:
     """Installs the full address-to-place database for all networks of this user."""
-    print(f"installed in {install_full(installed_folder(), print)}")
+    install_full(installed_folder(), print)
     return 0
 
 
