@@ -6,9 +6,9 @@ from typing import Literal
 from zlib import crc32
 
 import msgspec
-import zstandard
 from msgspec import Struct, structs
 
+from nearmile.base import packing
 from nearmile.base.geography import Point
 from nearmile.config.network import Network, Site
 from nearmile.config.upstream import is_folder
@@ -18,10 +18,7 @@ Role = Literal["nats", "controller", "collector", "origin", "nameserver", "edge"
 NATS_HOST, NAMESERVER_HOST, ORIGIN_HOST = 2, 53, 128
 NATS_PORT, ORIGIN_PORT = 4222, 8000
 SERIAL_MAX = 0xFF_FF_FF
-# Of a hundred thousand sites, unpacked.
-BYTES_MAX = 256 << 20
 LEVEL = 3
-ZSTANDARD = b"\x28\xb5\x2f\xfd"  # how a frame begins (RFC 8878, section 3.1.1)
 
 
 class Process(Struct, frozen=True, kw_only=True):
@@ -161,17 +158,12 @@ def _edges(network: Network, points: dict[str, Point], block: IPv4Network) -> It
 
 def encode(config: Config) -> bytes:
     """For the bus, which carries 1 MB: as plain text a configuration of 700 sites is more, packed a fiftieth."""
-    return zstandard.compress(msgspec.json.encode(config), LEVEL)
+    return packing.pack(msgspec.json.encode(config), LEVEL)
 
 
 def decode(data: bytes) -> Config:
     """The configuration of those bytes, packed or plain; DecodeError of msgspec where they are none."""
-    if data.startswith(ZSTANDARD):
-        try:
-            data = zstandard.ZstdDecompressor().decompress(data, max_output_size=BYTES_MAX)
-        except zstandard.ZstdError as error:
-            raise msgspec.DecodeError(f"no configuration: {error}") from None
-    return msgspec.json.decode(data, type=Config)
+    return msgspec.json.decode(packing.plain(data), type=Config)
 
 
 def at_version(config: Config, version: int) -> Config:

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import zstandard
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from nearmile.base import packing
 from nearmile.base.gazetteer import Area
 from nearmile.base.geography import Point
 
@@ -25,8 +25,6 @@ Indexes = NDArray[np.uint32]
 Starts = NDArray[np.uint64]
 
 BITS = {4: 32, 6: 64}
-# An atlas of a million units is below this.
-UNPACKED_BYTES_MAX = 256 << 20
 # NATS carries 1 MiB in a message.
 PACKED_BYTES_MAX = 1_000_000
 # Packed once, read by everybody.
@@ -172,14 +170,13 @@ def pack(atlas: Atlas) -> bytes:
         (_shuffled(_differences(atlas.v4.starts), 8), _shuffled(atlas.v4.units, 4)),
         (_shuffled(_differences(atlas.v6.starts), 8), _shuffled(atlas.v6.units, 4)),
     )
-    return zstandard.compress(msgspec.msgpack.encode(packed), LEVEL)
+    return packing.pack(msgspec.msgpack.encode(packed), LEVEL)
 
 
 def unpack(data: bytes) -> Atlas:
     """The atlas of those bytes; ValueError where they are none."""
     try:
-        plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=UNPACKED_BYTES_MAX)
-        packed = msgspec.msgpack.decode(plain, type=_Packed)
+        packed = msgspec.msgpack.decode(packing.unpack(data), type=_Packed)
         names = packed.names.split("\n")
         points = np.frombuffer(_ordered(packed.points, 2), "<i2").reshape(-1, 2)
         weights = np.frombuffer(_ordered(packed.weights, 4), "<f4")
@@ -190,7 +187,7 @@ def unpack(data: bytes) -> Atlas:
             )
             for starts, units in (packed.v4, packed.v6)
         ]
-    except (zstandard.ZstdError, msgspec.DecodeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"no atlas: {error}") from None
     if names[0] or not len(names) == len(points) == len(weights):
         raise ValueError("no atlas: its columns differ in length")

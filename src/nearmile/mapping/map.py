@@ -7,9 +7,9 @@ from struct import pack, unpack_from
 from sys import byteorder
 
 import msgspec
-import zstandard
 from msgspec import Struct, structs
 
+from nearmile.base import packing
 from nearmile.base.geography import Place, Point
 from nearmile.mapping.plans import Plan
 
@@ -17,8 +17,6 @@ from nearmile.mapping.plans import Plan
 PARTS = 16
 # In the packed lists of ``Units``: no further region.
 NO_REGION = 0xFFFF
-# A map of a million units is below this, and a bomb is not.
-BYTES_MAX = 256 << 20
 # Up to ten maps a second are compressed.
 LEVEL = 1
 
@@ -160,16 +158,12 @@ def unit_of(place: Place) -> str:
 def encode(map_: Map) -> bytes:
     """For the bus and the disk."""
     views = tuple([_without_names(view, map_.units.names) for view in map_.views])
-    return zstandard.compress(msgspec.msgpack.encode(structs.replace(map_, views=views)), LEVEL)
+    return packing.pack(msgspec.msgpack.encode(structs.replace(map_, views=views)), LEVEL)
 
 
 def decode(data: bytes) -> Map:
     """The map of those bytes; DecodeError of msgspec where they are none."""
-    try:
-        plain = zstandard.ZstdDecompressor().decompress(data, max_output_size=BYTES_MAX)
-    except zstandard.ZstdError as error:
-        raise msgspec.DecodeError(f"no map: {error}") from None
-    sent = msgspec.msgpack.decode(plain, type=Map)
+    sent = msgspec.msgpack.decode(packing.unpack(data), type=Map)
     try:
         return structs.replace(sent, views=tuple([_with_names(view, sent.units.names) for view in sent.views]))
     except ValueError as error:
