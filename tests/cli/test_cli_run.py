@@ -16,6 +16,7 @@ from edge_world import HOST, config
 from nats_server import NatsServer
 from nearmile.base.errors import NearmileError, NotRunning
 from nearmile.base.geography import Point
+from nearmile.base.packing import pack
 from nearmile.cli import status
 from nearmile.cli.main import main
 from nearmile.cli.run import settle, state_option
@@ -80,7 +81,8 @@ def test_what_cannot_be_read_any_more_is_written_anew_under_a_higher_number(
     assert settle(documents, root).version == 8
 
 
-def test_what_a_cluster_has_is_outnumbered(documents: Path, root: Path) -> None:
+@pytest.mark.parametrize("held", [b'{"version":7}', pack(b'{"version":7}', 1)], ids=["plain", "packed"])
+def test_what_a_cluster_has_is_outnumbered(documents: Path, root: Path, held: bytes) -> None:
     """Else processes would go on with it, whatever the documents say."""
 
     async def scene() -> None:
@@ -90,7 +92,7 @@ def test_what_a_cluster_has_is_outnumbered(documents: Path, root: Path) -> None:
             bus = server.bus()
             async with bus.opened(DEADLINE_S):
                 await bus.create_stores()
-                await bus.put(KV_CONFIG, KV_CURRENT, b'{"version":7}', 0)
+                await bus.put(KV_CONFIG, KV_CURRENT, held, 0)
             (documents / "network.toml").write_text(f'{NETWORK}nats = "{server.url}"')
             assert [(await asyncio.to_thread(settle, documents, root)).version for _ in range(2)] == [8, 8]
             (root / "config.json").write_bytes((root / "config.json").read_bytes().replace(b":8,", b":3,", 1))

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
+from nearmile.base import packing
 from nearmile.base.errors import NearmileError
 from nearmile.config.layout import Config
 
@@ -79,7 +80,7 @@ def newest_version(root: Path) -> int:
 def version_of(data: bytes) -> int:
     """The number of a configuration, or of that of a status, of any release; 0 where it has none."""
     try:
-        found = msgspec.json.decode(data, type=_Numbered)
+        found = msgspec.json.decode(packing.plain(data), type=_Numbered)
     except msgspec.DecodeError:
         return 0
     return max(found.version, found.config_version)
