@@ -3,22 +3,10 @@
 import pytest
 
 from nearmile.base.errors import WrongInput
-from nearmile.base.geography import Point
 from nearmile.cli.maps import serial_of
-from nearmile.config.layout import lay_out
-from nearmile.config.network import Nameserver, Network, Region, Site
+from small_network import shop_and_blog
 
-NETWORK = Network(
-    name="test",
-    zone="test.example",
-    regions={"a": Region(city="A")},
-    nameservers=tuple(Nameserver(tier=tier, city="A") for tier in ("top", "low")),
-)
-SITES = {
-    "shop": Site(hostnames=("shop.example", "*.shop.example"), origin="http://127.0.0.1:1", serial=7),
-    "blog": Site(hostnames=("blog.shop.example",), origin="http://127.0.0.1:1", serial=8),
-}
-CONFIG = lay_out(NETWORK, SITES, {"A": Point(0, 0)}, 1)
+CONFIG = shop_and_blog(("shop.example", "*.shop.example"), ("blog.shop.example",))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from nearmile.config.layout import Config
 from nearmile.services import state
 from nearmile.services.bus import KV_CONFIG, KV_DRAINED, Bus
 
-CONNECT_PATIENCE_S = 3.0
 TEXT = "Take regions or servers out of all answers, though they run on; without names: show who is out."
 
 
@@ -44,7 +43,7 @@ def after(config: Config, before: frozenset[str], names: frozenset[str], undo: b
 
 async def _change(args: argparse.Namespace, config: Config) -> frozenset[str]:
     bus = Bus(state.bus_url(config), state.read_token(args.state), "drain")
-    async with bus.opened(CONNECT_PATIENCE_S):
+    async with bus.opened():
         revision, value = await bus.get(KV_CONFIG, KV_DRAINED) or (0, b"[]")
         before = msgspec.json.decode(value, type=frozenset[str])
         out = after(config, before, frozenset(args.names), args.undo)

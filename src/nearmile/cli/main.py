@@ -118,9 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone: nothing to say, and nobody to say it to
         code = 1
-    except (
-        OSError
-    ) as error:  # a file or folder of this machine: what servers and the bus say is read where they are
+    except OSError as error:
+        # Of a file or folder of this machine: what servers and the bus say is read where they are.
         name = f"{error.filename}: " if error.filename is not None else ""
         print(f"nearmile: {name}{error.strerror or error}", file=sys.stderr)
         code = 1

@@ -21,8 +21,6 @@ from nearmile.mapping.places import Places
 from nearmile.services import agent, state
 from nearmile.services.bus import EXPLAIN_SUBJECT, KV_ATLAS, KV_CURRENT, KV_MAP, Bus, BusDown
 
-CONNECT_PATIENCE_S = 3.0
-
 
 def explain_arguments(sub: argparse.ArgumentParser) -> None:
     """Of the subcommand."""
@@ -79,7 +77,7 @@ def _learned(args: argparse.Namespace, config: Config, address: str, of_place: s
 
     async def read() -> tuple[str, list[bytes], Told]:
         bus = Bus(state.bus_url(config), state.read_token(args.state), "map")
-        async with bus.opened(CONNECT_PATIENCE_S):
+        async with bus.opened():
             held, unit, told = await bus.get(KV_ATLAS, KV_CURRENT), of_place, NOTHING_TOLD
             if held is not None:
                 atlas = unpack(held[1])
@@ -106,7 +104,7 @@ def _kept(args: argparse.Namespace, config: Config) -> list[Map]:
 
     async def read() -> list[bytes]:
         bus = Bus(state.bus_url(config), state.read_token(args.state), "map")
-        async with bus.opened(CONNECT_PATIENCE_S):
+        async with bus.opened():
             return await bus.history(KV_MAP, KV_CURRENT)
 
     return _readable(uvloop.run(read()))

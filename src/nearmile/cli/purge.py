@@ -15,7 +15,6 @@ from nearmile.services import state
 from nearmile.services.bus import Bus
 from nearmile.services.purger import Purged, Purger
 
-CONNECT_PATIENCE_S = 3.0
 CONFIRM_PATIENCE_S = 3.0
 NOT_RUNNING = frozenset(("waiting", "stopped"))
 
@@ -121,5 +120,5 @@ async def _purge(args: argparse.Namespace, config: Config, order: Order) -> Purg
 
     bus = Bus(state.bus_url(config), state.read_token(args.state), "purge")
     purger = Purger(bus, (process.name for process in config.of_role("edge")))
-    async with bus.opened(CONNECT_PATIENCE_S):
+    async with bus.opened():
         return await purger.purge(order, down, CONFIRM_PATIENCE_S)

@@ -13,7 +13,6 @@ from nearmile.cli import status
 from nearmile.services import state
 from nearmile.services.bus import Bus
 
-CONNECT_PATIENCE_S = 3.0
 ANSWER_PATIENCE_S = 10.0
 
 
@@ -34,7 +33,7 @@ def report(args: argparse.Namespace) -> int:
 async def _ask(args: argparse.Namespace, by: list[str]) -> dict[str, Any]:
     config = state.read_config(args.state)
     bus = Bus(state.bus_url(config), state.read_token(args.state), "report")
-    async with bus.opened(CONNECT_PATIENCE_S):
+    async with bus.opened():
         question = msgspec.json.encode({"last_s": args.last, "by": by})
         answer: dict[str, Any] = msgspec.json.decode(await bus.request("report", question, ANSWER_PATIENCE_S))
         return answer

@@ -34,7 +34,6 @@ STOP_PATIENCE_S = 30.0
 POLL_S = 0.1
 # Those of 90 days are renewed a month before their end.
 CERTIFICATE_LEFT = timedelta(days=14)
-CONNECT_PATIENCE_S = 3.0
 LOOPBACK_NETS = range(20, 251)
 
 
@@ -119,7 +118,7 @@ def _number(config: Config, previous: Config | None, root: Path) -> int:
 async def _published(url: str, token: str) -> int:
     """The number of the configuration that the bus has; 0 where it has none."""
     bus = Bus(url, token, "up")
-    async with bus.opened(CONNECT_PATIENCE_S):
+    async with bus.opened():
         held = await bus.get(KV_CONFIG, KV_CURRENT)
         return state.version_of(held[1]) if held is not None else 0
 

@@ -12,7 +12,7 @@ from nearmile.http.fields import Fields
 from nearmile.http.limits import H3_SECTIONS_MAX, MEMO_BLOCK_BYTES_MAX
 from nearmile.http.prefixed import prefixed
 from nearmile.http.qpackread import Reader
-from nearmile.http.streams import Headers, headers_of
+from nearmile.http.streams import Headers, headers_of, keep_head
 
 # RFC 9204 section 4.5.1: no reference to the dynamic table in what follows.
 START = b"\x00\x00"
@@ -45,12 +45,7 @@ class Sections:
 
     def learn_head(self, head: bytes) -> bytes:
         """Says a stored response's head, and keeps that, if it is as short as most."""
-        lines = self.lines(headers_of(head))
-        if len(head) <= MEMO_BLOCK_BYTES_MAX:
-            if len(self.heads) >= H3_SECTIONS_MAX:
-                self.heads.clear()
-            self.heads[head] = lines
-        return lines
+        return keep_head(self.heads, head, self.lines(headers_of(head)), H3_SECTIONS_MAX)
 
     def lines(self, headers: Headers) -> bytes:
         """The field lines of a section."""

@@ -133,9 +133,13 @@ class StreamsMemo:
 
     def learn_head(self, head: bytes) -> bytes:
         """Says a stored response's head, and keeps that, if it is as short as most."""
-        lines = hpack.lines(headers_of(head))
-        if len(head) <= MEMO_BLOCK_BYTES_MAX:
-            if len(self.heads) >= H2_HEADS_MAX:
-                self.heads.clear()
-            self.heads[head] = lines
-        return lines
+        return keep_head(self.heads, head, hpack.lines(headers_of(head)), H2_HEADS_MAX)
+
+
+def keep_head(heads: dict[bytes, bytes], head: bytes, lines: bytes, most: int) -> bytes:
+    """Keeps how a response's head is said, if it is as short as most; returns that."""
+    if len(head) <= MEMO_BLOCK_BYTES_MAX:
+        if len(heads) >= most:
+            heads.clear()
+        heads[head] = lines
+    return lines

@@ -104,8 +104,9 @@ def to_end(steps: Steps[T]) -> T:
 def rolling_up(records: Records) -> Steps[Rollup]:
     """``roll_up`` in steps of 0.1 to 0.3 ms.
 
-    Who and when fit one integer, and integers are what NumPy sorts fastest: there are ``SEGMENT_RECORDS_MAX``
-    records at most, so seconds that are further apart than that can be numbered instead.
+    Who and when fit one integer, and integers are what NumPy sorts fastest: SERIAL_MAX, PLACES_MAX, STATUS_MAX and
+    Cache's words take 24, 13, 10 and 3 bits. There are SEGMENT_RECORDS_MAX records at most, so seconds that are
+    further apart than its 13 bits can be numbered instead.
     """
     second = records["time_ms"] // np.uint64(1000)
     when = second - second.min()

@@ -48,6 +48,7 @@ PURGE_SUBJECT, PURGE_STORED = "purge.order", "purge.stored"
 # An edge that was away for longer starts with an empty cache. A purge of one URL takes about 200 bytes.
 PURGE_DAYS, PURGE_BYTES_MAX = 7, 256 << 20
 MESSAGE_ID, SEQUENCE = "Nats-Msg-Id", "Nats-Sequence"
+CONNECT_PATIENCE_S = 3.0  # of commands
 RECONNECT_PAUSE_S = 0.2
 REQUEST_TIMEOUT_S = 2.0
 # A watch also asks for the key's value now and then, so that a lost update heals.
@@ -105,7 +106,7 @@ class Bus:
         return self.up
 
     @contextlib.asynccontextmanager
-    async def opened(self, timeout_s: float) -> AsyncIterator[None]:
+    async def opened(self, timeout_s: float = CONNECT_PATIENCE_S) -> AsyncIterator[None]:
         """A connection for as long as the block lasts; BusDown where there is none in time."""
         self.start()
         try:
