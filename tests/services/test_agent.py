@@ -1,16 +1,20 @@
-"""Who holds a state folder, and what is in the way of a network's addresses."""
+"""Who holds a state folder, what is in the way of a network's addresses, and what the agent renews."""
 
+import asyncio
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from edge_world import config
+from edge_world import config, run, until
 from nearmile.base.errors import NearmileError
+from nearmile.config.certificate import end_of
 from nearmile.config.layout import Config
-from nearmile.services import agent
+from nearmile.services import agent, authority, state
 
 HOLDS = """
 import sys, pathlib
@@ -55,3 +59,32 @@ def test_what_others_listen_on_is_told() -> None:
 def test_an_address_of_another_machine_is_no_taken_one() -> None:
     with pytest.raises(NearmileError, match=r"here-1 cannot listen on 192.0.2.1 port 8080: Cannot assign"):
         agent.taken(at("192.0.2.1"))
+
+
+def test_certificates_are_renewed_while_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(agent, "RENEW_EVERY_S", 0.01)
+    whole = config()
+    elsewhere = structs.replace(whole.network, nats="nats://127.0.0.1:1")
+    apart = structs.replace(whole, processes=(whole.process("nats"),), network=elsewhere)  # nothing to start
+    certificate, _ = state.site_files(tmp_path, "www")
+    now = datetime.now(UTC)
+
+    def left() -> timedelta:
+        return end_of(certificate.read_bytes()) - now
+
+    async def test() -> None:
+        network = agent.Agent(tmp_path, apart, print)
+        running = asyncio.create_task(network.run())
+        certificate.unlink()
+        certificate.mkdir()  # what goes wrong once is tried again
+        await until(lambda: f"{certificate} cannot be read" in caplog.text)
+        certificate.rmdir()
+        authority.ensure(tmp_path, apart, now - timedelta(days=390))
+        assert left() < timedelta(days=8)
+        await until(lambda: left() > timedelta(days=390))
+        network.stopping.set()
+        await running
+
+    run(test())

@@ -31,6 +31,8 @@ from nearmile.services.bus import Bus
 log = logging.getLogger("nearmile.agent")
 
 STATUS_EVERY_S = 0.25
+# Certificates have two months left when their time has come.
+RENEW_EVERY_S = 3600.0
 # A process whose beats stay away for so long (while the bus is up) is shown as silent.
 SILENT_AFTER_S = 2.0
 BUS_PATIENCE_S = 10.0
@@ -97,7 +99,7 @@ class Agent:
     async def run(self) -> None:
         """Starts everything, keeps it running until ``stopping``, then stops everything."""
         self._bus.subscribe(f"{SUBJECT}.*", self._take_beat)
-        watcher = asyncio.create_task(self._write_status())
+        works = [asyncio.create_task(work) for work in (self._write_status(), self._renew_certificates())]
         try:
             self._supervise("nats")
             self._bus.start()
@@ -108,7 +110,8 @@ class Agent:
             await self.stopping.wait()
         finally:
             await self._stop_all()
-            watcher.cancel()
+            for work in works:
+                work.cancel()
             self._save()
 
     def status(self) -> Status:
@@ -197,6 +200,15 @@ class Agent:
             self._beats[beat.name] = (time.monotonic(), beat)
             one.requests_per_s, one.cpu = beat.requests_per_s, beat.cpu
             one.config_version, one.map_version, one.detail = beat.config_version, beat.map_version, beat.detail
+
+    async def _renew_certificates(self) -> None:
+        """Those of the local authority; the edges take them up by themselves."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            try:
+                await asyncio.to_thread(authority.ensure, self.root, self.config, datetime.now(UTC))
+            except (OSError, NearmileError) as error:
+                log.error("certificates are not renewed: %s", error)
 
     async def _write_status(self) -> None:
         while True:

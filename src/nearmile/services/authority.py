@@ -2,7 +2,7 @@
 
 ``authority/ca.pem`` is for a client to trust; ``ca.key`` stays with its owner (0600), as does each site's key
 (``NAME.pem``, ``NAME.key``). No key leaves the machine. A certificate is made anew when its hostnames have changed
-or its end is near; the agent does that when it starts.
+or its end is near; the agent sees to that when it starts and every hour.
 """
 
 from datetime import datetime, timedelta
