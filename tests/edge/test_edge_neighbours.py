@@ -2,8 +2,21 @@
 
 import pytest
 
-from edge_world import HOST, Asked, response, run, world
+from edge_world import HOST, Asked, World, response, run, world
+from nearmile.cache.purge import Order, Position
 from nearmile.edge.visitors import Hop
+
+FRESH, TAG = "Cache-Control: max-age=60", 'ETag: "1"'
+BUSY = response(b"busy", status="503 Service Unavailable")
+
+
+def owned_by_another(here: World) -> str:
+    """A target that the first server asks the second for."""
+    node, site = here.node, here.node.sites[HOST.encode()]
+    targets = (f"/{number}" for number in range(99))
+    return next(
+        target for target in targets if list(node.servers_before(site, site.prefix + target.encode(), Hop.CLIENT))
+    )
 
 
 def test_a_304_of_the_origin_changes_fields_at_all_servers() -> None:
@@ -42,18 +55,72 @@ def test_a_change_that_passes_by_a_server_is_seen_there_at_once(method: str) -> 
     async def test() -> None:
         async with world(handler, servers=2) as here:
             here.tell_map()
-            node = here.node
-            prefix = node.sites[HOST.encode()].prefix
-            site = node.sites[HOST.encode()]
-            theirs = next(
-                target
-                for target in (f"/{number}" for number in range(99))
-                if list(node.servers_before(site, prefix + target.encode(), Hop.CLIENT))
-            )
+            theirs = owned_by_another(here)
             client, other = await here.client(0), await here.client(1)
             for version in range(3):
                 assert (await client.get(theirs)).body == b"%d" % version
                 assert (await other.get(theirs)).body == b"%d" % version, "the owner knows by then"
                 await client.get(theirs, "Content-Length: 0", method=method)
+
+    run(test())
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new-to-it", "to-be-renewed"])
+def test_what_stands_in_at_the_owner_is_not_fresh_elsewhere(known: bool) -> None:
+    answers = [response(b"old", FRESH, TAG), BUSY, BUSY, response(b"new", FRESH, 'ETag: "2"')]
+
+    async def handler(asked: Asked) -> bytes:
+        return answers.pop(0)
+
+    async def test() -> None:
+        async with world(handler, servers=2) as here:
+            here.tell_map()
+            theirs = owned_by_another(here)
+            client, owner = await here.client(0), await here.client(1)
+            await (client if known else owner).get(theirs)
+            order = Order("o", here.node.sites[HOST.encode()].serial, "url", (theirs,), soft=True)
+            for server in here.servers:
+                server.node.purge(order, Position("log", 1))
+            for _ in range(2):
+                assert (await client.get(theirs)).body == b"old"
+            assert (await client.get(theirs)).body == b"new", "asked for again, though the first is 60 s fresh"
+
+    run(test())
+
+
+def test_what_a_request_has_changed_is_not_taken_from_an_owner_that_cannot_ask() -> None:
+    answers = [response(b"old", FRESH, TAG), response(b"done"), *[BUSY] * 2, response(b"new", FRESH, 'ETag: "2"')]
+
+    async def handler(asked: Asked) -> bytes:
+        return answers.pop(0)
+
+    async def test() -> None:
+        async with world(handler, servers=2) as here:
+            here.tell_map()
+            theirs = owned_by_another(here)
+            client, owner = await here.client(0), await here.client(1)
+            await owner.get(theirs)
+            await client.get(theirs, "Content-Length: 0", method="POST")
+            assert (await client.get(theirs)).status == 503
+            assert (await client.get(theirs)).body == b"new"
+
+    run(test())
+
+
+def test_how_stale_a_client_takes_it_is_between_it_and_its_server() -> None:
+    answers = [response(b"old", FRESH, TAG), response(b"new", FRESH, 'ETag: "2"')]
+
+    async def handler(asked: Asked) -> bytes:
+        return answers.pop(0)
+
+    async def test() -> None:
+        async with world(handler, servers=2) as here:
+            here.tell_map()
+            theirs = owned_by_another(here)
+            client, owner = await here.client(0), await here.client(1)
+            await owner.get(theirs)
+            here.skew_s = 61
+            assert (await client.get(theirs, "Cache-Control: max-stale=60")).body == b"new"
+            assert (await client.get(theirs)).cache.endswith("here-1; hit")
 
     run(test())

@@ -31,7 +31,9 @@ APPLIED = b"nearmile-applied"
 """The field of a server's answer to another: the position up to which it had applied orders."""
 VARY = b"nearmile-vary"
 """The field of such an answer that says: Vary names Accept-Encoding since we code, not since the origin does."""
-UNTOLD = TAG_FIELDS | {APPLIED, VARY, KEPT}
+STALE = b"nearmile-stale"
+"""The field of such an answer that its origin has not confirmed: for how many seconds it has been stale."""
+UNTOLD = TAG_FIELDS | {APPLIED, VARY, KEPT, STALE}
 """Fields that are between the origin and us."""
 # Fastly and Cloudflare allow 16 KB of tags for a response, of 1 KB each; Cloudflare at most 1,000.
 TAGS_MAX, TAGS_BYTES_MAX = 1_000, 16 << 10

@@ -8,6 +8,8 @@ from enum import Enum
 from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
+from msgspec.structs import replace
+
 from nearmile.cache.dates import format_date, parse_date
 from nearmile.cache.directives import FIELDS_MEMO_SIZE, Fields, RequestDirectives, values_of
 from nearmile.cache.policy import Storable, connection_fields, names_freshness
@@ -69,6 +71,11 @@ def shareable(kept: Storable, now_s: float) -> bool:
 def usable_on_error(kept: Storable, now_s: float) -> bool:
     """Whether it may stand in for an origin that cannot be reached or answers 5xx (RFC 9111 4.2.4, RFC 5861 4)."""
     return not kept.no_cache and now_s < kept.fresh_until_s + kept.stale_if_error_s
+
+
+def no_fresher(kept: Storable | None, until_s: float) -> Storable | None:
+    """The same, fresh until then at most."""
+    return kept if kept is None or kept.fresh_until_s <= until_s else replace(kept, fresh_until_s=until_s)
 
 
 def age_s(kept: Storable, now_s: float) -> int:

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Literal
 
+from msgspec.structs import replace
+
 from nearmile.cache.coding import for_origin
 from nearmile.cache.directives import RequestDirectives, request_directives
 from nearmile.cache.entry import Entry, not_modified_head, renewing_head, response_head
@@ -166,9 +168,11 @@ class Exchange:
 
     async def _from_cache(self, site: Site, key: bytes) -> None:
         asked = request_directives(self.pairs)
+        if self.internal:
+            # How stale it takes it is between a client and its own server: others may keep what this one gets.
+            asked = replace(asked, max_stale_s=0)
         # Parts are of what the origin sent, so that those of two answers fit together.
-        part = bool(wanted(self.request.method, self.pairs))
-        self.plain = self.internal or asked.no_transform or part
+        self.plain = self.internal or asked.no_transform or bool(wanted(self.request.method, self.pairs))
         entry = await self.node.coder.find(key, self.pairs, self.plain)
         if entry is not None and self._lacks(entry) and not self._to_complete(entry, asked):
             entry = None
@@ -266,7 +270,8 @@ class Exchange:
             for_me = mine or (head.kept is not None and shareable(head.kept, self.node.now_s()))
             if fill.verdict is Verdict.RENEWED and for_me:
                 assert head.entry is not None
-                if await self._stored(site, head.entry, Cache.REVALIDATED, b"fwd=stale; fwd-status=304"):
+                cache = Cache.STALE if head.stands_in else Cache.REVALIDATED
+                if await self._stored(site, head.entry, cache, b"fwd=stale; fwd-status=304"):
                     return
             elif fill.verdict is Verdict.FAILED:
                 await self._instead(site, entry, head.status, head.why, head.error_fields)
@@ -294,7 +299,7 @@ class Exchange:
         how = b"fwd=" + why + (b"; stored" if fill.storing else b"")
         age = None if kept is None else age_s(kept, now_s)
         if kept is not None:
-            self.reply.tell_tags(kept)
+            self.reply.tell_neighbour(kept, head.stands_in)
         if kept is not None and self.request.fields.conditions and not_modified(self.pairs, kept, now_s):
             start = (renewing_head if self.internal else not_modified_head)(head.start)
             await self.reply.whole(304, start, how, age, b"")
@@ -328,9 +333,7 @@ class Exchange:
             await self.reply.hint_again(entry.kept.links)  # for a neighbour to keep with it
         if made := entry.kept.slices is not None or self._lacks(entry):
             entry = assembled(self.node, site, self.request, entry, self._forwarding(site), self.hop)
-        if cache is Cache.STALE:
-            how += b"; ttl=%d" % (entry.kept.fresh_until_s - self.node.now_s())
-        if await send_stored(self.reply, self.request, entry, how):
+        if await send_stored(self.reply, self.request, entry, how, cache is Cache.STALE):
             if entry.elsewhere is not None and entry.elsewhere.fetched:
                 self.cache = Cache.MISS
         elif made:

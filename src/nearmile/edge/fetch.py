@@ -6,19 +6,20 @@ Runs as an errand of its own, so that the client that caused it may go away.
 from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
+from math import inf
 
 from msgspec.structs import replace
 
 from nearmile.cache.accept import normal_accept
 from nearmile.cache.coding import plain, told, without_ours
-from nearmile.cache.directives import Said, directives_of, grouped
+from nearmile.cache.directives import Said, delta_seconds, directives_of, grouped
 from nearmile.cache.entry import Damaged, Entry, response_head, with_length
 from nearmile.cache.hints import EARLY_HINTS, links_of
 from nearmile.cache.pages import Body
 from nearmile.cache.parts import joined, strong
 from nearmile.cache.policy import Storable, decide_store, stored_fields
-from nearmile.cache.purge import APPLIED, VARY, believed, read_position
-from nearmile.cache.reuse import CONDITIONS, usable_on_error, validators
+from nearmile.cache.purge import APPLIED, STALE, VARY, believed, read_position
+from nearmile.cache.reuse import CONDITIONS, no_fresher, usable_on_error, validators
 from nearmile.edge.fill import Fill, Verdict
 from nearmile.edge.messages import (
     OVERRIDES,
@@ -82,6 +83,8 @@ class Fetch:
         self.sent_at_s = 0.0
         self.by_neighbour = False
         """The answer is a neighbour's."""
+        self.fresh_until_max_s = inf
+        """Later than that it is not fresh there."""
         self.links: tuple[bytes, ...] = ()
         """What was hinted at before the answer came."""
         self.stored_fields: Pairs = ()
@@ -179,7 +182,7 @@ class Fetch:
         kept = decide_store(b"GET", self.asked, status, fields, ttl_s, self.sent_at_s, now_s, said)
         if kept is not None and self.links:
             kept = replace(kept, links=self.links)
-        return self.site.keyed(kept, fields)
+        return self.site.keyed(no_fresher(kept, self.fresh_until_max_s), fields)
 
     def edited(self, kept: Storable, fields: Pairs, now_s: float) -> Pairs:
         """The fields to store with it."""
@@ -187,22 +190,29 @@ class Fetch:
 
     async def _ask(self, stale: Entry | None, asked: Asked | None = None) -> Answer:
         """The servers that are to be asked first; if none answers as it should, the origin, if it is not yet."""
-        self.by_neighbour = False
+        self.by_neighbour, self.fresh_until_max_s = False, inf
         if asked is not None:
             return await self.node.origins.ask(self.site.origin, asked.question, None, self._hint, asked)
         for server, hop in self.node.servers_before(self.site, self.place_key, self.hop):
             try:
                 answer = await self._send(server, stale, hop)
-                said = read_position(answer.fields.get(APPLIED))
-                current = believed(said, self.position)
+                said, for_s = read_position(answer.fields.get(APPLIED)), answer.fields.get(STALE)
+                current = believed(said, self.position) and (for_s is None or not self._changed)
                 if current and self._takes(answer):
                     self.by_neighbour = True
+                    if for_s is not None:
+                        self.fresh_until_max_s = self.sent_at_s - (delta_seconds(for_s) or 0)
                     return answer
-                # It may not have purged yet what is purged here, or not know the site as it is now.
+                # It may not know yet what is purged or changed here, or not the site as it is now.
                 answer.close()
             except UpstreamError:
                 pass
         return await self._send(self.site.origin, stale, Hop.CLIENT)
+
+    @property
+    def _changed(self) -> bool:
+        """Whether a request that passed here may have changed the object, which other servers cannot know."""
+        return self.node.outdated.has(self.key[0], self.sent_at_s)
 
     def _takes(self, answer: Answer) -> bool:
         """Whether to use another server's answer."""
@@ -221,7 +231,7 @@ class Fetch:
     def _question(self, origin: Origin, stale: Entry | None, hop: Hop) -> Question:
         request = self.request
         asked = normal_accept(self.asked)
-        if hop and self.node.outdated.has(self.key[0], self.sent_at_s):
+        if hop and self._changed:
             asked = (*(pair for pair in asked if pair[0] != NO_CACHE[0]), NO_CACHE)
         pairs = forwarded_request(asked, NOT_ASKED, self.forwarded, self.node.name, hop)
         if not hop:
@@ -235,11 +245,17 @@ class Fetch:
     async def _renew(self, stale: Entry, new: Pairs) -> bool:
         """A 304 came: whether what is stored can be served."""
         entry = await renewed(
-            self.node, self.site, stale, Confirmed(self.asked, new, self.links, self.sent_at_s, self.generation)
+            self.node,
+            self.site,
+            stale,
+            Confirmed(self.asked, new, self.links, self.sent_at_s, self.fresh_until_max_s, self.generation),
         )
         if entry is None:
             return False
-        self.fill.decide(Verdict.RENEWED, FillHead(status=entry.kept.status, kept=entry.kept, entry=entry))
+        head = FillHead(
+            status=entry.kept.status, kept=entry.kept, entry=entry, stands_in=self.fresh_until_max_s < inf
+        )
+        self.fill.decide(Verdict.RENEWED, head)
         self.fill.finish(True)
         return True
 
@@ -280,6 +296,7 @@ class Fetch:
             length=length,
             kept=kept,
             asked=self.asked,
+            stands_in=self.fresh_until_max_s < inf,
         )
         self.slicer = begin_slices(
             self.node, self.key[0], self.asked, kept, self.stored_fields, length, self.generation

@@ -68,6 +68,8 @@ class FillHead(Struct, frozen=True, kw_only=True):
     """The fields of the request that was made."""
     entry: Entry | None = None
     """Of a RENEWED fill: what is served."""
+    stands_in: bool = False
+    """It is what another server has stored, in place of what the origin has now."""
     why: str = ""
     """Of a FAILED fill: what to tell the client, in a page with ``error_fields``."""
     error_fields: Pairs = ()

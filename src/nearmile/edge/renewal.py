@@ -10,7 +10,7 @@ from nearmile.cache.coding import coded, plain
 from nearmile.cache.entry import Damaged, Entry, response_head
 from nearmile.cache.key import CODING
 from nearmile.cache.policy import Storable, decide_store, stored_fields
-from nearmile.cache.reuse import updated_by_304
+from nearmile.cache.reuse import no_fresher, updated_by_304
 from nearmile.edge.node import Node
 from nearmile.edge.sites import Site
 from nearmile.http.fields import Pairs
@@ -24,6 +24,8 @@ class Confirmed(Struct, frozen=True):
     links: tuple[bytes, ...]
     """Hinted at before it."""
     sent_at_s: float
+    fresh_until_max_s: float
+    """Later than that it is not fresh where the 304 comes from."""
     generation: int
     """The store's when the origin was asked."""
 
@@ -65,7 +67,7 @@ def _terms(node: Node, site: Site, entry: Entry, said: Confirmed) -> tuple[Stora
     whole_status = status if part is None else 200
     kept = decide_store(b"GET", said.asked, whole_status, fields, site.default_ttl_s, said.sent_at_s, now_s)
     kept = replace(kept, status=status, part=part) if kept is not None and part is not None else kept
-    kept = site.keyed(kept, fields)
+    kept = site.keyed(no_fresher(kept, said.fresh_until_max_s), fields)
     if kept is None or (entry.kept.coding and CODING not in kept.vary):
         return None
     return kept, stored_fields(fields, now_s)

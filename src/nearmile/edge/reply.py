@@ -7,7 +7,7 @@ from nearmile.cache import coding
 from nearmile.cache.hints import EARLY_HINTS, KEPT, hint_fields, links_of
 from nearmile.cache.pages import Body
 from nearmile.cache.policy import Storable
-from nearmile.cache.purge import VARY, tag_fields
+from nearmile.cache.purge import STALE, VARY, tag_fields
 from nearmile.edge.messages import interim_head, page
 from nearmile.edge.node import Node
 from nearmile.edge.rules.site import NO_RULES
@@ -105,11 +105,16 @@ class Reply:
         self.status = status
         self.client.handed_bytes = 0
 
-    def tell_tags(self, kept: Storable) -> None:
-        """A neighbour that keeps this response must be able to purge it by its tags, and to code it."""
+    def tell_neighbour(self, kept: Storable, stale: bool) -> None:
+        """Who keeps this response must be able to purge it by its tags, and to code it.
+
+        And must not take it for fresh where it is ``stale``, or stands in for an origin that fails.
+        """
         if self.internal:
-            ours = ((VARY, b"ours"),) if coding.is_ours(kept) else ()
-            self.for_neighbour += write_fields(tag_fields(kept.tags) + ours)
+            ours = tag_fields(kept.tags) + (((VARY, b"ours"),) if coding.is_ours(kept) else ())
+            if stale:
+                ours += ((STALE, b"%d" % max(0, self.node.now_s() - kept.fresh_until_s)),)
+            self.for_neighbour += write_fields(ours)
 
     async def hint(self, head: ResponseHead) -> None:
         """An interim response of the origin; older clients know none (RFC 9110 section 15.2)."""

@@ -77,14 +77,16 @@ def _several(head: bytes, cuts: Cuts) -> Plan:
     return Plan(206, multipart_head(head, boundary, body_bytes), pieces, tail)
 
 
-async def send_stored(reply: Reply, request: Request, entry: Entry, how: bytes) -> bool:
+async def send_stored(reply: Reply, request: Request, entry: Entry, how: bytes, stale: bool) -> bool:
     """Sends a stored response; False if its body turned out damaged before anything of it was sent.
 
-    Raises UpstreamError where that turns out later.
+    ``stale``: nobody has confirmed it. Raises UpstreamError where that turns out later.
     """
     now_s, away = reply.node.now_s(), entry.elsewhere
     made = plan(request, entry, now_s, reply.internal)
-    reply.tell_tags(entry.kept)
+    reply.tell_neighbour(entry.kept, stale)
+    if stale:
+        how += b"; ttl=%d" % (entry.kept.fresh_until_s - now_s)
     begin = (made.status, made.head, how, age_s(entry.kept, now_s))
     if away is not None and made.pieces and not reply.bodiless:
         return await _from_elsewhere(reply, away, made, begin)
