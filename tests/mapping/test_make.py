@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 
 from nearmile.base.gazetteer import Area
 from nearmile.base.geography import Point
+from nearmile.config.network import RANKED_MAX
 from nearmile.mapping.allocate import loads
 from nearmile.mapping.corrections import NOTHING_MEASURED
 from nearmile.mapping.make import Downloads, Terms, make_map, same_answers, steady
 from nearmile.mapping.map import PARTS, MapRegion, Server
 from nearmile.mapping.pins import Pins
-from nearmile.mapping.score import RANKED_MAX, Distances
+from nearmile.mapping.score import Distances
 
 
 def regions_of(counts: list[int]) -> tuple[MapRegion, ...]:

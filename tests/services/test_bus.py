@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 
 from nats_server import NatsServer
 from nearmile.base.geography import Point
+from nearmile.base.packing import MESSAGE_BYTES_MAX
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Nameserver, Network, Region
 from nearmile.services.bus import KV_CURRENT, KV_MAP, Bus, BusDown, Conflict
@@ -197,3 +198,20 @@ def test_a_bus_may_be_closed_as_its_connection_ends(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Client, "close", last_words)
     asyncio.run(Bus("nats://127.31.99.9:4222", "", "nobody").close())
+
+
+def test_it_carries_what_a_large_map_takes(tmp_path: Path) -> None:
+    async def act(server: NatsServer) -> None:
+        bus = server.bus()
+        seen: list[tuple[int, bytes]] = []
+        async with bus.opened(10):
+            await bus.create_stores()
+            bus.watch(KV_MAP, KV_CURRENT, lambda revision, value: seen.append((revision, value)))
+            revision = 0
+            for number in range(20):  # more than the bucket's history
+                large = bytes([number]) * MESSAGE_BYTES_MAX
+                revision = await bus.put(KV_MAP, KV_CURRENT, large, revision)
+            assert await bus.get(KV_MAP, KV_CURRENT) == (revision, large)
+            await until(lambda: seen[-1:] == [(revision, large)])
+
+    with_server(tmp_path, act)

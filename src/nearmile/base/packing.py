@@ -1,8 +1,12 @@
-"""What the bus carries packed: it takes 1 MB a message, which configurations, maps and atlases would exceed."""
+"""What the bus carries packed: it takes 3 MB a message, which configurations, maps and atlases would exceed."""
 
 import msgspec
 import zstandard
 
+# A bucket of 64 MB (`services.bus`) has room for 16 such values and the next.
+MESSAGE_BYTES_MAX = 3 << 20
+# What NATS has to take for that, with headers; 1 MB unless it is told otherwise.
+PAYLOAD_BYTES = 4 << 20
 # A map of a million units, an atlas of as many, a configuration of a hundred thousand sites are below this, and a
 # bomb is not.
 UNPACKED_BYTES_MAX = 256 << 20

@@ -157,7 +157,7 @@ def _edges(network: Network, points: dict[str, Point], block: IPv4Network) -> It
 
 
 def encode(config: Config) -> bytes:
-    """For the bus, which carries 1 MB: as plain text a configuration of 700 sites is more, packed a fiftieth."""
+    """For the bus, which carries 3 MB: as plain text a configuration of 2,000 sites is more, packed a fiftieth."""
     return packing.pack(msgspec.json.encode(config), LEVEL)
 
 

@@ -29,6 +29,9 @@ from nearmile.config.values import (
 
 # Regions have the last byte but one of an address of ``loopback``.
 REGIONS_MAX, NAMESERVERS_MAX = 255, 64
+# Of a unit's regions, and of those that a site is pinned to, the map has so many. Answers use the best one or two;
+# the rest are there for the day the nearest fail. 3,500 units stay below 150 KB.
+RANKED_MAX = 8
 
 
 class Nameserver(Document, frozen=True, kw_only=True):
@@ -179,7 +182,10 @@ class Network(Document, frozen=True, kw_only=True):
         Meta(ge=1000, le=200_000, description="Mapping units at most; countries and states are always units."),
     ] = 20_000
     nats: Annotated[
-        str | None, Meta(description="URL of an existing NATS cluster; by default `up` starts a server.")
+        str | None,
+        Meta(
+            description="URL of an existing NATS cluster with a `max_payload` of 4MB; by default `up` starts one."
+        ),
     ] = None
     regions: Annotated[
         dict[Name, Region], Meta(min_length=1, max_length=REGIONS_MAX, description="The regions by name.")

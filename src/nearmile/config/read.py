@@ -14,6 +14,7 @@ from msgspec import Struct, inspect, structs
 
 from nearmile.base.gazetteer import find_city
 from nearmile.base.geography import Point
+from nearmile.config.carried import beyond_the_bus
 from nearmile.config.check import Found, check
 from nearmile.config.describe import allowed
 from nearmile.config.layout import Config, lay_out
@@ -119,9 +120,12 @@ def read_config(folder: Path, version: int, loopback: str = "") -> Config:
     """Reads, checks and lays out a network; ``loopback`` stands in for its own block where that is taken."""
     documents = read_directory(folder)
     config = lay_out(documents.network, documents.sites, documents.points, version, loopback)
-    clashes = [Problem(str(folder / NETWORK_FILE), 0, "", what) for what in _clashes(config)]
-    if clashes:
-        raise DocumentErrors(clashes)
+    problems = [Problem(str(folder / NETWORK_FILE), 0, "", what) for what in _clashes(config)]
+    for name, key, what in beyond_the_bus(config):
+        file = folder / SITES_FOLDER / f"{name}.toml" if name else folder / NETWORK_FILE
+        problems.append(Problem(str(file), 0, key, what))
+    if problems:
+        raise DocumentErrors(problems)
     return config
 
 

@@ -7,14 +7,14 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from nearmile.config.network import Network
+from nearmile.config.network import RANKED_MAX, Network
 from nearmile.mapping.allocate import Allocation, Candidates, Capacities, Floats, Indexes, allocate
 from nearmile.mapping.allocate import loads as loads_of
 from nearmile.mapping.corrections import NOTHING_MEASURED, Corrections
 from nearmile.mapping.downloads import of_downloads
 from nearmile.mapping.map import PARTS, Map, MapRegion, Units, View
 from nearmile.mapping.pins import Pins, Placed
-from nearmile.mapping.score import RANKED_MAX, Distances, penalty_ms
+from nearmile.mapping.score import Distances, penalty_ms
 
 # A load counts anew when it differs by so much from the one last reckoned with: small changes move nobody.
 LOAD_STEP = 0.15

@@ -7,6 +7,7 @@ from struct import pack, unpack_from
 from sys import byteorder
 
 import msgspec
+import numpy as np
 from msgspec import Struct, structs
 
 from nearmile.base import packing
@@ -156,8 +157,18 @@ def unit_of(place: Place) -> str:
 
 
 def encode(map_: Map) -> bytes:
-    """For the bus and the disk."""
+    """For the bus and the disk. Views that would be too much for the bus lose the worse half of their regions, and
+    half again: sites keep to theirs by the fallback."""
     views = tuple([_without_names(view, map_.units.names) for view in map_.views])
+    while len(data := _packed(map_, views)) > packing.MESSAGE_BYTES_MAX:
+        fewer = tuple(map(_halved, views))
+        if fewer == views:
+            break
+        views = fewer
+    return data
+
+
+def _packed(map_: Map, views: tuple[View, ...]) -> bytes:
     return packing.pack(msgspec.msgpack.encode(structs.replace(map_, views=views)), LEVEL)
 
 
@@ -175,6 +186,16 @@ def _without_names(view: View, names: tuple[str, ...]) -> View:
     if view.units.names != names:
         return view
     return structs.replace(view, units=Units((), view.units.width, view.units.ranked))
+
+
+def _halved(view: View) -> View:
+    """With half of the regions, but all those that units are split between."""
+    units = view.units
+    width = max((units.width + 1) // 2, *map(len, view.shares.values()), 1)
+    if width >= units.width:
+        return view
+    ranked = np.frombuffer(units.ranked, "<u2").reshape(-1, units.width)[:, :width].tobytes()
+    return structs.replace(view, units=Units(units.names, width, ranked))
 
 
 def _with_names(view: View, names: tuple[str, ...]) -> View:

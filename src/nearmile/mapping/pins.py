@@ -17,11 +17,12 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from nearmile.config.network import RANKED_MAX
 from nearmile.mapping.allocate import Floats, Indexes, Rows
 from nearmile.mapping.corrections import Corrections
 from nearmile.mapping.downloads import EXPECTED_MS_MAX, ROUNDS_ALL
 from nearmile.mapping.map import PARTS, Units, View
-from nearmile.mapping.score import DEAD_MS, RANKED_MAX, Distances, best
+from nearmile.mapping.score import DEAD_MS, Distances, best
 
 Parts = dict[int, int]
 """How many of PARTS each region has."""

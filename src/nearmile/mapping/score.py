@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from nearmile.base.gazetteer import Area
 from nearmile.base.geography import EARTH_RADIUS_KM, RTT_ACCESS_MS, RTT_MS_PER_KM, Place, Point
+from nearmile.config.network import RANKED_MAX
 from nearmile.mapping.allocate import CANDIDATES_MAX, Candidates, in_order
 from nearmile.mapping.map import unit_of
 
 Matrix = NDArray[np.float64]
 Indexes = NDArray[np.intp]
 
-# Answers use the best one or two; the rest are there for the day the nearest fail. 3,500 units stay below 150 KB.
-RANKED_MAX = 8
 # Candidates of all units together: below 100 MB in each of the allocation's arrays. A million units have 16 each.
 CELLS_MAX, CANDIDATES_MIN = 16_000_000, 12
 # Of the candidates a quarter is from further away, drawn from the next ones up to this rank.

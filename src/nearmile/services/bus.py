@@ -28,6 +28,7 @@ from nats.js.errors import Error as JetStreamError
 from nats.js.errors import KeyWrongLastSequenceError
 
 from nearmile.base.errors import NearmileError
+from nearmile.base.packing import PAYLOAD_BYTES
 
 log = logging.getLogger("nearmile.bus")
 
@@ -285,6 +286,12 @@ class Bus:
             except FAULTS:
                 await asyncio.sleep(RECONNECT_PAUSE_S)
                 continue
+            if self._client.max_payload < PAYLOAD_BYTES:
+                log.error(
+                    "the bus carries %d bytes a message, so it may refuse a large map; set its max_payload to %d",
+                    self._client.max_payload,
+                    PAYLOAD_BYTES,
+                )
             for subject, handler in self._subscriptions:  # sees also what is added while it runs
                 await self._client.subscribe(subject, cb=handler)
             self._js = self._client.jetstream(timeout=REQUEST_TIMEOUT_S)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from nearmile.base.errors import NearmileError
+from nearmile.base.packing import PAYLOAD_BYTES
 from nearmile.config.layout import Config
 from nearmile.services.state import read_token, write_atomically
 
@@ -51,7 +52,7 @@ def prepare(root: Path, config: Config) -> list[str]:
         "listen": f"{me.address}:{me.port}",
         "authorization": {"token": token.read_text().strip()},
         "jetstream": {"store_dir": str(root / "nats"), "max_file_store": STORE_GIB << 30, "sync_interval": "5s"},
-        "max_payload": 1 << 20,
+        "max_payload": PAYLOAD_BYTES,
     }
     path = root / "nats.conf"
     write_atomically(path, json.dumps(settings, indent=1, ensure_ascii=False).encode(), 0o600)
