@@ -108,6 +108,31 @@ def test_a_large_object_is_renewed(tmp_path: Path) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("tag", ["v", "w"])
+def test_the_answer_to_a_head_is_of_what_is_on_disk_alone_too(tmp_path: Path, tag: str) -> None:
+    async def test() -> None:
+        async with on_disk(tmp_path) as (here, disk):
+            client = await here.client()
+            await client.get("/large")
+            disk.flush()
+            assert here.node.store.used_bytes == 0
+
+            async def now(asked: Asked) -> bytes:
+                answer = response(LARGE[::-1], FRESH, f'ETag: "{tag}"', "X: y")
+                return answer.removesuffix(LARGE[::-1]) if asked.line.startswith("HEAD") else answer
+
+            here.origin.handler = now
+            await client.get("/large", "Cache-Control: no-cache", method="HEAD")
+            got = await client.get("/large")
+            assert got.fields["x"] == "y", "as the HEAD said"
+            assert (got.body, got.cache) == {
+                "v": (LARGE, "here-1; hit"),
+                "w": (LARGE[::-1], "here-1; fwd=uri-miss; stored"),
+            }[tag]
+
+    run(test())
+
+
 def flip(path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 1

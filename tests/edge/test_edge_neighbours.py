@@ -124,3 +124,22 @@ def test_how_stale_a_client_takes_it_is_between_it_and_its_server() -> None:
             assert (await client.get(theirs)).cache.endswith("here-1; hit")
 
     run(test())
+
+
+def test_what_a_head_shows_to_have_changed_is_not_taken_from_the_owner_unasked() -> None:
+    version = [1]
+
+    async def handler(asked: Asked) -> bytes:
+        answer = response(b"%d" % version[0], FRESH, f'ETag: "{version[0]}"')
+        return answer[:-1] if asked.line.startswith("HEAD") else answer
+
+    async def test() -> None:
+        async with world(handler, servers=2) as here:
+            here.tell_map()
+            theirs, client = owned_by_another(here), await here.client(0)
+            assert (await client.get(theirs)).body == b"1"
+            version[0] = 2
+            await client.get(theirs, "Cache-Control: no-cache", method="HEAD")
+            assert (await client.get(theirs)).body == b"2"
+
+    run(test())

@@ -390,7 +390,7 @@ class Exchange:
             now_s = node.now_s()
             if entry is not None and answer.status in SERVER_ERRORS and usable_on_error(entry.kept, now_s):
                 raise UpstreamError("the origin fails", answer.status)
-            lesson.answered(answer.head)
+            await lesson.answered(answer.head)
             self.cache = Cache.PASS
             passed = forwarded_response(answer.fields.pairs, self.internal)
             edited = site.rules.to_client.apply(dated(passed, now_s))

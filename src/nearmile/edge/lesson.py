@@ -4,6 +4,8 @@ An unsafe method makes what is stored invalid (RFC 9111 section 4.4), the answer
 4.3.5), and the answer to a POST may be what later GETs get (RFC 9110 section 9.3.3).
 """
 
+from math import inf
+
 from nearmile.cache.entry import response_head
 from nearmile.cache.key import object_keys, uncoded
 from nearmile.cache.pages import Body
@@ -11,6 +13,7 @@ from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import tags_of
 from nearmile.cache.reuse import answers_get, invalidated, updated_by_head
 from nearmile.edge.node import Node
+from nearmile.edge.renewal import Confirmed, renewed
 from nearmile.edge.sites import Site
 from nearmile.http.fields import Pairs
 from nearmile.http.head import Request, ResponseHead
@@ -29,7 +32,7 @@ class Lesson:
         self._pieces: list[bytes] = []
         self._body_bytes = 0
 
-    def answered(self, head: ResponseHead) -> None:
+    async def answered(self, head: ResponseHead) -> None:
         """The response's head has come."""
         node, site, request, pairs = self.node, self.site, self.request, head.fields.pairs
         host = request.fields.get(b"host") or request.host
@@ -39,7 +42,7 @@ class Lesson:
                 node.purge_key(key)
                 node.outdated.add(key, node.now_s())
         if request.method == b"HEAD" and head.status == 200:
-            self._update(pairs)
+            await self._update(pairs)
         elif not purged and answers_get(request.method, head.status, pairs, host, request.target):
             self.generation = node.store.generation
             self._kept = self._decide(head.status, pairs)
@@ -66,22 +69,23 @@ class Lesson:
         self.node.fill_more(self.site.serial, -self._body_bytes)
         self._kept, self._pieces, self._body_bytes = None, [], 0
 
-    def _update(self, new: Pairs) -> None:
+    async def _update(self, new: Pairs) -> None:
         """The answer to a HEAD: the terms of what is stored, or news that it is no longer right."""
-        node, now_s = self.node, self.node.now_s()
-        entry = node.store.get(self.key, uncoded(self.request.fields.pairs))
+        node, now_s, asked = self.node, self.node.now_s(), self.request.fields.pairs
+        entry = await node.store.find(self.key, uncoded(asked))
         if entry is None or entry.kept.part is not None:
             return
-        fields = updated_by_head(entry.kept, entry.fields(), new, now_s)
-        if fields is None:
+        if updated_by_head(entry.kept, entry.fields(), new, now_s) is None:
             node.store.delete(entry)
-        elif entry.kept.whole and (kept := self._decide(entry.kept.status, fields)) is not None:
-            self._put(kept, stored_fields(fields, now_s), entry.body)
+            node.outdated.add(self.key, now_s)
+        else:
+            said = Confirmed(asked, new, (), self.asked_at_s, inf, self.generation)
+            await renewed(node, self.site, entry, said)
 
     def _decide(self, status: int, fields: Pairs) -> Storable | None:
-        method = b"GET" if self.request.method == b"HEAD" else self.request.method
-        asked, now_s = self.request.fields.pairs, self.node.now_s()
-        kept = decide_store(method, asked, status, fields, self.site.default_ttl_s, self.asked_at_s, now_s)
+        request, now_s, ttl_s = self.request, self.node.now_s(), self.site.default_ttl_s
+        asked = request.fields.pairs
+        kept = decide_store(request.method, asked, status, fields, ttl_s, self.asked_at_s, now_s)
         return self.site.keyed(kept, fields)
 
     def _put(self, kept: Storable, fields: Pairs, body: Body) -> None:
