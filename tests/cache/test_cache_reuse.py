@@ -260,6 +260,7 @@ def test_a_304_about_something_else_is_refused(stored: bytes | None, new: bytes,
         pytest.param(b"POST", 201, ((b"location", b"http://other/z"),), (b"/p/q",), id="4.4-other-origin"),
         pytest.param(b"POST", 201, ((b"location", b"http://[x/"),), (b"/p/q",), id="4.4-no-uri"),
         pytest.param(b"POST", 201, ((b"location", b"/p/q"),), (b"/p/q",), id="4.4-once"),
+        pytest.param(b"POST", 201, ((b"location", b"/p/q?#f"),), (b"/p/q", b"/p/q?"), id="4.4-empty-query"),
     ],
 )
 def test_invalidation(method: bytes, status: int, fields: Fields, expected: tuple[bytes, ...]) -> None:

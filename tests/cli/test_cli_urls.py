@@ -18,6 +18,7 @@ from nearmile.cli import urls
         ("http://user:secret@www.example.test/", "http://www.example.test/"),
         ("http://[2001:db8::1]:8080/", "http://[2001:db8::1]:8080/"),
         ("http://www.example.test//a/;b={c}", "http://www.example.test//a/;b={c}"),
+        ("http://www.example.test?#part", "http://www.example.test/?#part"),
     ],
 )
 def test_urls_are_asked_for_as_browsers_do(text: str, sent: str) -> None:
@@ -42,4 +43,5 @@ def test_what_is_no_url_is_named(text: str) -> None:
 
 
 def test_the_target_has_the_query_and_not_the_fragment() -> None:
-    assert urls.target(urls.split("http://www.example.test/a?b=c#d")) == "/a?b=c"
+    for target in ("/a?b=c", "/a?", "/a", "/?"):
+        assert urls.target(urls.split(f"http://www.example.test{target}#d")) == target

@@ -173,7 +173,7 @@ def _same_origin(reference: bytes, host: bytes, target: bytes) -> bytes | None:
         return None
     if parts.netloc.lower() != host.decode("latin-1").lower():
         return None
-    query = "?" + parts.query if parts.query else ""
+    query = "?" + parts.query if parts.query or b"?" in reference.partition(b"#")[0] else ""
     return ((parts.path or "/") + query).encode("latin-1")
 
 

@@ -10,7 +10,10 @@ _SENT_AS_THEY_ARE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 def split(text: str) -> SplitResult:
-    """Its parts, with the host in lower case and without a user; WrongInput where it is no URL of the web."""
+    """Its parts, with the host in lower case and without a user; WrongInput where it is no URL of the web.
+
+    A query may be empty, which is another than none: then the mark before it is the end of the path.
+    """
     try:
         url = urlsplit(text)
         port, host = url.port, (url.hostname or "").removesuffix(".")
@@ -19,9 +22,10 @@ def split(text: str) -> SplitResult:
     if url.scheme not in ("http", "https") or not host:
         raise WrongInput(f"{text!r} is not a URL such as http://www.example.test/page.html")
     where = bracketed(host)
+    mark = "?" if not url.query and "?" in text.partition("#")[0] else ""
     return url._replace(
         netloc=where if port is None else f"{where}:{port}",
-        path=quote(url.path or "/", safe=_SENT_AS_THEY_ARE),
+        path=quote(url.path or "/", safe=_SENT_AS_THEY_ARE) + mark,
         query=quote(url.query, safe=_SENT_AS_THEY_ARE),
     )
 
