@@ -75,5 +75,7 @@ def answered(network: LiveNetwork, name: str, subnet: str = "", resolver: str = 
     query = dns.message.make_query(name, "A", use_edns=0)
     if subnet:
         query.use_edns(options=[dns.edns.ECSOption(subnet, 24)])
-    reply = dns.query.udp(query, server.address, timeout=2, port=server.port, source=resolver or None)
+    reply, _ = dns.query.udp_with_fallback(
+        query, server.address, timeout=2, port=server.port, source=resolver or None
+    )
     return next((str(next(iter(rrset)).address) for rrset in reply.answer), "")

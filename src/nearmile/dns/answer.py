@@ -82,12 +82,15 @@ class LowWorld:
         zone.varying[WILDCARD + self._beacons] = self.edges.address_types
         self._zone = zone
 
-    def reply(self, query: Query, resolver: str) -> Answer:
-        """What the question is answered."""
+    def reply(self, query: Query, resolver: str, real: bool) -> Answer:
+        """What the question is answered; ``real`` is whether the resolver has the address it claims.
+
+        For beacons' names it must: who can forge a resolver's address must not say who is behind it.
+        """
         if query.qtype in LOW_TYPES and query.name in self.edges.hosts:
-            return Answer(*self.edges.answer(query, resolver))
+            return Answer(*self.edges.answer(query, resolver, real))
         if query.qtype in BEACON_TYPES and self._is_beacon(query.name):
-            return Answer(self.edges.beacon(self._zone, query, resolver), varies=True)
+            return Answer(self.edges.beacon(self._zone, query, resolver) if real else wire.CUT, varies=True)
         return Answer(self.zones.answer(query.name, query.qtype, query.proof))
 
     def missing(self, query: Query) -> bytes:
@@ -131,14 +134,14 @@ class TopWorld:
         self._locator = locator
         self._referrals: Memo[tuple[int, Point | None, bool], Body] = Memo(REFERRALS_MAX)
 
-    def reply(self, query: Query, resolver: str) -> Answer:
+    def reply(self, query: Query, resolver: str, real: bool) -> Answer:
         """As above; a referral has prefix length 0, as it is not tailored to the client."""
         name = query.name
         # The parent answers for the delegation's DS (RFC 4035, section 3.1.4.1).
         if is_under(name, self._delegated) and not (query.qtype == wire.DS and name == self._delegated):
             return Answer(self._referral(name, self._near(query, resolver), bool(query.proof)), varies=True)
         if query.qtype in DIRECT_TYPES and name in self.edges.hosts:
-            return Answer(*self.edges.answer(query, resolver))
+            return Answer(*self.edges.answer(query, resolver, real))
         return Answer(self.zones.answer(name, query.qtype, query.proof))
 
     def missing(self, query: Query) -> bytes:
@@ -191,15 +194,15 @@ def _is_same(one: tuple[Config, Signer | None], other: tuple[Config, Signer | No
 
 
 def answer(packet: bytes, resolver: str, world: World, over_tcp: bool = False) -> bytes | None:
-    """The response to a packet from the address ``resolver``, or None where it deserves none."""
+    """The response to a packet from the address ``resolver``, which is its own, or None where it deserves none."""
     query = wire.parse(packet)
     if query is None:
         return None
-    body, scope, _ = body_for(query, resolver, world)
+    body, scope, _ = body_for(query, resolver, world, real=True)
     return wire.respond(query, body, scope, over_tcp)
 
 
-def body_for(query: Query, resolver: str, world: World) -> Answer:
+def body_for(query: Query, resolver: str, world: World, real: bool) -> Answer:
     """What a query is answered, be it well or not."""
     if query.error or not query.question:
         reason = wire.NOT_SUPPORTED if query.error == wire.NOTIMP else wire.NO_REASON
@@ -207,4 +210,4 @@ def body_for(query: Query, resolver: str, world: World) -> Answer:
     if query.qclass != wire.IN:
         return Answer(NOT_OURS)
     refusal = REFUSALS.get(query.qtype)
-    return world.reply(query, resolver) if refusal is None else Answer(refusal)
+    return world.reply(query, resolver, real) if refusal is None else Answer(refusal)

@@ -60,7 +60,7 @@ class Edges:
         self._units: Memo[tuple[int, int, int], tuple[str, int]] = Memo(UNITS_MAX)
         self._bodies: Memo[tuple[str, int, bytes, int, int, int], Body] = Memo(BODIES_MAX)
 
-    def answer(self, query: Query, resolver: str) -> tuple[Body, int, bool]:
+    def answer(self, query: Query, resolver: str, real: bool) -> tuple[Body, int, bool]:
         """The body of A, AAAA, HTTPS or ANY (RFC 8482: one kind of address is enough), the prefix length it holds
         for, and whether who asks next may get another: the resolver's place counted, or the site is hot."""
         qtype = self._any if query.qtype == wire.ANY else query.qtype
@@ -77,7 +77,8 @@ class Edges:
             # A subnet of which nothing is known has a scope as well: with 0, its answer would be taken for
             # everybody's (scopes must not overlap: RFC 7871, section 7.2.1).
             client, longest = self._locator.subnet(subnet), min(subnet.source, SCOPE_MAX[subnet.family])
-            self._locator.note(spot, client)
+            if not self._locator.note(spot, client, real):
+                return wire.CUT, 0, True
             by_plan = plan is not None and not self._pinned(site.serial)
             known, bits = self._planned(plan if by_plan else None, client, site.serial)
             scope = min(max(bits, 1), longest)

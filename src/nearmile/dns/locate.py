@@ -7,6 +7,7 @@ from zlib import crc32
 from msgspec import Struct
 
 from nearmile.base.geography import Place, Point
+from nearmile.dns.memo import Memo
 from nearmile.dns.wire import Subnet
 from nearmile.mapping.alike import Alike
 from nearmile.mapping.atlas import BITS, Atlas
@@ -21,6 +22,10 @@ ADDRESS_BYTES = {1: 4, 2: 16}
 REMEMBERED_MAX = 65_536
 # Pairs of resolver and client block between two reports; 200 bytes each.
 SEEN_MAX = 4 * TOLD_MAX
+# Resolvers that are known to tell subnets: far more than there are.
+TELLERS_MAX = 16_384
+# So few that it costs those that will not show it nothing, so many that a busy one soon has.
+SHOW_EVERY = 64
 Shares = Mapping[str, tuple[int, ...]]
 
 
@@ -52,6 +57,8 @@ class Locator:
         self._place_of = place_of
         self._atlas = atlas
         self._seen: dict[tuple[str, int, int], int] = {}
+        self._tellers: Memo[str, bool] = Memo(TELLERS_MAX)
+        self._unshown = 0
         self.beacons = Sightings()
         """Which resolvers asked for beacons' names."""
         self._alike: dict[int, tuple[Units, Shares, Alike]] = {}
@@ -80,12 +87,22 @@ class Locator:
             spot = known[prefix] = self._spot(str(address))
         return spot
 
-    def note(self, resolver: Spot, client: Spot) -> None:
-        """That resolver has asked for that client subnet; strangers beyond the bound are not counted."""
+    def note(self, resolver: Spot, client: Spot, real: bool) -> bool:
+        """That resolver has asked for that client subnet; strangers beyond the bound are not counted.
+
+        Nor is who never told one when it was ``real``: the address may be forged, of a resolver that tells none.
+        False for every ``SHOW_EVERY``th of these: it should come again over TCP, and show that it does.
+        """
+        if real:
+            self._tellers.put(resolver.block, True)
+        elif not self._tellers.get(resolver.block):
+            self._unshown += 1
+            return self._unshown % SHOW_EVERY > 0
         block = client.number >> BITS[client.family] - BLOCK_BITS[client.family]
         key = (resolver.block, client.family, block)
         if key in self._seen or len(self._seen) < SEEN_MAX:
             self._seen[key] = self._seen.get(key, 0) + 1
+        return True
 
     def take_seen(self) -> tuple[Seen, ...]:
         """Who asked for whom since the last time, the most frequent; all is then forgotten."""

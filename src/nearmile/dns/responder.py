@@ -25,7 +25,6 @@ MISSING_PER_S, MISSING_ALL_PER_S = 1000, 4000
 # How long a TCP connection may be silent; told in units of 100 ms (RFC 7828).
 IDLE_S = 10.0
 SLIP = 2
-CUT = Body(wire.TC)
 TOO_MANY = Body(wire.SERVFAIL)
 
 
@@ -70,7 +69,7 @@ class Responder:
         apex = world.missing(query) if query.name else b""
         if apex and not self._may_say_missing(apex, real, now_s):
             return wire.respond(query, TOO_MANY, 0, over_tcp, options) if real else self._slip(query, options)
-        body, scope, varies = body_for(query, resolver, world)
+        body, scope, varies = body_for(query, resolver, world, real)
         kind = hash(query.name if body.answers else body.flags.to_bytes(2, "big"))
         if not real and not self._rates.take((self._blocks.get(resolver) or self._block(resolver)) + kind, now_s):
             return self._slip(query, options)
@@ -97,7 +96,7 @@ class Responder:
 
     def _slip(self, query: Query, options: bytes) -> bytes | None:
         self._limited += 1
-        return wire.respond(query, CUT, 0, False, options) if self._limited % SLIP else None
+        return wire.respond(query, wire.CUT, 0, False, options) if self._limited % SLIP else None
 
     def _block(self, address: str) -> int:
         block, is_v4, _ = address.rpartition(".")

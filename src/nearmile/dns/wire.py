@@ -119,6 +119,10 @@ class Body(Struct, frozen=True):
     reason: int = NO_REASON
 
 
+# Who gets this comes again over TCP.
+CUT = Body(TC)
+
+
 class Malformed(Exception):
     """The message is not what the RFCs allow."""
 
