@@ -12,7 +12,7 @@ import pytest
 
 import hits
 from nearmile.reports import disk
-from nearmile.reports.disk import Journal
+from nearmile.reports.disk import Journal, open_journal
 from nearmile.reports.segment import SEGMENT_RECORDS_MAX, Segment, decode, to_end
 
 NOW_MS = 1_700_000_000_000
@@ -105,15 +105,17 @@ def test_full_slots_roll_by_themselves(tmp_path: Path) -> None:
     assert [segment.header.seq for segment in segments(journal)] == list(range(disk.SLOTS_MIN + 2))
 
 
-@pytest.mark.parametrize("count", [1, SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MAX + 1])
+@pytest.mark.parametrize("count", [0, 1, SEGMENT_RECORDS_MAX, SEGMENT_RECORDS_MAX + 1])
 def test_what_a_killed_process_left_is_sealed_under_its_epoch(tmp_path: Path, count: int) -> None:
-    record(Journal(tmp_path, "a", "a", 5), 0, count)
+    killed = Journal(tmp_path, "a", "a", 5)
+    killed._open_next(NOW_MS)
+    record(killed, 0, count)
     journal = Journal(tmp_path, "a", "a", 4)  # the clock went back
     assert journal.epoch == 6
     record(journal, count, 1)
     seal(journal)
     assert numbers(journal) == list(range(count + 1))
-    assert segments(journal)[0].header.epoch == 5
+    assert segments(journal)[0].header.epoch == (5 if count else 6)
     again = Journal(tmp_path, "a", "a", 9)
     seal(again)
     assert numbers(again) == list(range(count + 1))
@@ -145,6 +147,28 @@ def test_places_survive_a_torn_line_and_are_bounded(tmp_path: Path, monkeypatch:
     assert Journal(tmp_path, "a", "a", 3).place_id("FR", "Paris") == paris
     monkeypatch.setattr(disk, "PLACES_MAX", paris + 1)
     assert again.place_id("FR", "Lyon") == 0
+
+
+@pytest.mark.parametrize("name", ["account", "places", "slot-0", "5-0.seg", "", "x.tmp", "slot-x", "account!"])
+def test_what_cannot_be_read_keeps_no_edge_from_starting(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "journal"
+    journal = Journal(folder, "a", "a", 5)
+    record(journal, 0, 1)
+    seal(journal)
+    if name == "account!":
+        (folder / "account").write_bytes(b"\xff" * 24)
+    elif name:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).mkdir()
+    else:
+        folder.rename(tmp_path / "old")
+        folder.touch()
+    again = open_journal(folder, "a", "a", 9)
+    record(again, 1, 1)
+    seal(again)
+    assert numbers(again)[-1] == 1 and again.epoch == 9
+    kept = [path for path in tmp_path.rglob("5-0.seg") if path.is_file()]
+    assert kept or name == "5-0.seg", "what was to be sent is there, if only aside"
 
 
 def test_the_oldest_unsent_go_and_are_counted(tmp_path: Path) -> None:

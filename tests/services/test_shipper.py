@@ -131,6 +131,17 @@ def test_what_the_stream_refuses_is_sent_again(tmp_path: Path) -> None:
     with_edge(tmp_path, act)
 
 
+def test_a_damaged_segment_holds_up_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def act(edge: Edge) -> None:
+        edge.serve_segments(3)
+        (tmp_path / "1-1.seg").write_bytes(b"")  # a computer that lost its power may leave this
+        await edge.shipper.ship()
+        assert edge.stream.names == ["a-1-1-0", "a-1-1-2"] and not edge.journal.pending(1)
+
+    with_edge(tmp_path, act)
+    assert "the hits of segment a-1-1-1 are lost: 0 bytes are no segment" in caplog.text
+
+
 def test_that_hits_wait_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "nearmile.shipper")
 

@@ -26,6 +26,13 @@ def test_a_damaged_configuration_says_where_and_what_to_do(tmp_path: Path) -> No
         state.read_config(tmp_path)
 
 
+def test_a_secret_that_cannot_be_kept_lasts_as_long_as_the_process(tmp_path: Path) -> None:
+    kept = state.secret(tmp_path / "kept")
+    assert state.secret(tmp_path / "kept") == kept
+    (tmp_path / "not").mkdir()
+    assert len(state.secret(tmp_path / "not")) == len(kept) == 32
+
+
 def test_what_keys_are_made_of_stays_and_is_its_owners(tmp_path: Path) -> None:
     with pytest.raises(NearmileError, match=r"dnssec cannot be read .*`nearmile up` makes another"):
         state.dnssec_secrets(tmp_path)

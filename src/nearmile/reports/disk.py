@@ -25,9 +25,11 @@ import numpy as np
 from nearmile.reports.hit import PACKER, RECORD, RECORD_BYTES, Records, written
 from nearmile.reports.segment import (
     COUNTRY_BYTES_MAX,
+    LOST_MAX,
     PLACES_MAX,
     SEGMENT_RECORDS_MAX,
     STATE_BYTES_MAX,
+    TIME_MS_MAX,
     Damaged,
     Draft,
     Steps,
@@ -60,6 +62,17 @@ class SegmentId(NamedTuple):
     seq: int
 
 
+def open_journal(folder: Path, server: str, region: str, epoch: int) -> "Journal":
+    """The journal in that folder, which goes aside where it cannot be had: no edge stays away for its hits."""
+    try:
+        return Journal(folder, server, region, epoch)
+    except OSError as error:
+        aside = folder.with_name(f"{folder.name}-{epoch}")
+        log.error("the journal cannot be read (%s): it goes to %s, and a new one begins", error, aside)
+        folder.rename(aside)
+        return Journal(folder, server, region, epoch)
+
+
 class Journal:
     """One edge process's hits, between being served and being in the stream.
 
@@ -86,7 +99,7 @@ class Journal:
         self._refused_until_ms = 0
         self._sealing = threading.Lock()
         self._sealed = _find_sealed(folder)
-        slots = [_Slot(path) for path in folder.glob("slot-*") if path.stat().st_size >= SLOT_BYTES]
+        slots = [_Slot(path) for path in folder.glob("slot-*") if _is_slot(path)]
         self._slot_numbers = count(max((slot.number for slot in slots), default=-1) + 1)
         self._slots_count = len(slots)
         with contextlib.suppress(OSError):  # a full disk: the first hits will ask again
@@ -236,6 +249,10 @@ class Journal:
         return dropped, hits
 
 
+def _is_slot(path: Path) -> bool:
+    return path.name.removeprefix("slot-").isdecimal() and path.is_file() and path.stat().st_size >= SLOT_BYTES
+
+
 class _Slot:
     """A file of records in memory. Its first 32 bytes say whose they are; an epoch of 0: nobody's.
 
@@ -287,6 +304,10 @@ class _Account:
         self._values = np.frombuffer(self._memory, "<u8")
 
     def begin(self, epoch: int) -> int:
+        last, refused, told = self._values.tolist()
+        if not (last < TIME_MS_MAX and told <= refused < LOST_MAX):
+            log.error("the journal's account is damaged: it begins anew")
+            self._values[:] = 0
         self._values[0] = max(epoch, int(self._values[0]) + 1)
         return int(self._values[0])
 
@@ -355,5 +376,6 @@ def _find_sealed(folder: Path) -> dict[SegmentId, int]:
     for path in folder.glob("*.seg"):
         with contextlib.suppress(ValueError):
             epoch, _, seq = path.stem.partition("-")
-            sealed[SegmentId(int(epoch), int(seq))] = max(path.stat().st_size, BLOCK_BYTES)
+            if path.is_file():
+                sealed[SegmentId(int(epoch), int(seq))] = max(path.stat().st_size, BLOCK_BYTES)
     return dict(sorted(sealed.items()))

@@ -26,6 +26,7 @@ SEGMENT_BYTES_MAX = 1_000_000
 TIME_MS_MAX = (1 << 32) * 1000 - 1  # its second fits 32 bits: the year 2106
 SENT_BYTES_MAX = 1 << 48  # so that the sums of a segment stay far inside 64 bits
 STATUS_MAX = 999
+LOST_MAX = 1 << 62
 
 _PREFIX = Packer("<4sII")
 _MAGIC = b"NMH1"
@@ -108,6 +109,8 @@ def rolling_up(records: Records) -> Steps[Rollup]:
     Cache's words take 24, 13, 10 and 3 bits. There are SEGMENT_RECORDS_MAX records at most, so seconds that are
     further apart than its 13 bits can be numbered instead.
     """
+    if not len(records):
+        return np.zeros(0, ROLLUP)
     second = records["time_ms"] // np.uint64(1000)
     when = second - second.min()
     if when.max() >= SEGMENT_RECORDS_MAX:
@@ -162,16 +165,21 @@ def encode(
     return b"".join((_PREFIX.pack(_MAGIC, checksum, len(packed)), packed, rollup.data, records.data))
 
 
+def damage(data: bytes) -> str:
+    """Why these are not the bytes of a segment as somebody sealed it; empty where they are."""
+    if not _PREFIX.size <= len(data) <= SEGMENT_BYTES_MAX:
+        return f"{len(data)} bytes are no segment"
+    magic, checksum, _ = _PREFIX.unpack_from(data)
+    if magic != _MAGIC:
+        return "not a segment, or of another version"
+    return "" if crc32(memoryview(data)[_PREFIX.size :]) == checksum else "checksum differs"
+
+
 def decode(data: bytes) -> Segment | Damaged:
     """The segment, or what is wrong with it. Never raises."""
-    if not _PREFIX.size <= len(data) <= SEGMENT_BYTES_MAX:
-        return Damaged(f"{len(data)} bytes are no segment")
-    magic, checksum, header_bytes = _PREFIX.unpack_from(data)
-    if magic != _MAGIC:
-        return Damaged("not a segment, or of another version")
-    if crc32(memoryview(data)[_PREFIX.size :]) != checksum:
-        return Damaged("checksum differs")
-    start = _PREFIX.size + header_bytes
+    if reason := damage(data):
+        return Damaged(reason)
+    start = _PREFIX.size + _PREFIX.unpack_from(data)[2]
     try:
         header = _DECODER.decode(memoryview(data)[_PREFIX.size : start])
     except (msgspec.MsgspecError, ValueError) as error:
@@ -192,7 +200,7 @@ def hits_by_place(
 ) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], int]]:
     """Hits from that time on by country and state, and those of the serials ``apart``.
 
-    The segment is an own one, which is not checked anew.
+    The segment is an own one without ``damage``, which is not checked further.
     """
     header_bytes = _PREFIX.unpack_from(data)[2]
     header = _DECODER.decode(memoryview(data)[_PREFIX.size : _PREFIX.size + header_bytes])
@@ -213,7 +221,7 @@ _DECODER = msgspec.msgpack.Decoder(Header)
 def _judge_header(header: Header) -> str:
     if not 0 < header.hits <= SEGMENT_RECORDS_MAX or not 0 < header.rollup_rows <= header.hits:
         return "impossible number of hits"
-    if not 0 <= header.epoch <= TIME_MS_MAX or not 0 <= header.seq < 1 << 62 or not 0 <= header.lost < 1 << 62:
+    if not 0 <= header.epoch <= TIME_MS_MAX or not 0 <= header.seq < 1 << 62 or not 0 <= header.lost < LOST_MAX:
         return "impossible identity"
     if not header.server or any(len(name) > 64 for name in (header.server, header.region)):
         return "impossible name"

@@ -20,7 +20,7 @@ from nearmile.mapping.classes import serials_of
 from nearmile.mapping.demand import DemandArrived
 from nearmile.mapping.map import unit_of
 from nearmile.reports.disk import Journal, SegmentId
-from nearmile.reports.segment import Steps, T, hits_by_place
+from nearmile.reports.segment import Steps, T, damage, hits_by_place
 from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, BusDown
 from nearmile.services.runtime import Runtime
 
@@ -98,8 +98,11 @@ class Shipper:
         name = journal.message_id(segment)
         try:
             data = journal.read(segment)
+            reason = damage(data)
         except FileNotFoundError:
-            log.error("segment %s has gone from the disk: its hits are lost", name)
+            reason = "it has gone from the disk"
+        if reason:
+            log.error("the hits of segment %s are lost: %s", name, reason)
             journal.forget(segment)
             return ""
         try:

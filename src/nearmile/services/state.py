@@ -8,6 +8,7 @@ each process's; ``log/NAME.log`` its words.
 """
 
 import contextlib
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -18,6 +19,8 @@ import platformdirs
 from nearmile.base import packing
 from nearmile.base.errors import NearmileError
 from nearmile.config.layout import Config
+
+log = logging.getLogger("nearmile")
 
 SECRET_BYTES = 32
 
@@ -101,10 +104,14 @@ def read_token(root: Path) -> str:
 
 
 def secret(path: Path) -> bytes:
-    """32 random bytes, which stay the same once they are there."""
-    if not path.exists() or path.stat().st_size != SECRET_BYTES:
-        write_atomically(path, os.urandom(SECRET_BYTES), mode=0o600)
-    return path.read_bytes()
+    """32 random bytes, which stay the same once they are there; others at each start where the disk has none."""
+    try:
+        if not path.exists() or path.stat().st_size != SECRET_BYTES:
+            write_atomically(path, os.urandom(SECRET_BYTES), mode=0o600)
+        return path.read_bytes()
+    except OSError as error:
+        log.error("%s cannot be had, another secret is used until the process ends: %s", path, error)
+        return os.urandom(SECRET_BYTES)
 
 
 def cookie_secret(root: Path) -> bytes:
