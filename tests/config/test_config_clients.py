@@ -51,6 +51,14 @@ def test_files_get_absolute_paths_and_secrets_stay_in_theirs(tmp_path: Path) -> 
         ('[key]\nparameter = ["a"]', "key.parameter: unknown key; did you mean parameters?"),
         ('[key]\nheaders = ["Cookie"]', "key.headers[1]: Cookie cannot tell variants apart; see `cookies`"),
         ('[compress]\ntypes = ["*a*/x"]', "compress.types[1]: is '*a*/x', but must be a media type in lower case"),
+        (
+            '[[cache.rules]]\npath = "/a*b*"\nedges = "no-store"',
+            "cache.rules[1].path: is '/a*b*', but must be a path that begins with /, such as `/static/*`",
+        ),
+        (
+            '[[cache.rules]]\npath = "/a"\nedges = "maxage=5"',
+            "cache.rules[1].edges: is 'maxage=5', but must be directives of Cache-Control, such as `max-age=600",
+        ),
         ('[key]\nheaders = ["a b"]', "key.headers[1]: is 'a b', but must be the name of a header field"),
         ('[key]\ncookies = ["a;b"]', "key.cookies[1]: is 'a;b', but must be a name without white space"),
         (

@@ -18,6 +18,8 @@ _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 # What some servers take for a slash, and what follows a ";" of a segment some leave out.
 _OTHER_SLASHES = re.compile(rb"%2F|%5C|\\")
 _DOTS = frozenset((b".", b".."))
+# Where some servers end a path, or read it another time.
+_MISREAD = re.compile(rb";|\\|%(?:[01][0-9A-F]|23|25|2F|3B|3F|5C|7F)")
 
 
 class Form(Struct, frozen=True):
@@ -78,6 +80,16 @@ def ambiguous(target: bytes) -> bool:
     if _BROKEN_ESCAPE.search(target) or b"%00" in path:
         return True
     return any(part.partition(b";")[0] in _DOTS for part in _OTHER_SLASHES.sub(b"/", path).split(b"/"))
+
+
+def clear(target: bytes) -> bool:
+    """Whether servers read a target's path in one way, as far as can be told.
+
+    For rules by path that share answers: who can make `/account` look like `/account;.css` to the edge alone has
+    others' answers stored (web cache deception).
+    """
+    path = target.partition(b"?")[0]
+    return normal(path) == path and not ambiguous(path) and not _MISREAD.search(path)
 
 
 def cookie_values(lines: Iterable[bytes], names: tuple[bytes, ...]) -> bytes:

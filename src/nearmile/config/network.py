@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from nearmile.config.caching import CacheRules
 from nearmile.config.compress import Compress
 from nearmile.config.key import PARAMETERS_MAX, Key
 from nearmile.config.names import Dns, SiteDns
@@ -208,21 +209,6 @@ class Network(Document, frozen=True, kw_only=True):
     acme: Acme | None = None
     probes: Probes = Probes()
     reports: Reports = Reports()
-
-
-class CacheRules(Document, frozen=True, kw_only=True):
-    """What the site says where its origin is silent."""
-
-    default_ttl_s: Annotated[
-        int,
-        Meta(
-            ge=0, le=31_536_000, description="Freshness of a response that names none and has no validator date."
-        ),
-    ] = 0
-    share: Annotated[
-        int,
-        Meta(ge=1, le=1000, description="Weight of the site where sites compete for the room of an edge's cache."),
-    ] = 10
 
 
 class Tls(Document, frozen=True, kw_only=True):

@@ -99,12 +99,10 @@ class Exchange:
             self._record()
 
     async def _answer(self) -> None:
-        request = self.request
-        site = self.site
+        request, site = self.request, self.site
         if request.host.endswith(self.node.beacon_end):
-            self.node.voices.beacons.note(
-                request.host.removesuffix(self.node.beacon_end), *block_of(self._client())
-            )
+            name = request.host.removesuffix(self.node.beacon_end)
+            self.node.voices.beacons.note(name, *block_of(self._client()))
             await self.reply.whole(204, BEACON, b"fwd=bypass; detail=edge", None)
             return
         if site is None:
@@ -372,8 +370,8 @@ class Exchange:
         request, fields, node = self.request, self.request.fields, self.node
         framing: int | Literal["chunked"] | None = "chunked" if fields.chunked else fields.length
         body = self._body(site.rules.body_bytes_max) if framing else None
-        pairs = self.pairs if request.method in SAFE_METHODS else for_origin(self.pairs)
-        pairs = counted(pairs, forwards_left(request))
+        safe = request.method in SAFE_METHODS
+        pairs = counted(self.pairs if safe else for_origin(self.pairs), forwards_left(request))
         pairs = forwarded_request(pairs, NO_MORE, self._forwarding(site), node.name, Hop.CLIENT)
         question = Question(
             method=request.method,
@@ -382,6 +380,7 @@ class Exchange:
             pairs=site.rules.to_origin.apply(pairs) + (websocket.HANDSHAKE if switches else ()),
             framing=framing,
             switches=switches,
+            reading=site.rules.reading(request.target) if safe else None,
         )
         lesson = Lesson(node, site, request)
         origin = site.origin.without_http2() if switches else site.origin
@@ -392,8 +391,9 @@ class Exchange:
                 raise UpstreamError("the origin fails", answer.status)
             await lesson.answered(answer.head)
             self.cache = Cache.PASS
-            passed = forwarded_response(answer.fields.pairs, self.internal)
-            edited = site.rules.to_client.apply(dated(passed, now_s))
+            edited = site.rules.to_client.apply(
+                dated(forwarded_response(answer.fields.pairs, self.internal), now_s)
+            )
             start = response_start(answer.status, edited)
             if answer.status == websocket.SWITCHING:
                 await tunnel(self.reply, request, answer, start)

@@ -234,13 +234,15 @@ class Fetch:
         if hop and self._changed:
             asked = (*(pair for pair in asked if pair[0] != NO_CACHE[0]), NO_CACHE)
         pairs = forwarded_request(asked, NOT_ASKED, self.forwarded, self.node.name, hop)
+        read = None
         if not hop:
-            pairs = self.rules.to_origin.apply(pairs)
+            pairs, read = self.rules.to_origin.apply(pairs), self.rules.reading(request.target)
         elif self.site.shape:
             pairs += ((SHAPE, self.site.shape.encode()),)
         if stale is not None:
             pairs += validators(plain(stale.kept))
-        return Question(method=b"GET", target=request.target, host=origin.host or request.host, pairs=pairs)
+        host = origin.host or request.host
+        return Question(method=b"GET", target=request.target, host=host, pairs=pairs, reading=read)
 
     async def _renew(self, stale: Entry, new: Pairs) -> bool:
         """A 304 came: whether what is stored can be served."""

@@ -26,9 +26,14 @@ class Answer:
     """A response whose head has come; ``close`` must be called in the end."""
 
     def __init__(
-        self, pool: Pool, link: Channel, head: ResponseHead, sending: "asyncio.Task[None] | None"
+        self,
+        pool: Pool,
+        link: Channel,
+        question: Question,
+        head: ResponseHead,
+        sending: "asyncio.Task[None] | None",
     ) -> None:
-        self.head = head
+        self.head = head = head if question.reading is None else question.reading(head)
         self.status, self.fields = head.status, head.fields
         self._pool, self._link, self._sending = pool, link, sending
         self._left = False
@@ -72,7 +77,7 @@ class Asked(NamedTuple):
         head = self.link.come
         assert head is not None
         self.pool.answered()
-        return Answer(self.pool, self.link, head, None)
+        return Answer(self.pool, self.link, self.question, head, None)
 
 
 class Origins:
@@ -236,7 +241,7 @@ class Origins:
                 link.begin(question)
             if body is not None:
                 sending = self.loop.create_task(_send(link, body))
-            return Answer(pool, link, await link.head(hint), sending)
+            return Answer(pool, link, question, await link.head(hint), sending)
         except BaseException:
             if sending is not None:
                 sending.cancel()

@@ -1,5 +1,6 @@
 """Whom an edge server asks for what it does not have, what it asks, and how that can fail."""
 
+from collections.abc import Callable
 from copy import copy
 from typing import Literal, Self
 
@@ -9,6 +10,7 @@ from msgspec.structs import replace
 from nearmile.base.hosts import bracketed
 from nearmile.edge import limits
 from nearmile.http.fields import Pairs
+from nearmile.http.head import ResponseHead
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))  # RFC 9110 section 9.2.2
 
@@ -84,6 +86,8 @@ class Question(Struct, frozen=True, kw_only=True):
     """Without Host and framing."""
     framing: int | Literal["chunked"] | None = None
     """The length of its body, if that is known; None: there is no body."""
+    reading: Callable[[ResponseHead], ResponseHead] | None = None
+    """What the answer's head is taken to say; None: what it does."""
     switches: bool = False
     """The peer may answer 101 and go on with another protocol."""
 

@@ -19,6 +19,7 @@ from nearmile.config.layout import NamedSite
 from nearmile.config.network import Access, Limits, Site
 from nearmile.edge.limits import REQUEST_BODY_BYTES_MAX
 from nearmile.edge.rules.access import AccessRules, client_key, read_address
+from nearmile.edge.rules.caching import Reading, Word, reading, words_of
 from nearmile.edge.rules.fields import NO_EDIT, Edit, edit_of
 from nearmile.edge.rules.rates import Limiter, Rate
 from nearmile.edge.rules.redirects import Redirects, To, by_https
@@ -101,6 +102,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     open: tuple[bytes, ...] = ()
     https_port: int | None = None
     """Where a client by http is sent to; None where it is not."""
+    words: tuple[Word, ...] = ()
+    """On caching, in place of the origin's."""
     to_origin: Edit = NO_EDIT
     to_client: Edit = NO_EDIT
     page_lines: bytes = b""
@@ -145,6 +148,10 @@ class Rules(Struct, frozen=True, kw_only=True):
     def target(self, target: bytes) -> bytes:
         """The form in which the site's objects are named, and asked for at the origin."""
         return target if self.form is None else self.form.of(target)
+
+    def reading(self, target: bytes) -> Reading | None:
+        """How to read the head of the origin's answer to that target; None: as it is."""
+        return reading(self.words, target)
 
     def shaped(self, request: Request, target: bytes) -> Request:
         """The request for that target, with what tells the site's variants apart."""
@@ -193,6 +200,7 @@ def rules_of(named: NamedSite, files: Files, https_port: int | None = None) -> R
         keys=keys,
         open=() if site.signed is None else tuple(path.encode() for path in site.signed.open),
         https_port=redirected_port,
+        words=words_of(site.cache.rules),
         to_origin=edit_of(site.request_headers),
         to_client=to_client,
         page_lines=write_fields(tuple(pair for pair in to_client.added if pair[0] != b"content-type")),
