@@ -16,7 +16,7 @@ from hits import seal
 from nearmile.base.geography import Point
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Nameserver, Network, Region, Site
-from nearmile.reports.disk import Journal
+from nearmile.reports.disk import JOURNAL, Journal, has_hits
 from nearmile.reports.hit import Cache
 from nearmile.services import children, natsserver
 from nearmile.services.bus import FAULTS, Bus, BusDown
@@ -211,3 +211,29 @@ async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+def test_hits_of_servers_that_are_no_more_are_counted(tmp_path: Path) -> None:
+    """A region that was taken out of the documents: one server was stopped with the bus down, one was killed."""
+
+    async def act(stage: Stage) -> None:
+        expected: Totals = Counter()
+        for name in ("gone-by-1", "gone-by-2", "a-1"):
+            left = Journal(tmp_path / "processes" / name / JOURNAL, name, name[:-2], 1)
+            for count in (20, 5):
+                serve(left, Random(count), count, Counter() if name == "a-1" else expected)
+                if name == "gone-by-1":
+                    left.roll()
+                    seal(left)
+        await stage.bus.create_stores()
+        await stage.start("collector")
+        await stage.until_reported(["country", "cache"], expected)
+        report = await stage.report(["server", "region"])
+        assert {(row["server"], row["region"], row["hits"]) for row in report["rows"]} == {
+            ("gone-by-1", "gone-by", 25),
+            ("gone-by-2", "gone-by", 25),
+        }
+        assert not any(has_hits(tmp_path / "processes" / name / JOURNAL) for name in ("gone-by-1", "gone-by-2"))
+        assert has_hits(tmp_path / "processes" / "a-1" / JOURNAL), "which sends its own"
+
+    on_stage(tmp_path, "127.44.0.0/16", act)

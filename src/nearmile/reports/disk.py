@@ -40,6 +40,8 @@ from nearmile.reports.segment import (
 
 log = logging.getLogger("nearmile.journal")
 
+# The journal's folder in its server's.
+JOURNAL = "journal"
 # Tens of millions of hits: hours of a bus that is down. Beyond it the oldest segments go, and are counted.
 UNSENT_BYTES_MAX = 1 << 30
 # A slot is free again once its segment is sealed, within a second or so; so many carry 65,536 hits in that time.
@@ -177,6 +179,11 @@ class Journal:
     def read(self, segment: SegmentId) -> bytes:
         """A sealed segment's bytes."""
         return self._path(segment, "seg").read_bytes()
+
+    @property
+    def holds_hits(self) -> bool:
+        """Whether closed slots or sealed segments wait."""
+        return bool(self._rolled or self._sealed)
 
     def forget(self, segment: SegmentId) -> None:
         """The stream has it: its file goes."""
@@ -366,6 +373,17 @@ def _decode_place(line: bytes) -> tuple[str, str]:
 
 def _cut(name: str, limit_bytes: int) -> str:
     return name.encode("utf-8", "ignore")[:limit_bytes].decode("utf-8", "ignore")
+
+
+def has_hits(folder: Path) -> bool:
+    """Whether somebody who is gone left hits in a journal's folder."""
+    sealed = next(folder.glob("*.seg"), None)
+    return sealed is not None or any(any(_head(slot)) for slot in folder.glob("slot-*") if _is_slot(slot))
+
+
+def _head(slot: Path) -> bytes:
+    with open(slot, "rb") as file:
+        return file.read(_OWNER.size)
 
 
 def _find_sealed(folder: Path) -> dict[SegmentId, int]:

@@ -24,6 +24,7 @@ from nearmile.base.errors import NearmileError
 from nearmile.config.layout import Config
 from nearmile.reports.segment import Damaged, Segment, decode
 from nearmile.reports.store import Store, StoreHeld, open_store
+from nearmile.services import leftovers
 from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, BusDown
 from nearmile.services.runtime import Runtime
 
@@ -88,6 +89,7 @@ class Collector:
         self._runtime.on_config(self._take_config)
         self._runtime.bus.subscribe(SUBJECT, self._take_request)
         self._spawn(self._retain())
+        self._spawn(leftovers.ship(self._runtime))
 
     async def close(self) -> None:
         """Lets the file go."""

@@ -26,7 +26,7 @@ from nearmile.edge.node import MB, Node
 from nearmile.edge.origins.client import Origins
 from nearmile.edge.visitors import Visitors
 from nearmile.mapping.places import Places
-from nearmile.reports.disk import open_journal
+from nearmile.reports.disk import JOURNAL, open_journal
 from nearmile.services import state
 from nearmile.services.acme.issued import Issued
 from nearmile.services.certificates import LOOK_S, Certificates
@@ -57,7 +57,7 @@ async def run(runtime: Runtime) -> None:
     _tune_allocator()
     me, loop = runtime.me, asyncio.get_running_loop()
     places = Places.open(runtime.config.network)
-    journal = open_journal(runtime.folder / "journal", me.name, me.region, runtime.epoch)
+    journal = open_journal(runtime.folder / JOURNAL, me.name, me.region, runtime.epoch)
 
     def place_id(address: str) -> int:
         place = places.lookup(address)

@@ -42,7 +42,7 @@ class Shipper:
 
     def __init__(self, runtime: Runtime, journal: Journal) -> None:
         self._runtime, self._journal = runtime, journal
-        self._subject = f"{HITS_SUBJECT}.{runtime.me.name}"
+        self._subject = f"{HITS_SUBJECT}.{journal.server}"
         self._turn = asyncio.Lock()
         self._waiting = ""
         """Why hits wait, where they do."""
@@ -122,7 +122,7 @@ class Shipper:
         pages, downloads = map(_by_unit, hits_by_place(data, time.time() - demand.RECENT_S, apart))
         if pages or downloads:
             told = msgspec.msgpack.encode(DemandArrived(pages, downloads))
-            self._runtime.bus.publish(f"{demand.SUBJECT}.{self._runtime.me.name}", told)
+            self._runtime.bus.publish(f"{demand.SUBJECT}.{self._journal.server}", told)
 
 
 async def _by_and_by(steps: Steps[T]) -> T:
