@@ -10,6 +10,7 @@ from functools import lru_cache
 from msgspec import Struct
 
 from nearmile.cache.directives import FIELDS_MEMO_SIZE, Fields, values_of
+from nearmile.cache.remembered import remembered
 
 ACCEPT_ENCODING = b"accept-encoding"
 CODINGS = (b"br", b"zstd", b"gzip")
@@ -39,7 +40,7 @@ def accepted(fields: Fields) -> Accepted:
     return _accepted(values) if values else NONE
 
 
-@lru_cache(MEMO_SIZE)
+@remembered(MEMO_SIZE)
 def _accepted(values: tuple[bytes, ...]) -> Accepted:
     weights: dict[bytes, float] = {}
     for member in b",".join(values).split(b","):

@@ -8,6 +8,8 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from nearmile.cache.remembered import remembered
+
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # An edge sees the same few dates (now, and its objects' Last-Modified) again and again.
@@ -49,7 +51,7 @@ def format_date(seconds: int) -> bytes:
     return f"{day}, {at.day:02} {month} {at.year:04} {at.hour:02}:{at.minute:02}:{at.second:02} GMT".encode()
 
 
-@lru_cache(MEMO_SIZE)
+@remembered(MEMO_SIZE)
 def _parse(value: bytes) -> int | tuple[int, int, int, int, int, int] | None:
     """Seconds since 1970, or the parts of a date whose century is not said."""
     for form in (_IMF_FIXDATE, _RFC_850, _ASCTIME):

@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
+from nearmile.cache.remembered import remembered
 from nearmile.cache.targeted import TARGETED, dictionary
 
 Fields = tuple[tuple[bytes, bytes], ...]
@@ -120,7 +121,7 @@ def delta_seconds(value: bytes) -> int | None:
 _Found = dict[bytes, list[bytes | None]]
 
 
-@lru_cache(MEMO_SIZE)
+@remembered(MEMO_SIZE)
 def _request(values: tuple[bytes, ...]) -> RequestDirectives:
     found = _directives(values)
     return RequestDirectives(
@@ -134,12 +135,12 @@ def _request(values: tuple[bytes, ...]) -> RequestDirectives:
     )
 
 
-@lru_cache(MEMO_SIZE)
+@remembered(MEMO_SIZE)
 def _response(values: tuple[bytes, ...]) -> ResponseDirectives:
     return _meaning(_directives(values), targeted=False)
 
 
-@lru_cache(MEMO_SIZE)
+@remembered(MEMO_SIZE)
 def _targeted(values: tuple[bytes, ...]) -> ResponseDirectives | None:
     found = dictionary(values)
     return None if found is None else _meaning({key: [value] for key, value in found.items()}, targeted=True)

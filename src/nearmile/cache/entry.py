@@ -6,7 +6,6 @@ kilobytes); where they are needed, on validation, they are read back from it.
 """
 
 from collections.abc import AsyncGenerator
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Protocol, final
 
@@ -17,9 +16,10 @@ from nearmile.cache.directives import Fields
 from nearmile.cache.pages import Body, raw
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import tag_fields
+from nearmile.cache.remembered import remembered
 from nearmile.cache.targeted import TARGETED
 
-# Heads of what clients have already, or ask for parts of: a kilobyte each, and no more than 64.
+# Heads of what clients have already, or ask for parts of: a kilobyte each.
 MEMO_SIZE = 256
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 # RFC 9110 section 15.4.5: the fields of a 304; the rest the client has.
@@ -123,14 +123,14 @@ def with_length(start: bytes, status: int, body_bytes: int) -> bytes:
     return start if status == 204 else b"%bcontent-length: %d\r\n" % (start, body_bytes)
 
 
-@lru_cache(MEMO_SIZE)
+@remembered(MEMO_SIZE)
 def not_modified_head(head: bytes) -> bytes:
     """The head of the 304 for a client that has it already (RFC 9110 section 15.4.5), no empty line either."""
     kept = [line for line in _lines(head) if line[: line.find(b":")] in _NOT_MODIFIED_FIELDS]
     return b"".join((status_line(304), *kept))
 
 
-@lru_cache(MEMO_SIZE)
+@remembered(MEMO_SIZE)
 def renewing_head(head: bytes) -> bytes:
     """The same for another server that stores it: all fields may be others since (RFC 9111 section 3.2)."""
     kept = [line for line in _lines(head) if line[: line.find(b":")] not in _OF_BODY]
@@ -142,7 +142,7 @@ def partial_head(head: bytes, content_range: bytes, body_bytes: int) -> bytes:
     return b"%bcontent-range: %b\r\ncontent-length: %d\r\n" % (_partial_start(head), content_range, body_bytes)
 
 
-@lru_cache(MEMO_SIZE)
+@remembered(MEMO_SIZE)
 def _partial_start(head: bytes) -> bytes:
     """All but what differs from cut to cut."""
     lines = [line for line in _lines(head) if line[: line.find(b":")] not in _OF_BODY]

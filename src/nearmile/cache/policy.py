@@ -6,7 +6,6 @@ freshness counts as stale; a response with Set-Cookie is stored only when the or
 it.
 """
 
-from functools import lru_cache
 from math import floor
 
 from msgspec import Struct
@@ -26,6 +25,7 @@ from nearmile.cache.directives import (
 from nearmile.cache.key import CODED
 from nearmile.cache.parts import Part, part_of
 from nearmile.cache.purge import TAG_FIELDS, UNTOLD, tags_of
+from nearmile.cache.remembered import remembered
 from nearmile.cache.slices import Slices
 
 STORED_METHODS = frozenset((b"GET", b"POST"))
@@ -206,7 +206,7 @@ def connection_fields(fields: Fields) -> frozenset[bytes]:
     return HOP_BY_HOP | {name.lower() for name in list_members(named)} if named else HOP_BY_HOP
 
 
-@lru_cache(MEMO_SIZE)
+@remembered(MEMO_SIZE)
 def vary_names(values: tuple[bytes, ...]) -> tuple[bytes, ...] | None:
     """The names in Vary, sorted, in a tuple that many responses share.
 

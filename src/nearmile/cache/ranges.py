@@ -16,6 +16,7 @@ from nearmile.cache.directives import FIELDS_MEMO_SIZE, Fields, list_members, va
 from nearmile.cache.key import CODING
 from nearmile.cache.parts import Part, strong
 from nearmile.cache.policy import Storable
+from nearmile.cache.remembered import remembered
 
 _UNIT = re.compile(rb"(?i:bytes)=(.*)")
 _RANGE = re.compile(rb"([0-9]{0,18})-([0-9]{0,18})")
@@ -63,7 +64,7 @@ def wanted(method: bytes, fields: Fields) -> tuple[Wanted, ...]:
     return _ranges(values[0]) if len(values) == 1 else ()
 
 
-@lru_cache(MEMO_SIZE)
+@remembered(MEMO_SIZE)
 def _ranges(value: bytes) -> tuple[Wanted, ...]:
     found = _UNIT.fullmatch(value)
     members = list_members((found[1],)) if found is not None else ()
