@@ -143,7 +143,8 @@ def test_a_document_with_everything_is_read(tmp_path: Path) -> None:
     rules = (Path(__file__).parent.parent.parent / "docs" / "site-rules.md").read_text()
     examples = "".join(part.partition("```")[0] for part in rules.split("```toml\n")[1:])
     (tmp_path / "errors").mkdir()
-    (tmp_path / "errors" / "403.html").write_bytes(b"<p>No.")
+    for status in (403, 503):
+        (tmp_path / "errors" / f"{status}.html").write_bytes(b"<p>No.")
     site = read_directory(write(tmp_path, examples)).sites["a"]
     assert [redirect.status for redirect in site.redirects] == [308, 302]
     assert site.signed is not None and site.limits.client_per_s == 10 and site.key.sort

@@ -240,6 +240,30 @@ def test_pages_of_the_site_s_own() -> None:
     run(test())
 
 
+@pytest.mark.parametrize("over", [True, False])
+def test_pages_over_the_origin_s(over: bool) -> None:
+    async def failing(asked: Asked) -> bytes:
+        if "/late" in asked.line:
+            return response(b"no", "Cache-Control: max-age=60", status="404 Not Found")
+        return response(b"a trace of calls", "Retry-After: 7", "X-Debug: 1", status="503 Service Unavailable")
+
+    async def test() -> None:
+        rules = {"error_pages": {"503": "x.html"}, "error_pages_over_origin": over}
+        files = Files(pages={503: Page(b"text/html", b"<p>Soon.")})
+        async with world(failing, servers=2, rules=rules, files=files) as here:
+            here.tell_map()
+            for server in (0, 1):
+                client = await here.client(server)
+                for method, line in (("GET", "X: y"), ("GET", "Cache-Control: no-store"), ("DELETE", "X: y")):
+                    found = await client.get("/", line, method=method)
+                    assert (found.status, found.fields["retry-after"]) == (503, "7")
+                    assert found.body == (b"<p>Soon." if over else b"a trace of calls")
+                    assert ("x-debug" in found.fields) is not over
+                assert (await client.get("/late")).body == b"no"
+
+    run(test())
+
+
 def test_a_key_of_query_and_path_is_what_the_origin_is_asked_for() -> None:
     rules = {"key": {"normalise": True, "query": "without", "parameters": ["utm_*"], "sort": True}}
 

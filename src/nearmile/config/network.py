@@ -403,6 +403,9 @@ class Site(Document, frozen=True, kw_only=True):
         dict[PageStatus, File],
         Meta(description="Files (at most 64 KB) in place of the edge's own pages, by status."),
     ] = {}  # noqa: RUF012
+    error_pages_over_origin: Annotated[
+        bool, Meta(description="In place of the origin's, too, where that fails: with 500, 502, 503 or 504.")
+    ] = False
 
     @property
     def all_origins(self) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
 from nearmile.edge.origins.client import Answer, Asked
 from nearmile.edge.origins.peer import Origin, Question, UpstreamError
 from nearmile.edge.renewal import Confirmed, renewed
+from nearmile.edge.rules.site import Rules
 from nearmile.edge.sites import Site
 from nearmile.edge.slicer import Slicer, begin_slices
 from nearmile.edge.trailers import passed_on
@@ -169,9 +170,9 @@ class Fetch:
             # It is not what we have, or may no longer be kept: the whole, please.
             answer = await self._ask(None)
         now_s = self.node.now_s()
-        if stale is not None and answer.status in SERVER_ERRORS and usable_on_error(stale.kept, now_s):
+        if (failure := failure_of(answer, self.rules, stale, now_s)) is not None:
             answer.close()
-            raise UpstreamError("the origin fails", answer.status)
+            raise failure
         pairs = self._said(answer)
         self._decide(answer, pairs, grouped(pairs), now_s)
         return answer
@@ -399,6 +400,19 @@ class Fetch:
             self.filling_bytes = 0
         if self.slicer is not None:
             self.slicer.close()
+
+
+def failure_of(answer: Answer, rules: Rules, entry: Entry | None, now_s: float) -> UpstreamError | None:
+    """What an answer counts as that says that the origin fails, where there is something better to show.
+
+    That is what is stored, or a page of the site's own.
+    """
+    if answer.status not in SERVER_ERRORS:
+        return None
+    if answer.status not in rules.over_origin and (entry is None or not usable_on_error(entry.kept, now_s)):
+        return None
+    again = tuple(pair for pair in answer.fields.pairs if pair[0] == b"retry-after")
+    return UpstreamError("the origin fails", answer.status, fields=again)
 
 
 def with_part(

@@ -109,6 +109,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     page_lines: bytes = b""
     """What ``to_client`` adds to our own pages."""
     pages: Mapping[int, Page] = {}
+    over_origin: frozenset[int] = frozenset()
+    """Of errors with these, the origin's own page is not shown."""
     vary: tuple[bytes, ...] = ()
     cookies: tuple[bytes, ...] = ()
 
@@ -205,6 +207,7 @@ def rules_of(named: NamedSite, files: Files, https_port: int | None = None) -> R
         to_client=to_client,
         page_lines=write_fields(tuple(pair for pair in to_client.added if pair[0] != b"content-type")),
         pages=files.pages,
+        over_origin=frozenset(files.pages) if site.error_pages_over_origin else frozenset(),
         vary=(*vary, COOKIES) if site.key.cookies else vary,
         cookies=tuple(name.encode() for name in site.key.cookies),
     )
