@@ -22,7 +22,7 @@ from nearmile.cache.reuse import SAFE_METHODS, age_s, not_modified, reusable, sh
 from nearmile.cache.reuse import Verdict as Use
 from nearmile.edge import limits
 from nearmile.edge.assembly import assembled
-from nearmile.edge.fetch import Fetch, failure_of
+from nearmile.edge.fetch import Fetch, failure_of, outdone
 from nearmile.edge.fill import Reader, Verdict
 from nearmile.edge.lesson import Lesson
 from nearmile.edge.messages import (
@@ -387,8 +387,8 @@ class Exchange:
         answer = await node.origins.ask(origin, question, body, self.reply.hint)
         try:
             now_s = node.now_s()
-            if (failure := failure_of(answer, site.rules, entry, now_s)) is not None:
-                raise failure
+            if outdone(answer, site.rules, entry, now_s):
+                raise failure_of(answer)
             await lesson.answered(answer.head)
             self.cache = Cache.PASS
             edited = site.rules.to_client.apply(

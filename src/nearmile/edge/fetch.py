@@ -170,9 +170,9 @@ class Fetch:
             # It is not what we have, or may no longer be kept: the whole, please.
             answer = await self._ask(None)
         now_s = self.node.now_s()
-        if (failure := failure_of(answer, self.rules, stale, now_s)) is not None:
+        if outdone(answer, self.rules, stale, now_s):
             answer.close()
-            raise failure
+            raise failure_of(answer)
         pairs = self._said(answer)
         self._decide(answer, pairs, grouped(pairs), now_s)
         return answer
@@ -402,15 +402,15 @@ class Fetch:
             self.slicer.close()
 
 
-def failure_of(answer: Answer, rules: Rules, entry: Entry | None, now_s: float) -> UpstreamError | None:
-    """What an answer counts as that says that the origin fails, where there is something better to show.
+def outdone(answer: Answer, rules: Rules, entry: Entry | None, now_s: float) -> bool:
+    """Whether the origin fails, and what is stored, or a page of the site's own, is better than what it says."""
+    return answer.status in SERVER_ERRORS and (
+        answer.status in rules.over_origin or (entry is not None and usable_on_error(entry.kept, now_s))
+    )
 
-    That is what is stored, or a page of the site's own.
-    """
-    if answer.status not in SERVER_ERRORS:
-        return None
-    if answer.status not in rules.over_origin and (entry is None or not usable_on_error(entry.kept, now_s)):
-        return None
+
+def failure_of(answer: Answer) -> UpstreamError:
+    """What such an answer counts as."""
     again = tuple(pair for pair in answer.fields.pairs if pair[0] == b"retry-after")
     return UpstreamError("the origin fails", answer.status, fields=again)
 
