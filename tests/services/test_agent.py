@@ -1,6 +1,8 @@
 """Who holds a state folder, what is in the way of a network's addresses, and what the agent renews."""
 
 import asyncio
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -84,6 +86,24 @@ def test_certificates_are_renewed_while_it_runs(
         authority.ensure(tmp_path, apart, now - timedelta(days=390))
         assert left() < timedelta(days=8)
         await until(lambda: left() > timedelta(days=390))
+        network.stopping.set()
+        await running
+
+    run(test())
+
+
+def test_a_bus_that_answers_nothing_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "SILENT_AFTER_S", 0.8)
+    whole = config()
+    alone = structs.replace(whole, processes=(whole.process("nats"),))
+
+    async def test() -> None:
+        network = agent.Agent(tmp_path, alone, print)
+        running = asyncio.create_task(network.run())
+        for signum, expected in ((0, "ready"), (signal.SIGSTOP, "silent"), (signal.SIGCONT, "ready")):
+            os.kill(network.status().processes[0].pid or os.getpid(), signum)
+            await until(lambda expected=expected: network.status().processes[0].state == expected)  # type: ignore[misc]
+            assert network.status().bus == network.status().ready == (expected == "ready")
         network.stopping.set()
         await running
 

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +34,7 @@ log = logging.getLogger("nearmile.agent")
 STATUS_EVERY_S = 0.25
 # Certificates have two months left when their time has come.
 RENEW_EVERY_S = 3600.0
-# A process whose beats stay away for so long (while the bus is up) is shown as silent.
+# A process whose beats stay away for so long (while the bus answers) is shown as silent.
 SILENT_AFTER_S = 2.0
 BUS_PATIENCE_S = 10.0
 LOCK_FILE = "agent.lock"
@@ -46,7 +47,8 @@ State = Literal["starting", "ready", "silent", "waiting", "stopped"]
 class ProcessStatus(msgspec.Struct, kw_only=True):
     """How one process is.
 
-    ``state``: starting, ready, silent (its heartbeats stay away), waiting (to be started again), stopped.
+    ``state``: starting, ready, silent (its heartbeats, or the bus's answers, stay away), waiting (to be started
+    again), stopped.
     """
 
     name: str
@@ -89,6 +91,9 @@ class Agent:
         if config.network.nats is None:
             self._commands["nats"] = natsserver.prepare(root, config)
         self._bus = Bus(state.bus_url(config), state.read_token(root), "agent")
+        self._echo = f"echo.{os.getpid()}"
+        self._echo_s = -inf
+        """When the bus last gave back what it was told: a server that hangs keeps its connections."""
         self._status = {p.name: _status_of(p) for p in config.processes}
         self._beats: dict[str, tuple[float, Beat]] = {}
         self._children: dict[str, children.Child] = {}
@@ -99,6 +104,7 @@ class Agent:
     async def run(self) -> None:
         """Starts everything, keeps it running until ``stopping``, then stops everything."""
         self._bus.subscribe(f"{SUBJECT}.*", self._take_beat)
+        self._bus.subscribe(self._echo, self._take_echo)
         works = [asyncio.create_task(work) for work in (self._write_status(), self._renew_certificates())]
         try:
             self._supervise("nats")
@@ -117,13 +123,14 @@ class Agent:
     def status(self) -> Status:
         """How everything is now."""
         now_s = time.monotonic()
+        bus = self._bus.up and now_s - self._echo_s <= SILENT_AFTER_S
         for name, one in self._status.items():
             at_s, beat = self._beats.get(name, (0.0, None))
             if name not in self._children:
                 continue
             if name == "nats":
-                one.state = "ready" if self._bus.up else "starting"
-            elif beat is not None and self._bus.up and now_s - at_s > SILENT_AFTER_S:
+                one.state = "ready" if bus else "starting" if self._echo_s == -inf else "silent"
+            elif beat is not None and bus and now_s - at_s > SILENT_AFTER_S:
                 one.state = "silent"
             elif beat is not None:
                 one.state = "ready" if beat.ready else "starting"
@@ -132,7 +139,7 @@ class Agent:
             network=self.config.network.name,
             agent_pid=os.getpid(),
             at_s=time.time(),
-            bus=self._bus.up,
+            bus=bus,
             config_version=self.config.version,
             map_version=max(one.map_version for one in self._status.values()),
             processes=list(self._status.values()),
@@ -167,6 +174,8 @@ class Agent:
         said = self.root / "log" / f"{name}.log"
         child = await children.start(self._commands[name], said)
         self._beats.pop(name, None)
+        if name == "nats":
+            self._echo_s = -inf
         self._children[name] = child
         self._status[name].pid, self._status[name].state = child.pid, "starting"
         code = await child.wait()
@@ -210,8 +219,12 @@ class Agent:
             except (OSError, NearmileError) as error:
                 log.error("certificates are not renewed: %s", error)
 
+    async def _take_echo(self, _message: Msg) -> None:
+        self._echo_s = time.monotonic()
+
     async def _write_status(self) -> None:
         while True:
+            self._bus.publish(self._echo, b"")
             self._save()
             await asyncio.sleep(STATUS_EVERY_S)
 
