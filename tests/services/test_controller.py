@@ -218,7 +218,7 @@ def test_a_map_that_the_bus_does_not_take_is_told_once(tmp_path: Path, caplog: p
 
     asyncio.run(run())
     assert [record.getMessage() for record in caplog.records] == [
-        "cannot write map: nats: maximum payload exceeded"
+        "the map is not published: cannot write map: nats: maximum payload exceeded"
     ]
 
 

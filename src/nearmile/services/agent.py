@@ -28,6 +28,7 @@ from nearmile.fleet.beat import SUBJECT, Beat
 from nearmile.fleet.restart import RestartPolicy
 from nearmile.services import authority, children, natsserver, state
 from nearmile.services.bus import Bus
+from nearmile.services.trouble import Trouble
 
 log = logging.getLogger("nearmile.agent")
 
@@ -98,7 +99,7 @@ class Agent:
         self._beats: dict[str, tuple[float, Beat]] = {}
         self._children: dict[str, children.Child] = {}
         self._supervisors: list[asyncio.Task[None]] = []
-        self._unwritten = ""
+        self._unwritten = Trouble(log, "cannot write status.json", "status.json can be written again")
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -234,9 +235,7 @@ class Agent:
             state.write_atomically(self.root / "status.json", msgspec.json.encode(self.status()))
         except OSError as error:  # a full disk must not end the network
             why = str(error)
-        if why and not self._unwritten:
-            log.error("cannot write status.json: %s", why)
-        self._unwritten = why
+        self._unwritten.tell(why)
 
 
 def _status_of(process: Process) -> ProcessStatus:

@@ -52,6 +52,7 @@ from nearmile.services.bus import (
     Conflict,
 )
 from nearmile.services.runtime import Runtime
+from nearmile.services.trouble import Trouble
 
 log = logging.getLogger("nearmile.controller")
 LEASE_KEY = "controller"
@@ -78,8 +79,13 @@ class Shell:
         self._timer_s = 0.0
         """For when it is set."""
         self._greeting: asyncio.Task[None] | None = None
-        self._held_why = ""
-        self._unwritten: set[str] = set()
+        self._held = Trouble(
+            log, "a map is held back, as it loses too much at once", "no map is held back any more"
+        )
+        self._unwritten = {
+            bucket: Trouble(log, f"the {bucket} is not published", f"the {bucket} is published again")
+            for bucket in (KV_LEASE, KV_MAP)
+        }
         # At most a lease and a map are written at a time.
         self._writing: set[asyncio.Task[None]] = set()
 
@@ -137,23 +143,9 @@ class Shell:
                 case Change(name, before, after, why):
                     log.info("%s: %s, was %s (%s)", name, after.value, before.value, why.value)
         self._runtime.detail["leading"] = float(self.leading())
-        self._tell_held(self._machine.guard.why)
+        self._runtime.detail["map_held"] = float(bool(self._machine.guard.why))
+        self._held.tell(self._machine.guard.why)
         self._set_timer()
-
-    def _tell_held(self, why: str) -> None:
-        self._runtime.detail["map_held"] = float(bool(why))
-        if bool(why) != bool(self._held_why):
-            if why:
-                log.error("a map is held back, as it loses too much at once: %s", why)
-            else:
-                log.warning("no map is held back any more")
-        self._held_why = why
-
-    def _tell_unwritten(self, bucket: str, error: BusDown) -> None:
-        """Once: it is tried again ten times a second."""
-        if self._bus.up and bucket not in self._unwritten:
-            log.error("%s", error)
-            self._unwritten.add(bucket)
 
     def _set_timer(self) -> None:
         deadline_s = self._machine.next_deadline()
@@ -261,9 +253,10 @@ class Shell:
             outcome = Outcome.LOST
         except BusDown as error:
             outcome = Outcome.FAILED
-            self._tell_unwritten(bucket, error)
+            if self._bus.up:
+                self._unwritten[bucket].tell(str(error))
         if outcome is Outcome.WON:
-            self._unwritten.discard(bucket)
+            self._unwritten[bucket].tell("")
         else:
             with contextlib.suppress(BusDown):
                 await self._read(bucket, key)

@@ -23,6 +23,7 @@ from nearmile.reports.disk import Journal, SegmentId
 from nearmile.reports.segment import Steps, T, damage, hits_by_place
 from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, BusDown
 from nearmile.services.runtime import Runtime
+from nearmile.services.trouble import Trouble
 
 log = logging.getLogger("nearmile.shipper")
 
@@ -44,8 +45,7 @@ class Shipper:
         self._runtime, self._journal = runtime, journal
         self._subject = f"{HITS_SUBJECT}.{journal.server}"
         self._turn = asyncio.Lock()
-        self._waiting = ""
-        """Why hits wait, where they do."""
+        self._waiting = Trouble(log, "hits wait on disk", "hits wait no more")
 
     async def run(self) -> None:
         """Ships until the process is told to stop, and then what is left, for a bounded time."""
@@ -79,17 +79,9 @@ class Shipper:
             except OSError as error:
                 why = str(error)
             if why or bus.up:
-                self._tell_waiting(why)
+                self._waiting.tell(why)
             self._runtime.detail["hits_unsent_bytes"] = journal.unsent_bytes
             self._runtime.detail["hits_lost"] = journal.lost
-
-    def _tell_waiting(self, why: str) -> None:
-        """Once, not each second for as long as it lasts."""
-        if why and not self._waiting:
-            log.error("hits wait on disk: %s", why)
-        elif self._waiting and not why:
-            log.info("hits wait no more")
-        self._waiting = why
 
     async def _send(self, segment: SegmentId, wait_s: float) -> str:
         """Returns why it was not sent; "" if it was."""
