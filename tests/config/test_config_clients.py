@@ -106,6 +106,7 @@ def test_files_get_absolute_paths_and_secrets_stay_in_theirs(tmp_path: Path) -> 
             "request_headers.remove[1]: X-Forwarded-For is the edge's",
         ),
         ('[request_headers]\nset = {Nearmile-Hop = "1"}', "Nearmile-Hop is the edge's own"),
+        ('[request_headers]\nremove = ["CDN-Loop"]', "CDN-Loop is the edge's own"),
         (
             '[signed.keys.k]\nfile = "key"\nenvironment = "K"',
             "signed.keys.k: must have either `file` or `environment`",

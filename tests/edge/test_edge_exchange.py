@@ -445,7 +445,9 @@ def test_only_servers_may_say_that_they_are_servers() -> None:
     [
         (("Content-Length: 999999999999",), "POST", "/", 413),
         (("Cache-Control: only-if-cached",), "GET", "/", 504),
-        (("Via: 1.1 here-1",), "GET", "/", 508),
+        (("CDN-Loop: cdn.example, Test.example ; site=www",), "GET", "/", 508),
+        (("CDN-Loop: test.example;site=www", "CDN-Loop: x"), "POST", "/", 508),
+        (("Connection: CDN-Loop", "CDN-Loop: test.example;site=www"), "GET", "/", 508),
         ((), "TRACE", "/", 501),
         ((), "OPTIONS", "*", 501),
     ],

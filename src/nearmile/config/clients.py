@@ -18,7 +18,7 @@ SECRET_BYTES_MIN, SECRET_BYTES_MAX = 32, 4096
 # Framing, the connection and the way a message took are each server's own (RFC 9110 section 7.6).
 _OURS = frozenset(
     (
-        "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer",
+        "cdn-loop", "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer",
         "transfer-encoding", "upgrade", "via",
     )
 )  # fmt: skip

@@ -116,7 +116,7 @@ class Exchange:
                 head = response_head(200, ((b"content-type", b"application/octet-stream"),), len(answer))
                 await self.reply.whole(200, head, b"fwd=bypass; detail=edge", None, answer)
                 return
-        if (instead := self._refusal() or self._by_rules(site)) is not None:
+        if (instead := self._refusal(site) or self._by_rules(site)) is not None:
             await self.reply.page(*instead)
         elif forwards_left(request) == 0:
             await self.reply.page(200, "the request asks to go no further than this server")
@@ -154,13 +154,13 @@ class Exchange:
             self.pairs = self.request.fields.pairs
         return None
 
-    def _refusal(self) -> tuple[int, str] | None:
+    def _refusal(self, site: Site) -> tuple[int, str] | None:
         fields = self.request.fields
         if fields.length is not None and fields.length > limits.REQUEST_BODY_BYTES_MAX:
             return 413, "the body is too large"
         if self.request.target == b"*" or self.request.method == b"TRACE":
             return 501, "that is not served here"
-        if has_passed(self.pairs, self.node.name):
+        if not self.internal and has_passed(self.pairs, site.loop):
             return 508, "the request has been here before: the origin leads back to this network"
         return None
 
@@ -377,7 +377,7 @@ class Exchange:
             method=request.method,
             target=request.target,
             host=site.origin.host or request.host,
-            pairs=site.rules.to_origin.apply(pairs) + (websocket.HANDSHAKE if switches else ()),
+            pairs=site.to_origin(pairs) + (websocket.HANDSHAKE if switches else ()),
             framing=framing,
             switches=switches,
             reading=site.rules.reading(request.target) if safe else None,

@@ -237,7 +237,7 @@ class Fetch:
         pairs = forwarded_request(asked, NOT_ASKED, self.forwarded, self.node.name, hop)
         read = None
         if not hop:
-            pairs, read = self.rules.to_origin.apply(pairs), self.rules.reading(request.target)
+            pairs, read = self.site.to_origin(pairs), self.rules.reading(request.target)
         elif self.site.shape:
             pairs += ((SHAPE, self.site.shape.encode()),)
         if stale is not None:

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 from nearmile.cache.dates import format_date
+from nearmile.cache.directives import list_members, values_of
 from nearmile.cache.entry import status_line
 from nearmile.cache.policy import connection_fields
 from nearmile.cache.purge import APPLIED, UNTOLD
@@ -29,6 +30,8 @@ OVERRIDES = frozenset((b"x-http-method", b"x-http-method-override", b"x-method-o
 """By these some origins take a GET for another method: what they answer then is not what a GET is to get."""
 # Programs behind CGI, WSGI and their kin cannot tell "content_length" from "content-length".
 _DASHED = bytes(byte if chr(byte).isalnum() and byte < 128 else 0x2D for byte in range(256))
+CDN_LOOP = b"cdn-loop"
+"""Which networks a request has passed (RFC 8586): everybody adds to it, and nobody takes anything from it."""
 MAX_FORWARDS = b"max-forwards"
 TEXT = b"text/plain; charset=utf-8"
 _RESPONSE_DROPPED = frozenset((b"content-length",))
@@ -80,14 +83,14 @@ def _goes(name: bytes, gone: frozenset[bytes]) -> bool:
 
 @lru_cache(_MEMO_SIZE)
 def _request_gone(connection: frozenset[bytes], dropped: frozenset[bytes]) -> frozenset[bytes]:
-    return connection | _REQUEST_DROPPED | _PROXIES_WORDS | dropped
+    return (connection - {CDN_LOOP}) | _REQUEST_DROPPED | _PROXIES_WORDS | dropped
 
 
 @lru_cache(_MEMO_SIZE)
-def has_passed(pairs: Pairs, name: bytes) -> bool:
-    """Whether the server of that name has forwarded a request with those fields already."""
-    via = field(pairs, b"via")
-    return via is not None and b"1.1 " + name in [part.strip() for part in via.split(b",")]
+def has_passed(pairs: Pairs, entry: bytes) -> bool:
+    """Whether CDN-Loop in a request's fields has that entry, however it is written."""
+    said = list_members(values_of(pairs, CDN_LOOP))
+    return entry in [member.translate(None, b" \t").lower() for member in said]
 
 
 def forwards_left(request: Request) -> int | None:

@@ -17,9 +17,10 @@ from nearmile.cache.policy import Storable
 from nearmile.config.compress import Compress
 from nearmile.config.key import Key
 from nearmile.config.layout import Config, NamedSite
-from nearmile.config.network import Edge, FieldRules
+from nearmile.config.network import FieldRules, Network
 from nearmile.config.network import Site as Document
 from nearmile.edge import limits
+from nearmile.edge.messages import CDN_LOOP
 from nearmile.edge.origins.peer import Origin, Peer, Probe, Trust
 from nearmile.edge.rules.site import NO_FILES, NO_RULES, Files, Rules, apart, rules_of, several
 from nearmile.http.fields import Pairs
@@ -57,6 +58,8 @@ class Site(Struct, frozen=True):
     """An answer from memory, too, must pass the rules."""
     codable: Codable | None = None
     """What the edge codes by itself; None: nothing."""
+    loop: bytes = b""
+    """Its entry in CDN-Loop: whatever asks its origin once more, having asked it, would do so for ever."""
     shape: str = ""
     """Stands for the rules that what is stored was made under; empty where there are none."""
 
@@ -64,6 +67,10 @@ class Site(Struct, frozen=True):
         """The terms of a response with those ``fields``, with what the site tells variants apart by."""
         kept = self.rules.keyed(kept)
         return coding.keyed(kept) if kept and self.codable and self.codable.takes(kept, fields) else kept
+
+    def to_origin(self, pairs: Pairs) -> Pairs:
+        """A request's fields as the origin gets them."""
+        return (*self.rules.to_origin.apply(pairs), (CDN_LOOP, self.loop))
 
     def told(self, kept: Storable, fields: Pairs) -> Pairs:
         """What clients get of a stored response's fields, as long as it is not coded."""
@@ -97,9 +104,8 @@ class Sites(dict[bytes, Site]):
 
 def sites_of(config: Config, files: Mapping[str, Files], secure: bool) -> Sites:
     """Every hostname with its site, as it is by http or by https; ``files``: what documents name, by site."""
-    edge = config.network.edge
-    port = None if secure else edge.https_port
-    made = ((named, _site(named, files.get(named.name, NO_FILES), port, edge)) for named in config.sites)
+    port = None if secure else config.network.edge.https_port
+    made = ((named, _site(named, files.get(named.name, NO_FILES), port, config.network)) for named in config.sites)
     return Sites(
         (
             b"@" + host[1:] if host.startswith(b"*") else host,
@@ -126,7 +132,7 @@ def shape_of(document: Document) -> str:
     return blake2b(msgspec.json.encode(parts), digest_size=SHAPE_BYTES).hexdigest()
 
 
-def _site(named: NamedSite, files: Files, https_port: int | None, edge: Edge) -> Site:
+def _site(named: NamedSite, files: Files, https_port: int | None, network: Network) -> Site:
     """``https_port`` is where the site is by https; None where this is it."""
     rules, compress = rules_of(named, files, https_port), named.document.compress
     # Where the site is the same by both, one of them is all that its origin hears of: it must not tell them apart.
@@ -145,9 +151,10 @@ def _site(named: NamedSite, files: Files, https_port: int | None, edge: Edge) ->
         rules=rules,
         codable=None
         if compress.off
-        else coding.codable(compress.types, compress.min_bytes, edge.max_object_mb << 20),
+        else coding.codable(compress.types, compress.min_bytes, network.edge.max_object_mb << 20),
         early_hints=named.document.early_hints,
         guarded=rules.guarded,
+        loop=f"{network.zone};site={named.name}".lower().encode(),
         shape=shape_of(named.document),
     )
 

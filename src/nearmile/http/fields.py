@@ -63,7 +63,8 @@ _CODINGS = frozenset((b"compress", b"x-compress", b"deflate", b"gzip", b"x-gzip"
 _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection"))
 # What is read by whom the connection ends at, whatever Connection lists: framing, and who asks by what way.
 _READ_HERE = _FRAMING | {
-    b"expect", b"nearmile-hop", b"te", b"trailer", b"upgrade", b"via", b"x-forwarded-for", b"x-forwarded-proto"
+    b"cdn-loop", b"expect", b"nearmile-hop", b"te", b"trailer", b"upgrade", b"x-forwarded-for",
+    b"x-forwarded-proto",
 }  # fmt: skip
 _CONDITIONS = frozenset((b"if-none-match", b"if-modified-since", b"range", b"if-range"))
 _NOT_PLAIN = frozenset(
