@@ -9,11 +9,12 @@ import brotli
 import pytest
 import zstandard
 
-from edge_world import Asked, Client, Response, World, response, run, until, world
+from edge_world import Asked, Client, Response, World, response, run, world
 from nearmile.cache.store import MemoryStore
 from nearmile.cache.tier.store import DiskStore
 from nearmile.edge.coder import PACK, Coder
 from nearmile.edge.limits import CODING_WAIT_BYTES_MAX
+from waiting import until
 
 FRESH, HTML, TAG = "Cache-Control: max-age=3600", "Content-Type: text/html", 'ETag: "abc"'
 PAGE = b"<p>A line of text, as there are many. </p>\n" * 100

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from edge_world import Asked, response, run, until, world
+from edge_world import Asked, response, run, world
+from waiting import until
 
 OWN = ["no-cache", "max-age=0", "max-age=0, must-revalidate", "public, max-age=0", ""]
 ALL = ["max-age=60", "max-age=0, stale-while-revalidate=9"]

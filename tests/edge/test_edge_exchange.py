@@ -16,7 +16,6 @@ from edge_world import (
     request,
     response,
     run,
-    until,
     world,
 )
 from nearmile.edge import limits
@@ -24,6 +23,7 @@ from nearmile.edge.origins.peer import Origin, Peer
 from nearmile.edge.sites import Sites
 from nearmile.mapping.beacons import Sighting
 from nearmile.reports.hit import Cache
+from waiting import until
 
 FRESH, NO_STORE = "Cache-Control: max-age=60", "Cache-Control: no-store"
 

@@ -6,10 +6,11 @@ import gc
 from collections import Counter
 from pathlib import Path
 
-from edge_world import ADDRESSES, HOST, Asked, Client, World, response, run, until, world
+from edge_world import ADDRESSES, HOST, Asked, Client, World, response, run, world
 from h2_client import SECURE_PORT, trusting
 from nearmile.services import state
 from secure_world import FRESH, pages, streams
+from waiting import until
 
 PATHS = ("/a", "/a", "/long", "/unstored", "/chunked", "/early", "/broken", "/refused", "/nonsense", "/half")
 # The garbage of the tests' own clients does not count.

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_world import Asked, Client, World, request, response, run, until, world
+from edge_world import Asked, Client, World, request, response, run, world
 from secure_world import streams
+from waiting import until
 
 LINK = "Link: </a.css>; rel=preload; as=style"
 HINTED, BARE = "link", "</a.css>; rel=preload; as=style"

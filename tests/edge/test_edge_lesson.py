@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from edge_world import Asked, Client, request, response, run, until, world
+from edge_world import Asked, Client, request, response, run, world
+from waiting import until
 
 FRESH, TAG = "Cache-Control: max-age=60", 'ETag: "1"'
 

@@ -2,10 +2,11 @@
 
 import asyncio
 
-from edge_world import HOST, Asked, World, request, response, run, until, world
+from edge_world import HOST, Asked, World, request, response, run, world
 from nearmile.cache.purge import Kind, Order, Position
 from nearmile.edge.node import Node
 from nearmile.edge.visitors import Hop
+from waiting import until
 
 FRESH = "Cache-Control: max-age=60"
 

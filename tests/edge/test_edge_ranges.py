@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_world import Asked, Client, Response, response, run, until, world
+from edge_world import Asked, Client, Response, response, run, world
 from nearmile.cache.tier.store import DiskStore
+from waiting import until
 
 OBJECT = bytes(range(256)) * 40
 SIZE = len(OBJECT)

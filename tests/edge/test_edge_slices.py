@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_world import HOST, Asked, Client, Response, World, response, run, until, world
+from edge_world import HOST, Asked, Client, Response, World, response, run, world
 from nearmile.cache.purge import Order, Position
 from nearmile.cache.tier.store import DiskStore
 from nearmile.edge.lately import Lately
+from waiting import until
 
 SLICE = 1 << 18
 FRESH = "Cache-Control: max-age=60"

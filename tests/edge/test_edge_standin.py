@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from edge_world import Asked, response, run, until, world
+from edge_world import Asked, response, run, world
+from waiting import until
 
 ONCE, LATER = "Cache-Control: max-age=1", 5.0
 BUSY = response(b"busy", status="503 Service Unavailable")

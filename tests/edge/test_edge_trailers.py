@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from edge_world import Asked, World, request, run, until, world
+from edge_world import Asked, World, request, run, world
 from h2_origin import H2Origin, Stream
 from nearmile.edge.trailers import passed_on, wants_trailers
 from nearmile.http.limits import FIELDS_MAX, TRAILER_BYTES_MAX
 from secure_world import streams
 from tls_origin import OTHER
+from waiting import until
 
 WANTED, PART = ("TE: trailers", "Connection: te, close"), b"5\r\nhello\r\n"
 TOGETHER = {"key": {"schemes": "together"}}

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from edge_world import Asked, Client, Response, World, request, response, run, until, world
+from edge_world import Asked, Client, Response, World, request, response, run, world
 from nearmile.edge.fetch import Fetch
 from nearmile.edge.limits import FIRST_BYTE_TIMEOUT_S
+from waiting import until
 
 FRESH = "Cache-Control: max-age=100"
 NO_STORE = "Cache-Control: no-store"

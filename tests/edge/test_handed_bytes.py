@@ -15,12 +15,13 @@ import h2.events
 import h2.settings
 import pytest
 
-from edge_world import ADDRESSES, HOST, PORT, Asked, World, config, response, run, until, world
+from edge_world import ADDRESSES, HOST, PORT, Asked, World, config, response, run, world
 from h2_client import SECURE_PORT, trusting
 from nearmile.config.network import Edge
 from nearmile.edge.clients.tlsserver import RECORD_BYTES_MAX, TlsTransport
 from nearmile.services import authority, state
 from nearmile.services.certificates import Certificates
+from waiting import until
 
 BODY_BYTES = 16 << 20  # more than the kernel keeps for two ends of a connection
 STREAMS = 3

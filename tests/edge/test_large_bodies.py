@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from edge_world import ADDRESSES, HOST, PORT, Asked, Client, World, config, request, response, run, until, world
+from edge_world import ADDRESSES, HOST, PORT, Asked, Client, World, config, request, response, run, world
 from h2_client import SECURE_PORT, connect, trusting
 from nearmile.cache.pages import CUT_BYTES_MIN, Pages
 from nearmile.cache.tier.store import DiskStore
@@ -19,6 +19,7 @@ from nearmile.edge.clients import server
 from nearmile.mapping.downloads import Delivery, beyond_ms
 from nearmile.services import state
 from nearmile.services.certificates import Certificates
+from waiting import until
 
 SIZE_BYTES = 3_000_001
 BODY = Random(1).randbytes(SIZE_BYTES)

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from edge_world import config, run, until
+from edge_world import config, run
 from nearmile.base.errors import NearmileError
 from nearmile.config.certificate import end_of
 from nearmile.config.layout import Config
 from nearmile.services import agent, authority, state
+from waiting import until
 
 HOLDS = """
 import sys, pathlib

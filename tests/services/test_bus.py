@@ -15,6 +15,7 @@ from nearmile.base.packing import MESSAGE_BYTES_MAX
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Nameserver, Network, Region
 from nearmile.services.bus import KV_CURRENT, KV_MAP, Bus, BusDown, Conflict
+from waiting import until
 
 ORIGIN = Point(0, 0)
 
@@ -30,12 +31,6 @@ def config_at(loopback: str) -> Config:
         ),
     )
     return lay_out(network, {}, {}, 1, loopback)
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def with_server(root: Path, act: Callable[[NatsServer], Awaitable[None]]) -> None:

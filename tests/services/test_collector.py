@@ -23,6 +23,7 @@ from nearmile.services.bus import FAULTS, Bus, BusDown
 from nearmile.services.children import Child
 from nearmile.services.runtime import Runtime
 from nearmile.services.shipper import MESSAGE_ID, Shipper
+from waiting import PATIENCE_S, until
 
 HERE = Point(0, 0)
 Totals = Counter[tuple[str, str]]
@@ -82,7 +83,7 @@ class Stage:
             totals["bytes", "/".join(str(row[name]) for name in by)] += row["bytes"]
         return totals
 
-    async def until_reported(self, by: list[str], expected: Totals, timeout_s: float = 20.0) -> None:
+    async def until_reported(self, by: list[str], expected: Totals, timeout_s: float = PATIENCE_S) -> None:
         deadline_s = time.monotonic() + timeout_s
         while (seen := await self.totals(by)) != expected:
             assert time.monotonic() < deadline_s, (seen, expected)
@@ -129,7 +130,7 @@ def test_a_hit_is_in_the_report_within_seconds(tmp_path: Path) -> None:
         stage.journal.record(int(time.time() * 1000), 9, stage.journal.place_id("JP", "Tokyo"), 404, 1, 5, True)
         rows = Counter(_row("shop/200/hit/a-1/a", 1, 10)) + Counter(_row("serial 9/404/miss/a-1/a", 1, 5))
         await stage.until_reported(["site", "status", "cache", "server", "region"], rows)
-        assert time.monotonic() - began_s < 2.5
+        assert time.monotonic() - began_s < 10
         reply = await stage.report(["state"], 3600)
         assert reply["rows"] == [{"state": "Tokyo", "hits": 2, "bytes": 15}]
         assert (reply["window_s"], reply["lost"], reply["missing"]) == (3600, 0, {})
@@ -205,12 +206,6 @@ def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
 
 def _row(name: str, hits: int, sent_bytes: int) -> dict[tuple[str, str], int]:
     return {("hits", name): hits, ("bytes", name): sent_bytes}
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def test_hits_of_servers_that_are_no_more_are_counted(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from nearmile.services.children import Child
 from nearmile.services.controller import Shell
 from nearmile.services.runtime import Runtime
 from nearmile.services.state import process_folder, write_atomically
+from waiting import until
 
 PARIS, TOKYO = Point(48.86, 2.35), Point(35.68, 139.69)
 EVERYBODY = {"paris-1", "paris-2", "tokyo-1", "tokyo-2"}
@@ -91,12 +92,6 @@ class Stage:
 
     def _config_seen(self, _revision: int, value: bytes) -> None:
         self.config_version = layout.decode(value).version
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 def _living(map_: Map) -> set[str]:

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -28,10 +28,11 @@ from nearmile.mapping.map import Map, MapRegion, Server, Units, encode
 from nearmile.services import nameserver, state
 from nearmile.services.resolver import Resolver
 from nearmile.services.runtime import Runtime
+from waiting import until
 
 FRANKFURT, TOKYO = Point(50.1, 8.7), Point(35.7, 139.7)
 PORT = 5399
-DEADLINE_S = 5.0
+DEADLINE_S = 15.0
 LISTEN = "0A"  # as /proc/net/tcp writes it
 
 
@@ -101,12 +102,6 @@ async def running(root: Path, *names: str, kept: Map | None = None) -> AsyncIter
 async def stop(runtime: Runtime, role: "asyncio.Task[None]") -> None:
     runtime.stopping.set()
     await role
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def bound(me: Process) -> bool:

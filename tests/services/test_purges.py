@@ -16,6 +16,7 @@ from nearmile.edge.node import Node
 from nearmile.services.bus import PURGE_STREAM, Bus, BusDown
 from nearmile.services.purger import Purger
 from nearmile.services.purges import Purges
+from waiting import until
 
 ORIGIN = Point(0, 0)
 NETWORK = Network(
@@ -101,11 +102,6 @@ def order(id_: str) -> Order:
 
 def nobody(_since_s: float) -> tuple[str, ...]:
     return ()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.005)
 
 
 def test_an_edge_applies_in_order_what_it_hears_and_what_it_missed(tmp_path: Path) -> None:

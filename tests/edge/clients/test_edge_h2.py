@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_world import ADDRESSES, HOST, PORT, Asked, response, run, until, world
+from edge_world import ADDRESSES, HOST, PORT, Asked, response, run, world
 from h2_client import H2Client, connect
 from nearmile.edge import limits
 from nearmile.edge.clients.h2server import H2Connection
@@ -22,6 +22,7 @@ from nearmile.http.h2frames import PREFACE
 from nearmile.http.limits import H2_STREAMS_MAX
 from nearmile.reports.hit import Cache
 from secure_world import LONG, pages, secure
+from waiting import until
 
 # Of what was read at once for each of a hundred streams: the kernel's first window is 64 KB, and it may grow.
 HELD_BYTES_MAX = 20 << 20

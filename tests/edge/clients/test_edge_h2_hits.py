@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_world import run, until
+from edge_world import run
 from h2_client import Answer, connect
 from nearmile.edge.clients.h2server import H2Connection
 from secure_world import secure
+from waiting import until
 
 REQUESTS: dict[str, tuple[tuple[str, str], ...]] = {
     "plain": (),

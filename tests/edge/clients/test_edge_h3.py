@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import h2_client
-from edge_world import ADDRESSES, HOST, Asked, Client, Handler, World, config, response, run, until, world
+from edge_world import ADDRESSES, HOST, Asked, Client, Handler, World, config, response, run, world
 from h2_client import SECURE_PORT, trusting
 from h3_client import H3Client
 from nearmile.edge import limits
@@ -20,6 +20,7 @@ from nearmile.reports.hit import Cache
 from nearmile.services import state
 from nearmile.services.certificates import Certificates
 from secure_world import LONG, pages
+from waiting import until
 
 KEY = bytes(32)
 

@@ -5,12 +5,13 @@ import socket
 
 import pytest
 
-from edge_world import ADDRESSES, HOST, PORT, Asked, request, response, run, until, world
+from edge_world import ADDRESSES, HOST, PORT, Asked, request, response, run, world
 from nearmile.config.network import Edge
 from nearmile.edge import limits
 from nearmile.edge.sites import Sites
 from nearmile.http.limits import HEAD_BYTES_MAX
 from nearmile.reports.hit import Cache
+from waiting import until
 
 FRESH = "Cache-Control: max-age=60"
 

@@ -11,10 +11,11 @@ import tracemalloc
 
 import pytest
 
-from edge_world import ADDRESSES, PORT, Asked, Client, request, response, run, until, world
+from edge_world import ADDRESSES, PORT, Asked, Client, request, response, run, world
 from nearmile.config.network import Edge
 from nearmile.edge import limits
 from nearmile.edge.clients.pace import Pace
+from waiting import until
 
 FRESH = "Cache-Control: max-age=60"
 MB = 1 << 20

@@ -11,12 +11,13 @@ import pytest
 import uvloop
 
 from chromium import CHROMIUM, PATIENCE_S, Browser, key_of
-from edge_world import ADDRESSES, HOST, Client, World, config, run, until, world
+from edge_world import ADDRESSES, HOST, Client, World, config, run, world
 from h2_client import SECURE_PORT, trusting
 from nearmile.mapping.beacons import Sighting
 from nearmile.services import authority, state
 from nearmile.services.certificates import Certificates
 from secure_world import pages
+from waiting import until
 
 BELOW = "who.g.test.example"
 RULES = {"hostnames": [HOST, f"*.{BELOW}"]}

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_world import ADDRESSES, HOST, Asked, World, config, response, run, until, world
+from edge_world import ADDRESSES, HOST, Asked, World, config, response, run, world
 from nearmile.edge import limits
 from nearmile.edge.clients.tlsserver import TlsTransport
 from nearmile.services import authority, state
 from nearmile.services.certificates import Certificates
+from waiting import until
 
 SECURE_PORT = 8443
 LONG = bytes(range(256)) * 65_536  # 16 MB: more than the kernel keeps for two ends of a connection

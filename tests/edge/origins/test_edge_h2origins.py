@@ -9,12 +9,13 @@ import h2.errors
 import h2.settings
 import pytest
 
-from edge_world import Asked, Client, Origin, World, request, response, run, until, world
+from edge_world import Asked, Client, Origin, World, request, response, run, world
 from h2_origin import H2Origin, Handler, Stream
 from nearmile.edge.origins.h2link import H2Link
 from nearmile.edge.origins.health import FAILURES_MAX
 from nearmile.edge.rules.site import Files
 from tls_origin import OTHER, TLS_PORT, Authority, authority, listening, secure
+from waiting import until
 
 NO_STORE = ("cache-control", "no-store")
 STREAMS_MAX = h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS

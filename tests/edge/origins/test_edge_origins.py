@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from edge_world import ORIGIN_ADDRESS, PORT, Asked, Handler, request, response, run, until, world
+from edge_world import ORIGIN_ADDRESS, PORT, Asked, Handler, request, response, run, world
 from nearmile.edge.origins.health import FAILURES_MAX
 from nearmile.edge.rules.site import Files
 from tls_origin import OTHER, TLS_PORT, Authority, authority, listening, secure
+from waiting import until
 
 FRESH, NO_STORE = "Cache-Control: max-age=60", "Cache-Control: no-store"
 FIRST, SECOND = f"http://{ORIGIN_ADDRESS}:{PORT}", f"http://{OTHER}:{PORT}"

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_world import HOST, Asked, Response, World, run, until, world
+from edge_world import HOST, Asked, Response, World, run, world
 from edge_world import response as answer
 from nearmile.cache.purge import Order, Position
 from nearmile.edge.visitors import Hop
+from waiting import until
 
 REGIONS = {
     "here": ("127.31.40.1", "127.31.40.2"),

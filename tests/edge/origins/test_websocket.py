@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_world import ADDRESSES, Asked, Client, request, response, run, until, world
+from edge_world import ADDRESSES, Asked, Client, request, response, run, world
 from nearmile.edge import limits
 from nearmile.edge.rules.site import Files
 from nearmile.reports.hit import Cache
 from tls_origin import OTHER, TLS_PORT, authority, listening, secure
+from waiting import until
 
 # The example of RFC 6455 section 1.3.
 KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
