@@ -19,6 +19,22 @@ def test_a_steady_rate_is_found_soon_and_fades() -> None:
     assert demand.rates(1e9)[0] == 0
 
 
+def test_rates_do_not_swing_with_reports() -> None:
+    demand = Demand(("US", "FR"))
+    for second in range(600):
+        demand.add({"US": 100} if second % 10 else {"US": 100, "FR": 1000}, second)
+    found = [demand.rates(599.0 + tenth / 10) for tenth in range(10)]
+    assert [rates[0] for rates in found] == pytest.approx([100] * 10, rel=0.001)
+    assert [rates[1] for rates in found] == pytest.approx([100] * 10, rel=0.02)  # told in bursts, after a fault
+
+
+def test_a_rate_is_true_from_the_first_report_on() -> None:
+    demand = Demand(("US",))
+    for second in range(100):
+        demand.add({"US": 40}, second)
+        assert demand.rates(second)[0] == pytest.approx(40, rel=0.01)
+
+
 def test_it_is_bounded_and_survives_nonsense() -> None:
     demand = Demand(("US", "FR"))
     demand.add({f"X{n}": 1 for n in range(1000)}, 0.0)

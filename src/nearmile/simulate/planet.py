@@ -35,8 +35,8 @@ WRITE_S, SEE_EXIT_S = 0.05, 0.02
 # Demand of a unit is Pareto's (1.5), cut at 50 times the least, and between NIGHT and 1 of that in a day's course;
 # it is highest at 20 o'clock by the sun. A run begins when it is 17 o'clock in Greenwich.
 UNIT_RPS, NIGHT, PEAK_HOUR, BEGIN_HOUR = 2.0, 0.3, 20.0, 17.0
-# What edges tell of a unit they tell once in so many seconds.
-TOLD_EVERY_S = 10
+# What edges tell of a unit they tell once in so many seconds; the controller has heard it for so long already.
+TOLD_EVERY_S, HEARD_S = 10, 120
 # Servers that work as much as their region can carry use so much of their processors.
 CPU_AT_CAPACITY = 0.75
 # The first maps, before anything fails.
@@ -158,6 +158,8 @@ class Planet:
             self._tell(event)
         for region in range(self.scale.regions):
             self.clock.after(self._draw.uniform(0, self.scale.beat_s), partial(self._beat, region, 1))
+        for second in range(-HEARD_S, 0):
+            self._tell_demand(second)
         self._report(0)
 
     def _tell(self, event: Event) -> None:
@@ -201,11 +203,15 @@ class Planet:
         self.clock.after(self.scale.beat_s, partial(self._beat, region, seq + 1))
 
     def _report(self, second: int) -> None:
+        self._tell_demand(second)
+        self.clock.after(1.0, partial(self._report, second + 1))
+
+    def _tell_demand(self, second: int) -> None:
         """What the edges counted of a tenth of the units."""
         own = slice(second % TOLD_EVERY_S, None, TOLD_EVERY_S)
         counts = self.chance.poisson(self.demand_rps(own) * TOLD_EVERY_S)
-        self._tell(DemandArrived(dict(zip(self.units[own], counts.tolist(), strict=True))))
-        self.clock.after(1.0, partial(self._report, second + 1))
+        hits = dict(zip(self.units[own], counts.tolist(), strict=True))
+        self._execute(self._machine.handle(DemandArrived(hits), float(second)))
 
     def _await_fault(self, end_s: float) -> None:
         pause_s = self._draw.expovariate(1 / self.scale.fault_every_s)
