@@ -26,7 +26,7 @@ class Page:
             asked.writer.write(f"HTTP/1.1 103 Early Hints\r\n{LINK}\r\nSet-Cookie: a=b\r\n\r\n".encode())
         await self.may_answer.wait()
         if "if-none-match" in asked.fields:
-            return b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\nCache-Control: max-age=10\r\n\r\n'
+            return "\r\n".join(["HTTP/1.1 304 Not Modified", 'ETag: "1"', *self.lines, "", ""]).encode()
         return response(b"page", 'ETag: "1"', *self.lines)
 
 
@@ -101,9 +101,10 @@ def test_a_site_may_want_it_for_all_or_nobody(folder: Path) -> None:
     run(test("off", False))
 
 
-def test_what_nobody_may_share_is_not_kept() -> None:
+@pytest.mark.parametrize("terms", ["private, max-age=10", "no-cache, max-age=10", "max-age=0"])
+def test_what_each_client_must_ask_for_itself_is_not_kept(terms: str) -> None:
     async def test() -> None:
-        page = Page("Cache-Control: private, max-age=10")
+        page = Page(f"Cache-Control: {terms}")
         async with world(page, rules={"early_hints": "all"}) as here:
             client = await here.client()
             await expired(here, page, client)

@@ -68,6 +68,11 @@ def shareable(kept: Storable, now_s: float) -> bool:
     return not kept.no_cache and now_s < kept.fresh_until_s + kept.stale_while_revalidate_s
 
 
+def hinted(kept: Storable, links: tuple[bytes, ...]) -> Storable:
+    """The same with what was hinted at before it came, unless that, too, may be for who asked alone."""
+    return replace(kept, links=links) if links and shareable(kept, kept.born_at_s) else kept
+
+
 def usable_on_error(kept: Storable, now_s: float) -> bool:
     """Whether it may stand in for an origin that cannot be reached or answers 5xx (RFC 9111 4.2.4, RFC 5861 4)."""
     return not kept.no_cache and now_s < kept.fresh_until_s + kept.stale_if_error_s

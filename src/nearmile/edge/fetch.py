@@ -19,7 +19,7 @@ from nearmile.cache.pages import Body
 from nearmile.cache.parts import joined, strong
 from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import APPLIED, STALE, VARY, believed, read_position
-from nearmile.cache.reuse import CONDITIONS, no_fresher, usable_on_error, validators
+from nearmile.cache.reuse import CONDITIONS, hinted, no_fresher, usable_on_error, validators
 from nearmile.edge.fill import Fill, Verdict
 from nearmile.edge.messages import (
     OVERRIDES,
@@ -181,8 +181,7 @@ class Fetch:
         """Whether and how a response with those fields may be stored; ``said`` as in ``decide_store``."""
         ttl_s = self.site.default_ttl_s
         kept = decide_store(b"GET", self.asked, status, fields, ttl_s, self.sent_at_s, now_s, said)
-        if kept is not None and self.links:
-            kept = replace(kept, links=self.links)
+        kept = kept and hinted(kept, self.links)
         return self.site.keyed(no_fresher(kept, self.fresh_until_max_s), fields)
 
     def edited(self, kept: Storable, fields: Pairs, now_s: float) -> Pairs:

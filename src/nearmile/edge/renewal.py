@@ -10,7 +10,7 @@ from nearmile.cache.coding import coded, plain
 from nearmile.cache.entry import Damaged, Entry, response_head
 from nearmile.cache.key import CODING
 from nearmile.cache.policy import Storable, decide_store, stored_fields
-from nearmile.cache.reuse import no_fresher, updated_by_304
+from nearmile.cache.reuse import hinted, no_fresher, updated_by_304
 from nearmile.edge.node import Node
 from nearmile.edge.sites import Site
 from nearmile.http.fields import Pairs
@@ -84,6 +84,6 @@ async def _put(node: Node, site: Site, entry: Entry, said: Confirmed) -> Entry |
         body = entry.body if entry.elsewhere is None else await entry.whole()
     except Damaged:
         return None
-    kept = replace(kept, slices=slices, links=said.links or entry.kept.links)
+    kept = hinted(replace(kept, slices=slices), said.links or entry.kept.links)
     head = response_head(kept.status, fields, len(body) if slices is None else slices.complete)
     return node.store.put(entry.key, said.asked, kept, head, body, said.generation)
