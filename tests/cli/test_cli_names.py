@@ -90,6 +90,47 @@ def test_keys_are_changed_in_three_steps(root: Path, capsys: pytest.CaptureFixtu
         run(root, "roll", "end")
 
 
+def test_the_keys_of_one_zone_are_changed_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (old,) = state.dnssec_secrets(root)
+    run(root, "roll", "begin", "Example.test.")
+    assert capsys.readouterr().out.count("signs") == 1
+    assert state.dnssec_secrets(root) == state.dnssec_secrets(root, "cdn.test") == (old,)
+    assert state.dnssec_secrets(root, "example.test")[0] == old
+    new = state.dnssec_secrets(root, "example.test")[1]
+    run(root, "ds")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["cdn.test.", "example.test.", "example.test."]
+    with pytest.raises(NearmileError, match="wait 1810 s more"):
+        run(root, "roll", "switch", "example.test")
+    with pytest.raises(
+        NearmileError, match=r"only one generation of keys of cdn\.test: `nearmile dns roll begin cdn"
+    ):
+        run(root, "roll", "switch", "cdn.test")
+    run(root, "roll", "switch", "example.test", "--now")
+    run(root, "roll", "end", "example.test", "--now")
+    assert state.dnssec_own_secrets(root) == {"example.test": (new,)}
+    assert state.dnssec_file(root, "example.test").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(NearmileError, match="no zone of this network"):
+        run(root, "roll", "begin", "g.cdn.test")
+
+
+def test_zones_that_began_together_may_go_on_alone(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for step in ("begin", "switch", "end"):
+        if step != "begin":
+            run(root, "roll", step, "example.test", "--now")
+        else:
+            run(root, "roll", step)
+    (mine,) = state.dnssec_secrets(root, "example.test")
+    assert state.dnssec_secrets(root)[1] == mine
+    capsys.readouterr()
+    run(root, "roll", "switch", "--now")
+    assert "signs; its keys are changed by its name alone" in capsys.readouterr().out
+    assert state.dnssec_secrets(root, "example.test") == (mine,)
+    run(root, "roll", "end", "--now")
+    assert state.dnssec_secrets(root) == (mine,)
+    assert state.dnssec_own_secrets(root) == {}, "all have the same again"
+
+
 def test_what_cannot_be_said(root: Path) -> None:
     with pytest.raises(NearmileError, match=r"elsewhere\.test is no zone of this network; there are: cdn\.test, "):
         run(root, "ds", "elsewhere.test")

@@ -231,6 +231,15 @@ def test_changed_keys_and_a_new_day_are_taken_up(
             assert {one - 86_400 for one in await until_keys(2, first)} == first
             path.write_bytes(secret)
             await until_keys(1, set())
+            own = state.dnssec_file(tmp_path, "cdn.test")
+            own.parent.mkdir()
+            own.write_bytes(bytes(32) + secret)
+            await until_keys(2, set())
+            own.write_bytes(b"damaged")
+            await asyncio.sleep(0.05)
+            await until_keys(2, set())
+            own.unlink()
+            await until_keys(1, set())
 
     run(scenario())
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -15,7 +16,7 @@ from nearmile.services.nameserver import LOOK_S
 
 STEPS = ("begin", "switch", "end")
 DS_TEXT = "Print the DS records that the parents of the network's signed zones have to publish."
-ROLL_TEXT = """Change the keys of all zones in three steps; after each, publish at the parents what
+ROLL_TEXT = """Change the keys of all zones, or of one, in three steps; after each, publish at the parents what
 `nearmile dns ds` prints. `begin` adds new keys: then wait for the TTLs of the old DS records. `switch` signs by
 the new keys, `end` drops the old ones. Before each, dns.top_ttl_s must have gone by since the last step, so that
 resolvers know the keys that they will need."""
@@ -31,6 +32,9 @@ def ds_arguments(sub: argparse.ArgumentParser) -> None:
 def roll_arguments(sub: argparse.ArgumentParser) -> None:
     """Of the subcommand."""
     sub.add_argument("step", choices=STEPS, help="which step")
+    sub.add_argument(
+        "zone", nargs="?", metavar="ZONE", help="one zone (default: all but those that were changed so)"
+    )
     sub.add_argument(
         "--now", action="store_true", help="do not wait (a key is known to others, or nobody validates)"
     )
@@ -51,13 +55,10 @@ def ds(args: argparse.Namespace) -> int:
     config = state.read_config(args.state)
     zones = zones_of(config)
     if args.zone is not None:
-        wanted = args.zone.lower().rstrip(".")
-        if wanted not in zones:
-            raise WrongInput(f"{args.zone} is no zone of this network; there are: {', '.join(zones)}")
-        zones = [wanted]
+        zones = [_known(args.zone, zones)]
     if not config.network.dns.dnssec:
         raise WrongInput("the zones are not signed: network.toml says dns.dnssec = false")
-    found = [one for zone in zones for one in records(zone, state.dnssec_secrets(args.state))]
+    found = [one for zone in zones for one in records(zone, state.dnssec_secrets(args.state, zone))]
     if args.json:
         print(msgspec.json.encode(found).decode())
     else:
@@ -68,25 +69,51 @@ def ds(args: argparse.Namespace) -> int:
 
 def roll(args: argparse.Namespace) -> int:
     """Adds a generation of keys, makes it the first, or drops the other."""
-    config, secrets = state.read_config(args.state), state.dnssec_secrets(args.state)
+    config, root = state.read_config(args.state), args.state
+    zones = zones_of(config)
+    zone = "" if args.zone is None else _known(args.zone, zones)
+    secrets, of, name = state.dnssec_secrets(root, zone), f" of {zone}" * bool(zone), f" {zone}" * bool(zone)
     if args.step == "begin":
         if len(secrets) > 1:
-            raise WrongInput("keys are being changed already: `nearmile dns roll switch`, then `end`")
+            raise WrongInput(f"keys{of} are being changed already: `nearmile dns roll switch{name}`, then `end`")
         secrets = (*secrets, os.urandom(state.SECRET_BYTES))
     elif len(secrets) < 2:
-        raise WrongInput("there is only one generation of keys: `nearmile dns roll begin` makes the next")
+        raise WrongInput(
+            f"there is only one generation of keys{of}: `nearmile dns roll begin{name}` makes the next"
+        )
     elif not args.now:
-        _wait(time.time() - state.dnssec_file(args.state).stat().st_mtime, config.network.dns.top_ttl_s + LOOK_S)
+        own = state.dnssec_file(root, zone)
+        stepped_s = (own if own.exists() else state.dnssec_file(root)).stat().st_mtime
+        _wait(time.time() - stepped_s, config.network.dns.top_ttl_s + LOOK_S)
     if args.step == "switch":
         secrets = secrets[::-1]
     elif args.step == "end":
         secrets = secrets[:1]
-    state.write_atomically(state.dnssec_file(args.state), b"".join(secrets), mode=0o600)
-    tags = {zone: [Key(secret, to_wire(zone)).tag for secret in secrets] for zone in zones_of(config)}
-    for zone, (first, *others) in tags.items():
-        beside = f"; {others[0]} is published beside it" if others else ""
-        print(f"{zone}: key {first} signs{beside}")
+    path = state.dnssec_file(root, zone)
+    path.parent.mkdir(exist_ok=True)
+    state.write_atomically(path, b"".join(secrets), mode=0o600)
+    _tell([zone] if zone else zones, root, bool(zone))
     return 0
+
+
+def _known(said: str, zones: list[str]) -> str:
+    wanted = said.lower().rstrip(".")
+    if wanted not in zones:
+        raise WrongInput(f"{said} is no zone of this network; there are: {', '.join(zones)}")
+    return wanted
+
+
+def _tell(zones: list[str], root: Path, alone: bool) -> None:
+    """Who signs now. Zones whose own keys have become those of all are among all again."""
+    all_, own = state.dnssec_secrets(root), state.dnssec_own_secrets(root)
+    for zone, secrets in own.items():
+        if secrets == all_:
+            state.dnssec_file(root, zone).unlink()
+    for zone in zones:
+        first, *others = (Key(secret, to_wire(zone)).tag for secret in own.get(zone, all_))
+        beside = f"; {others[0]} is published beside it" if others else ""
+        by_name = "" if alone or own.get(zone, all_) == all_ else "; its keys are changed by its name alone"
+        print(f"{zone}: key {first} signs{beside}{by_name}")
 
 
 def _wait(age_s: float, needed_s: float) -> None:

@@ -5,6 +5,7 @@ What a zone has (its names, with the answers that maps lead to) is remembered ap
 each other. How many of those are signed in a second is limited where packets are counted (`responder`).
 """
 
+from collections.abc import Mapping
 from itertools import groupby
 from math import floor
 
@@ -19,6 +20,8 @@ SHARE_MIN = 64
 # What a key that only begins or ends to be used signs as well (RFC 7344, section 4.1, and RFC 6781, section 4.1).
 OF_KEYS = {wire.DNSKEY, wire.CDS, wire.CDNSKEY}
 Signatures = tuple[Record, ...]
+Secrets = tuple[bytes, ...]
+NO_OWN: Mapping[bytes, Secrets] = {}
 
 
 class ZoneSigner:
@@ -51,11 +54,14 @@ class ZoneSigner:
 
 
 class Signer:
-    """All zones' of one name server, for the day of ``now_s`` (Unix time); ``secrets`` make the keys."""
+    """All zones' of one name server, for the day of ``now_s`` (Unix time).
 
-    def __init__(self, secrets: tuple[bytes, ...], now_s: float) -> None:
+    ``secrets`` make the keys, but of those apexes that have ``own`` ones.
+    """
+
+    def __init__(self, secrets: Secrets, now_s: float, own: Mapping[bytes, Secrets] = NO_OWN) -> None:
         begun = floor(now_s / WINDOW_S) * WINDOW_S
-        self.secrets = secrets
+        self.secrets, self.own = secrets, own
         self.from_s, self.until_s = begun, begun + WINDOW_S
         self._times = begun - BEFORE_S, begun + WINDOW_S + AFTER_S
         self._zones: dict[bytes, ZoneSigner] = {}
@@ -69,4 +75,4 @@ class Signer:
 
     def keys(self, apex: bytes) -> tuple[Key, ...]:
         """The zone's keys."""
-        return tuple(Key(secret, apex) for secret in self.secrets)
+        return tuple(Key(secret, apex) for secret in self.own.get(apex, self.secrets))

@@ -19,6 +19,7 @@ from nearmile.dns import wire
 from nearmile.dns.answer import LowWorld, TopWorld, World
 from nearmile.dns.locate import Locator
 from nearmile.dns.prepared import Ready
+from nearmile.dns.records import to_wire
 from nearmile.dns.responder import IDLE_S, Responder
 from nearmile.dns.signer import Signer
 from nearmile.mapping.atlas import Atlas
@@ -151,14 +152,16 @@ class Nameserver:
         now_s, signer = time.time(), self._signer
         try:
             secrets = state.dnssec_secrets(self._runtime.root)
+            own = {to_wire(zone): each for zone, each in state.dnssec_own_secrets(self._runtime.root).items()}
         except NearmileError as error:
             if signer is None:
                 raise
             log.error("the keys stay as they were: %s", error)
-            secrets = signer.secrets
-        if signer is None or signer.secrets != secrets or not signer.from_s <= now_s < signer.until_s:
-            return Signer(secrets, now_s)
-        return signer
+            secrets, own = signer.secrets, dict(signer.own)
+        same = signer is not None and (signer.secrets, signer.own) == (secrets, own)
+        if signer is not None and same and signer.from_s <= now_s < signer.until_s:
+            return signer
+        return Signer(secrets, now_s, own)
 
     def _note(self, error: Exception) -> None:
         """Whatever a stranger's packet provokes must not fill the disk."""

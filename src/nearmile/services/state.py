@@ -2,9 +2,9 @@
 
 ``config.json`` the configuration as checked at `up` (0600, since documents may name passwords); ``token`` the
 bus's credential (0600); ``cookies`` what cookies of DNS are made of (0600); ``dnssec`` what the keys of zones are
-made of (0600); ``status.json`` what the agent sees; ``authority/`` certificates for development and their keys
-(0600); ``acme/`` the key of the account at an authority (0600); ``nats/`` the bus's own data; ``processes/NAME/``
-each process's; ``log/NAME.log`` its words.
+made of (0600), ``dnssec-zones/ZONE`` where one has others; ``status.json`` what the agent sees; ``authority/``
+certificates for development and their keys (0600); ``acme/`` the key of the account at an authority (0600);
+``nats/`` the bus's own data; ``processes/NAME/`` each process's; ``log/NAME.log`` its words.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from nearmile.config.layout import Config
 log = logging.getLogger("nearmile")
 
 SECRET_BYTES = 32
+DNSSEC_ZONES = "dnssec-zones"
 
 
 def default_root() -> Path:
@@ -119,9 +120,10 @@ def cookie_secret(root: Path) -> bytes:
     return secret(root / "cookies")
 
 
-def dnssec_file(root: Path) -> Path:
-    """What the keys of all zones are made of, 32 bytes for each generation; the first is in use."""
-    return root / "dnssec"
+def dnssec_file(root: Path, zone: str = "") -> Path:
+    """What the keys of all zones, or of one with others, are made of: 32 bytes for each generation, the
+    first in use."""
+    return root / DNSSEC_ZONES / zone if zone else root / "dnssec"
 
 
 def make_dnssec_secret(root: Path) -> None:
@@ -131,9 +133,19 @@ def make_dnssec_secret(root: Path) -> None:
         write_atomically(dnssec_file(root), os.urandom(SECRET_BYTES), mode=0o600)
 
 
-def dnssec_secrets(root: Path) -> tuple[bytes, ...]:
-    """The generations, the same for all name servers; NearmileError where they cannot be had."""
-    path = dnssec_file(root)
+def dnssec_secrets(root: Path, zone: str = "") -> tuple[bytes, ...]:
+    """The generations of all zones, or of one, the same for all name servers; NearmileError where they cannot be
+    had."""
+    path = dnssec_file(root, zone)
+    return _secrets(path if path.exists() else dnssec_file(root))
+
+
+def dnssec_own_secrets(root: Path) -> dict[str, tuple[bytes, ...]]:
+    """The generations of the zones that have others than all; NearmileError as above."""
+    return {path.name: _secrets(path) for path in (root / DNSSEC_ZONES).glob("[!.]*")}
+
+
+def _secrets(path: Path) -> tuple[bytes, ...]:
     try:
         data = path.read_bytes()
     except OSError as error:
