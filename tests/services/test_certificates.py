@@ -39,7 +39,7 @@ def test_keys_are_for_their_owner_alone(tmp_path: Path) -> None:
     assert b"PRIVATE" not in b"".join(p.read_bytes() for p in (tmp_path / "authority").glob("*.pem"))
 
 
-def test_what_is_still_good_is_kept(tmp_path: Path) -> None:
+def test_what_is_still_good_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     certificate, _ = state.site_files(tmp_path, "www")
     ca, key = state.authority_files(tmp_path)
 
@@ -53,8 +53,10 @@ def test_what_is_still_good_is_kept(tmp_path: Path) -> None:
     assert renamed[0] == first[0] and renamed[1] != first[1]
     later = made(config(), NOW + timedelta(days=380))
     assert later[0] == first[0] and later[1] not in (first[1], renamed[1])
+    assert not caplog.text
     key.write_bytes(b"damaged")
     assert made(config(), NOW)[0] != first[0]
+    assert f"{ca} or its key is damaged" in caplog.text
     leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
     leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(ca.read_bytes()))
 

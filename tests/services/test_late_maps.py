@@ -138,14 +138,16 @@ def test_it_names_nobody_who_died_since_and_a_restart_keeps_its_age(
 def test_what_cannot_be_read_is_passed_over(config: Config, tmp_path: Path) -> None:
     folder = tmp_path / "processes" / "low-2" / "past"
     folder.mkdir(parents=True)
-    for name, text in (("1.json", "{"), ("x.json", "{}"), ("2.json", '{"version": 1}')):
+    for name, text in (("1.bin", "{"), ("x.bin", "{}"), ("2.bin", '{"version": 1}')):
         (folder / name).write_text(text)
+    (folder / "3.bin").mkdir()
     runtime = Runtime(tmp_path, "low-2")
     role = Role(runtime)
     role.learn()
     assert not runtime.ready
     runtime._take_map(1, encode(good(config)))
     assert runtime.ready and rcode(role, 1, Random(1))[0] == dns.rcode.NOERROR
+    assert len(list(folder.iterdir())) == 2, "the new one, and what cannot be removed"
 
 
 def test_resolvers_turn_to_it_by_themselves(config: Config, tmp_path: Path) -> None:

@@ -53,13 +53,19 @@ def test_maps_go_forward_by_term_then_version(tmp_path: Path, config: Config) ->
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[]", b'{"version": "x"}', b"\xff\xfe", b"\x28\xb5\x2f\xfd"])
-def test_garbage_replaces_nothing(tmp_path: Path, config: Config, garbage: bytes) -> None:
+def test_garbage_replaces_nothing(
+    tmp_path: Path, config: Config, garbage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = state.process_folder(tmp_path, "a-1") / "map.bin"
+    kept.write_bytes(garbage)
     runtime = Runtime(tmp_path, "a-1")
+    assert f"{kept} cannot be read and is not used: " in caplog.text
     runtime._take_map(1, map_of(3))
     runtime._take_map(2, garbage)
     runtime._take_config(2, garbage)
     assert runtime.map is not None and runtime.map.version == 3
     assert runtime.config.version == 5
+    assert "a configuration from the bus cannot be read" in caplog.text
 
 
 def test_what_a_role_cannot_use_is_taken_back(tmp_path: Path, config: Config) -> None:

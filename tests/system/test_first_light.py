@@ -140,6 +140,7 @@ def test_no_process_outlives_a_killed_agent(tmp_path: Path) -> None:
 
 def test_detach_and_down(tmp_path: Path) -> None:
     network = LiveNetwork(EXAMPLES / "world", tmp_path)
+    (tmp_path / "status.json").write_bytes(b"")  # of a run that ended with its machine
     done = network.run("up", str(EXAMPLES / "world"), "--detach")
     assert "fetch http://www.example.test" in done.stdout
     pids = _pids(network)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from nearmile.base.errors import NearmileError, NotRunning, WrongInput
+from nearmile.base.errors import NearmileError, WrongInput
 from nearmile.cli import status
 from nearmile.config.certificate import end_of
 from nearmile.config.layout import Config, at_version
@@ -162,7 +162,7 @@ def _detached(args: argparse.Namespace, console: Console) -> int:
             raise NearmileError(f"it ended at once; {log} says:\n{_tail(log)}")
         try:
             now = status.read(args.state)
-        except NotRunning:
+        except NearmileError:  # there is none yet, or what the last run left cannot be read
             now = None
         if now is not None and now.ready and now.agent_pid == process.pid:
             _welcome(args.state, state.read_config(args.state), now, time.monotonic() - started_s, console)

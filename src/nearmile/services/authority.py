@@ -5,6 +5,7 @@
 or its end is near; the agent sees to that when it starts and every hour.
 """
 
+import logging
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -31,6 +32,7 @@ RENEW_DAYS = 60
 # Clocks of clients may be behind.
 BACKDATED = timedelta(hours=1)
 
+log = logging.getLogger("nearmile.authority")
 Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
 
@@ -39,6 +41,8 @@ def ensure(root: Path, config: Config, now: datetime) -> None:
     files = state.authority_files(root)
     files[0].parent.mkdir(parents=True, exist_ok=True)
     authority = _load(*files)
+    if authority is None and any(file.exists() for file in files):
+        log.warning("%s or its key is damaged: another authority takes its place, trust that one", files[0])
     if authority is None or _near_its_end(authority[0], now):
         authority = _make_authority(config.network.name, now)
         _save(authority, *files)

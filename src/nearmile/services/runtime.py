@@ -109,7 +109,7 @@ class Runtime:
             await self.bus.close()
 
     def _take_config(self, _revision: int, value: bytes) -> None:
-        new = _decode(value, layout.decode)
+        new = _decode(value, layout.decode, "a configuration from the bus")
         if new is None or new.version <= self.config.version:
             return
         if _adopt(self._on_config, new, self.config):
@@ -117,7 +117,7 @@ class Runtime:
             self.keep("config.json", msgspec.json.encode(new))
 
     def _take_map(self, _revision: int, value: bytes) -> None:
-        new = _decode(value, decode)
+        new = _decode(value, decode, "a map from the bus")
         old = self.map
         if new is None or (old is not None and (new.term, new.version) <= (old.term, old.version)):
             return
@@ -126,7 +126,7 @@ class Runtime:
             self.keep(MAP_FILE, value)
 
     def _take_atlas(self, _revision: int, value: bytes) -> None:
-        new = _decode(value, unpack)
+        new = _decode(value, unpack, "an atlas from the bus")
         if new is None or (self.atlas is not None and new.digest == self.atlas.digest):
             return
         if _adopt(self._on_atlas, new, self.atlas):
@@ -175,18 +175,18 @@ def _adopt(callbacks: list[Callable[[T], None]], new: T, old: T | None) -> bool:
     return True
 
 
-def _decode(data: bytes, read: Callable[[bytes], T]) -> T | None:
+def _decode(data: bytes, read: Callable[[bytes], T], what: object) -> T | None:
     """None where the bytes are not what they should be: a bad message never replaces what works."""
     try:
         return read(data)
     except ValueError as error:
-        log.error("what cannot be read is ignored: %s", error)
+        log.error("%s cannot be read and is not used: %s", what, error)
         return None
 
 
 def _last_good(path: Path, read: Callable[[bytes], T]) -> T | None:
     try:
-        return _decode(path.read_bytes(), read)
+        return _decode(path.read_bytes(), read, path)
     except FileNotFoundError:
         return None
     except OSError as error:
