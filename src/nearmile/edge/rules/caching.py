@@ -65,8 +65,10 @@ def words_of(rules: Sequence[CacheRule]) -> tuple[Word, ...]:
 
 def reading(words: Sequence[Word], target: bytes) -> Reading | None:
     """See ``Rules.reading``."""
+    if not words or not clear(target):
+        return None
     path = target.partition(b"?")[0]
-    fitting = [word for word in words if word.fits(path)] if words and clear(path) else ()
+    fitting = [word for word in words if word.fits(path)]
     return partial(_read, fitting) if fitting else None
 
 
