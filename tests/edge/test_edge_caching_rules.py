@@ -75,3 +75,28 @@ def test_no_store_and_other_statuses() -> None:
             assert len(here.origin.asked) == 4
 
     run(test())
+
+
+def test_parts_of_what_is_large_are_kept_as_it_is() -> None:
+    body = bytes(range(256)) * (12 << 10)  # three slices
+
+    async def large(asked: Asked) -> bytes:
+        lines = ["Cache-Control: no-cache", 'ETag: "1"', "Accept-Ranges: bytes"]
+        if "range" not in asked.fields:
+            return response(body, *lines)
+        first, last = (int(end) for end in asked.fields["range"].removeprefix("bytes=").split("-"))
+        last = min(last, len(body) - 1)
+        lines.append(f"Content-Range: bytes {first}-{last}/{len(body)}")
+        return response(body[first : last + 1], *lines, status="206 Partial Content")
+
+    async def test() -> None:
+        async with world(large, rules=RULES) as here:
+            client = await here.client()
+            for _ in range(2):
+                for first in (0, 5, 2_100_000):
+                    found = await client.get("/static/film", f"Range: bytes={first}-{first + 9}")
+                    assert (found.status, found.body) == (206, body[first : first + 10])
+                    assert found.fields["cache-control"] == "max-age=5"
+            assert "hit" in found.cache and len(here.origin.asked) <= 3
+
+    run(test())

@@ -43,8 +43,12 @@ class CacheRule(Document, frozen=True, kw_only=True):
     ] = None
     statuses: Annotated[
         tuple[Status, ...],
-        Meta(min_length=1, max_length=STATUSES_MAX, description="For answers with one of these."),
-    ] = (200, 203, 206, 301, 308)
+        Meta(
+            min_length=1,
+            max_length=STATUSES_MAX,
+            description="For answers with one of these; 200 is for 206 and 304, too.",
+        ),
+    ] = (200, 203, 301, 308)
     over_private: Annotated[
         bool, Meta(description="Also for answers that the origin calls private or no-store, or that set cookies.")
     ] = False

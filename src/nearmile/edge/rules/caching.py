@@ -16,7 +16,9 @@ from nearmile.cache.targeted import TARGETED
 from nearmile.config.caching import CacheRule
 from nearmile.http.head import ResponseHead
 
-NOT_MODIFIED, OK = 304, 200
+OK = 200
+# Of something that had it: hardly anything else has validators, or parts.
+OF_OK = frozenset((206, 304))
 TOLD = frozenset((b"cache-control", b"expires", b"pragma"))
 Reading = Callable[[ResponseHead], ResponseHead]
 """What a head is taken to say."""
@@ -73,8 +75,7 @@ def reading(words: Sequence[Word], target: bytes) -> Reading | None:
 
 
 def _read(words: Sequence[Word], head: ResponseHead) -> ResponseHead:
-    # What is confirmed by a 304 is taken for a 200: hardly anything else has validators.
-    status = OK if head.status == NOT_MODIFIED else head.status
+    status = OK if head.status in OF_OK else head.status
     word = next((word for word in words if status in word.statuses), None)
     return head if word is None else word.put(head)
 
