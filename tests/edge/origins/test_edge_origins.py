@@ -59,6 +59,22 @@ def test_the_first_that_answers_is_asked() -> None:
     run(test())
 
 
+def test_the_sweep_ends_no_connection_that_has_just_come_about() -> None:
+    async def test() -> None:
+        async with world(echo) as here:
+            loop, client = asyncio.get_running_loop(), await here.client()
+
+            def sweep() -> None:
+                here.node.origins.sweep(loop.time())
+                loop.call_soon(sweep)
+
+            sweep()
+            for method in ("POST", "GET"):
+                assert (await client.get("/a", method=method)).status == 200
+
+    run(test())
+
+
 @pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "breaks the rules"])
 def test_clients_who_break_off_put_no_origin_aside(leaves: bool) -> None:
     async def test() -> None:

@@ -34,7 +34,7 @@ class Link(asyncio.Protocol):
     ) -> None:
         self.peer, self.loop = peer, loop
         self._on_free, self._on_lost = on_free, on_lost
-        self.deadline_s = 0.0
+        self.deadline_s = loop.time() + limits.LINK_IDLE_S
         """When the sweep ends what goes on, or the idleness."""
         self.reused = False
         self.error: UpstreamError | None = None
