@@ -109,3 +109,18 @@ def test_a_bus_that_answers_nothing_is_not_ready(tmp_path: Path, monkeypatch: py
         await running
 
     run(test())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("token", "is damaged; remove it"),
+        ("dnssec", "is damaged .35 bytes.; bring back"),
+        ("dnssec-zones/a.test", "is damaged .35 bytes.; bring back"),
+    ],
+)
+def test_a_damaged_secret_is_named_before_anything_starts(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"\xff" * 35)
+    with pytest.raises(NearmileError, match=f"{tmp_path / name} {said}"):
+        agent.Agent(tmp_path, config(), print)

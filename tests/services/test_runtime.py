@@ -1,6 +1,8 @@
 """What a process does with the configurations and maps it is told of."""
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -105,3 +107,11 @@ def test_what_cannot_be_read_of_the_last_run_is_not_there(tmp_path: Path, config
         (tmp_path / "processes" / "a-1" / name).mkdir(parents=True)
     runtime = Runtime(tmp_path, "a-1")
     assert (runtime.config.version, runtime.map, runtime.atlas) == (5, None, None)
+
+
+def test_a_process_that_cannot_start_says_why_in_a_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nearmile.services.runtime", str(tmp_path), "a-1"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert f"ERROR nearmile: {tmp_path} holds no network; start one" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1

@@ -88,6 +88,9 @@ class Agent:
         authority.ensure(root, config, datetime.now(UTC))
         state.cookie_secret(root)
         state.make_dnssec_secret(root)
+        if config.network.dns.dnssec:  # without keys no name server starts: who starts them should hear of it
+            state.dnssec_secrets(root)
+            state.dnssec_own_secrets(root)
         self._commands = {p.name: children.command(root, p) for p in config.processes if p.role != "nats"}
         if config.network.nats is None:
             self._commands["nats"] = natsserver.prepare(root, config)

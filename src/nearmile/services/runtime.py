@@ -19,6 +19,7 @@ from typing import Protocol, TypeVar, cast
 import msgspec
 import uvloop
 
+from nearmile.base.errors import NearmileError
 from nearmile.config import layout
 from nearmile.config.layout import Config, Process
 from nearmile.fleet.beat import SUBJECT, Beat
@@ -206,7 +207,11 @@ def main() -> None:
         module = importlib.import_module(f"nearmile.services.{runtime.me.role}")
         await runtime.live(cast(RoleModule, module))
 
-    uvloop.run(live())
+    try:
+        uvloop.run(live())
+    except NearmileError as error:
+        log.error("%s", error)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

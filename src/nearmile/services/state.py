@@ -101,7 +101,10 @@ def bus_url(config: Config) -> str:
 def read_token(root: Path) -> str:
     """The credential that only this network's processes know."""
     path = root / "token"
-    return path.read_text().strip() if path.exists() else ""
+    try:
+        return path.read_text("ascii").strip() if path.exists() else ""
+    except UnicodeDecodeError:
+        raise NearmileError(f"{path} is damaged; remove it, and `nearmile up` makes another") from None
 
 
 def secret(path: Path) -> bytes:
