@@ -1,6 +1,7 @@
 """The shipper against a stream that fails on demand; test_collector.py has the real one."""
 
 import asyncio
+import errno
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from nats.js.errors import NoStreamResponseError
 
 from hits import seal
-from nearmile.reports.disk import Journal
+from nearmile.reports.disk import SLOTS_MIN, Journal
 from nearmile.reports.segment import SEGMENT_RECORDS_MAX, Segment, decode
 from nearmile.services import shipper as shipper_module
 from nearmile.services.runtime import Runtime
@@ -114,6 +115,26 @@ def test_hits_wait_in_full_segments_while_the_bus_is_down(tmp_path: Path) -> Non
         edge.stream.up = True
         await edge.shipper.ship()
         assert (edge.stream.hits, len(edge.stream.names)) == (SEGMENT_RECORDS_MAX + 3, 2)
+
+    with_edge(tmp_path, act)
+
+
+def test_a_full_disk_costs_no_hits_while_there_is_room_in_slots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def act(edge: Edge) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Journal, "_seal", full)
+            patch.setattr(Journal, "_new_slot", full)
+            for _ in range(4 * SLOTS_MIN):
+                edge.serve(100)
+                await edge.shipper.ship()
+        for _ in range(2):
+            await edge.shipper.ship()
+        assert (edge.stream.hits, edge.journal.lost) == (100 * 4 * SLOTS_MIN, 0)
 
     with_edge(tmp_path, act)
 

@@ -181,6 +181,11 @@ class Journal:
         return self._path(segment, "seg").read_bytes()
 
     @property
+    def unsealed(self) -> bool:
+        """Whether closed slots wait."""
+        return bool(self._rolled)
+
+    @property
     def holds_hits(self) -> bool:
         """Whether closed slots or sealed segments wait."""
         return bool(self._rolled or self._sealed)

@@ -67,7 +67,7 @@ class Shipper:
         async with self._turn:
             journal, bus, clock = self._journal, self._runtime.bus, asyncio.get_running_loop().time
             until_s, why = clock() + SEAL_S, ""
-            if bus.up:
+            if bus.up and not journal.unsealed:  # who closes more, while the disk takes none, runs out of slots
                 journal.roll()
             try:
                 while (closed := await _by_and_by(journal.drafting())) is not None:
