@@ -77,6 +77,8 @@ class Fetch:
         self.asked = tuple([pair for pair in pairs if pair[0] not in RANGES]) if of_part else pairs
         self.hop = hop
         """Who asks; what another server asks goes fewer ways."""
+        self.before: tuple[tuple[Origin, Hop], ...] = ()
+        """Whom to ask before the origin, and as what."""
         self.fill: ObjectFill = Fill(node.loop.create_future)
         # Noted before the origin is asked: a purge from here on makes the response unfit for the store.
         self.generation = node.store.generation
@@ -96,8 +98,8 @@ class Fetch:
         """Begins, and lets others join."""
         if joinable:
             self.node.fills[self.key] = self.fill
-        plain = self.stale is None and not self.ranged
-        if plain and next(self.node.servers_before(self.site, self.place_key, self.hop), None) is None:
+        self.before = tuple(self.node.servers_before(self.site, self.place_key, self.hop))
+        if self.stale is None and not self.ranged and not self.before:
             self.node.loop.call_soon(self._begin)
         else:
             self.node.spawn(self._run())
@@ -193,7 +195,7 @@ class Fetch:
         self.by_neighbour, self.fresh_until_max_s = False, inf
         if asked is not None:
             return await self.node.origins.ask(self.site.origin, asked.question, None, self._hint, asked)
-        for server, hop in self.node.servers_before(self.site, self.place_key, self.hop):
+        for server, hop in self.before:
             try:
                 answer = await self._send(server, stale, hop)
                 said, for_s = read_position(answer.fields.get(APPLIED)), answer.fields.get(STALE)
