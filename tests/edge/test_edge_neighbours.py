@@ -1,10 +1,13 @@
 """What servers of a region tell each other of what they store."""
 
+import asyncio
+
 import pytest
 
 from edge_world import HOST, Asked, World, response, run, world
 from nearmile.cache.purge import Order, Position
 from nearmile.edge.visitors import Hop
+from waiting import until
 
 FRESH, TAG = "Cache-Control: max-age=60", 'ETag: "1"'
 BUSY = response(b"busy", status="503 Service Unavailable")
@@ -141,5 +144,32 @@ def test_what_a_head_shows_to_have_changed_is_not_taken_from_the_owner_unasked()
             version[0] = 2
             await client.get(theirs, "Cache-Control: no-cache", method="HEAD")
             assert (await client.get(theirs)).body == b"2"
+
+    run(test())
+
+
+def test_what_a_request_has_changed_is_not_what_the_owner_began_to_fetch_before() -> None:
+    version, go = [1], asyncio.Event()
+
+    async def handler(asked: Asked) -> bytes:
+        if asked.line.startswith("POST"):
+            version[0] = 2
+            return response(b"done")
+        body = b"%d" % version[0]
+        if body == b"1":
+            await go.wait()
+        return response(body, FRESH)
+
+    async def test() -> None:
+        async with world(handler, servers=2) as here:
+            here.tell_map()
+            theirs = owned_by_another(here)
+            client, owner = await here.client(0), await here.client(1)
+            slow = asyncio.ensure_future(owner.get(theirs))
+            await until(lambda: len(here.origin.asked) == 1)
+            await client.get(theirs, "Content-Length: 0", method="POST")
+            assert (await client.get(theirs)).body == b"2"
+            go.set()
+            assert (await slow).body == b"1"
 
     run(test())

@@ -204,7 +204,9 @@ class Exchange:
         fill_key = node.fill_key(key, self.pairs, ranged)
         # What each client is to ask for itself, he asks for alone: each may be told something else.
         joinable = stale is None or shareable(stale.kept, stale.kept.born_at_s)
-        fill = node.fills.get(fill_key) if joinable else None
+        # Another server may know that what began before is out of date by now.
+        anew = self.internal and request_directives(self.pairs).no_cache
+        fill = node.fills.get(fill_key) if joinable and not anew else None
         if fill is not None or not node.fetching.take(site.serial):
             return fill, False
         fetch = Fetch(node, fill_key, self.request, site, stale, self._forwarding(site), self.hop, ranged)
@@ -219,12 +221,8 @@ class Exchange:
         request, node, now_s = self.request, self.node, self.node.now_s()
         one = request.method == b"GET" and len(wanted(request.method, self.pairs)) <= 1
         fresh = verdict(part.kept, asked, now_s) is Use.FRESH
-        return (
-            one
-            and fresh
-            and completable(part, node.object_bytes_max)
-            and not node.unsliceable.has(part.key, now_s)
-        )
+        fits = completable(part, node.object_bytes_max) and not node.unsliceable.has(part.key, now_s)
+        return one and fresh and fits
 
     async def _shared(self, site: Site, key: bytes, entry: Entry | None) -> None:
         """Serves what the origin has, once for all who ask for the object."""
