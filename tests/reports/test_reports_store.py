@@ -192,7 +192,7 @@ def test_a_file_that_another_process_holds_is_left_alone(tmp_path: Path) -> None
 def test_a_file_that_cannot_be_opened_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "hits.duckdb"
     path.mkdir()
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(NearmileError, match=f"{path} cannot be opened .Is a directory."):
         open_store(path, Reports(), 42)
     assert path.is_dir()
 

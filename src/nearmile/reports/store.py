@@ -246,10 +246,15 @@ class Store:
 def open_store(path: Path, reports: Reports, now_ms: int) -> Store:
     """Opens the store; a damaged file is set aside under a new name, and an empty one begun.
 
-    Raises StoreHeld where another process has it open, duckdb.Error or OSError where the machine is at fault.
+    Raises StoreHeld where another process has it open, duckdb.Error where the machine is at fault, NearmileError
+    where it must not be opened.
     """
-    if path.exists():
-        path.open("r+b").close()
+    try:
+        if path.exists():
+            path.open("r+b").close()
+    except OSError as error:
+        what = f"{path} cannot be opened ({error.strerror}): hits wait in the bus's stream until it can"
+        raise NearmileError(what) from None
     try:
         return Store(path, reports)
     except duckdb.Error as error:
