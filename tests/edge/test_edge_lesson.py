@@ -13,7 +13,7 @@ FRESH, TAG = "Cache-Control: max-age=60", 'ETag: "1"'
 def test_the_answer_to_a_head_renews_what_is_stored() -> None:
     async def test() -> None:
         async def origin(asked: Asked) -> bytes:
-            answer = response(b"12345", FRESH, f"X: {len(here.origin.asked)}")
+            answer = response(b"12345", FRESH, TAG, f"X: {len(here.origin.asked)}")
             return answer.removesuffix(b"12345") if asked.line.startswith("HEAD") else answer
 
         async with world(origin) as here:
@@ -24,6 +24,25 @@ def test_the_answer_to_a_head_renews_what_is_stored() -> None:
             got = await client.get("/a")
             assert (got.body, got.fields["x"], got.cache) == (b"12345", "2", "here-1; hit")
             assert len(here.origin.asked) == 2
+
+    run(test())
+
+
+def test_the_answer_to_a_head_without_validators_renews_nothing() -> None:
+    async def origin(asked: Asked) -> bytes:
+        answer = response(b"%05d" % len(asked_so_far), FRESH)
+        asked_so_far.append(asked)
+        return answer[:-5] if asked.line.startswith("HEAD") else answer
+
+    asked_so_far: list[Asked] = []
+
+    async def test() -> None:
+        async with world(origin) as here:
+            client = await here.client()
+            assert (await client.get("/a")).body == b"00000"
+            here.skew_s = 61
+            await client.get("/a", method="HEAD")
+            assert (await client.get("/a")).body == b"00002"
 
     run(test())
 

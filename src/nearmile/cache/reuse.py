@@ -136,16 +136,18 @@ def updated_by_304(kept: Storable, stored: Fields, new: Fields, response_time_s:
     return tuple(field for field in stored if field[0] not in replaced) + update
 
 
-def updated_by_head(kept: Storable, stored: Fields, new: Fields, response_time_s: float) -> Fields | None:
-    """The same for the 200 that answers a HEAD (RFC 9111 section 4.3.5).
+def confirmed_by_head(kept: Storable, stored: Fields, new: Fields) -> bool | None:
+    """Whether the 200 that answers a HEAD speaks of what is stored (RFC 9111 section 4.3.5), as a 304 does.
 
-    None if it speaks of another representation: what is stored counts as stale.
+    None where it has no validator to compare, though the RFC would let it pass: then whatever asks by HEAD now and
+    then, as monitors do, would keep an old body fresh for ever.
     """
     validators_of = {b"etag": kept.etag, b"last-modified": kept.last_modified}
-    validators_of[b"content-length"] = next(iter(values_of(stored, b"content-length")), None)
-    if any(value != validators_of[name] for name, value in new if name in validators_of):
-        return None
-    return updated_by_304(kept, stored, new, response_time_s)
+    length = next(iter(values_of(stored, b"content-length")), None)
+    compared = {**validators_of, b"content-length": length}
+    if any(value != compared[name] for name, value in new if name in compared):
+        return False
+    return True if any(name in validators_of for name, _ in new) else None
 
 
 def answers_get(method: bytes, status: int, fields: Fields, host: bytes, target: bytes) -> bool:

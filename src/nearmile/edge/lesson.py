@@ -11,7 +11,7 @@ from nearmile.cache.key import object_keys, uncoded
 from nearmile.cache.pages import Body
 from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import tags_of
-from nearmile.cache.reuse import answers_get, invalidated, updated_by_head
+from nearmile.cache.reuse import answers_get, confirmed_by_head, invalidated
 from nearmile.edge.node import Node
 from nearmile.edge.renewal import Confirmed, renewed
 from nearmile.edge.sites import Site
@@ -71,14 +71,15 @@ class Lesson:
 
     async def _update(self, new: Pairs) -> None:
         """The answer to a HEAD: the terms of what is stored, or news that it is no longer right."""
-        node, now_s, asked = self.node, self.node.now_s(), self.request.fields.pairs
+        node, asked = self.node, self.request.fields.pairs
         entry = await node.store.find(self.key, uncoded(asked))
         if entry is None or entry.kept.part is not None:
             return
-        if updated_by_head(entry.kept, entry.fields(), new, now_s) is None:
+        confirmed = confirmed_by_head(entry.kept, entry.fields(), new)
+        if confirmed is False:
             node.store.delete(entry)
-            node.outdated.add(self.key, now_s)
-        else:
+            node.outdated.add(self.key, node.now_s())
+        elif confirmed:
             said = Confirmed(asked, new, (), self.asked_at_s, inf, self.generation)
             await renewed(node, self.site, entry, said)
 
