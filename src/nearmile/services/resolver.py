@@ -222,14 +222,15 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 async def _exchange(query: dns.message.Message, server: Address) -> dns.message.Message:
     """One question over UDP, again over TCP where the answer was cut short. OSError or EOFError if none comes."""
-    async with asyncio.timeout(TRY_TIMEOUT_S):
-        loop = asyncio.get_running_loop()
-        transport, waiting = await loop.create_datagram_endpoint(lambda: _Datagrams(query), remote_addr=server)
-        try:
+    loop = asyncio.get_running_loop()
+    # Outside of the timeout: it waits for nobody, and who ends it half-way leaves a socket open.
+    transport, waiting = await loop.create_datagram_endpoint(lambda: _Datagrams(query), remote_addr=server)
+    try:
+        async with asyncio.timeout(TRY_TIMEOUT_S):
             transport.sendto(query.to_wire())
             response = await waiting.response
-        finally:
-            transport.close()
+    finally:
+        transport.close()
     if not response.flags & dns.flags.TC:
         return response
     async with asyncio.timeout(TRY_TIMEOUT_S):
