@@ -11,6 +11,10 @@ from live_network import EXAMPLES, LiveNetwork, alive, eventually
 PAGE = "http://www.example.test/"
 
 
+def test_ready_soon(world: LiveNetwork) -> None:
+    assert world.ready_after_s < 30
+
+
 @pytest.mark.parametrize(
     ("city", "regions"),
     [("Tokyo", {"tokyo"}), ("Paris", {"london", "frankfurt"}), ("Chicago", {"ashburn"})],
@@ -100,11 +104,17 @@ def test_the_map_is_explained(world: LiveNetwork) -> None:
     assert "is not kept" in world.run("map", "diff", version, "99999", check=False).stderr
 
 
-def test_two_networks_run_side_by_side(world: LiveNetwork, tmp_path: Path) -> None:
+def test_two_networks_run_side_by_side_and_no_process_outlives_a_killed_agent(
+    world: LiveNetwork, tmp_path: Path
+) -> None:
     with LiveNetwork(EXAMPLES / "world", tmp_path) as other:
         assert other.config.loopback != world.config.loopback
         assert other.json("fetch", PAGE, "--from", "Tokyo")["region"] == "tokyo"
         assert world.json("fetch", PAGE, "--from", "Tokyo")["region"] == "tokyo"
+        agent, *children = _pids(other)
+        os.kill(agent, signal.SIGKILL)
+        eventually(lambda: not any(alive(pid) for pid in children), 15.0, "all children gone")
+    assert world.json("fetch", PAGE, "--from", "Tokyo")["region"] == "tokyo"
 
 
 def test_ctrl_c_leaves_nothing_and_the_next_start_goes_on(tmp_path: Path) -> None:
@@ -119,36 +129,19 @@ def test_ctrl_c_leaves_nothing_and_the_next_start_goes_on(tmp_path: Path) -> Non
         assert not [pid for pid in pids if alive(pid)]
         assert network.run("status", check=False).returncode == 3
 
-        network.start()
+        (tmp_path / "status.json").write_bytes(b"")  # of a run that ended with its machine
+        done = network.run("up", str(EXAMPLES / "world"), "--detach")
+        assert "fetch http://www.example.test" in done.stdout
         again = network.json("fetch", PAGE, "--from", "Tokyo")
         assert again["cache"] == "hit", "caches stay warm"
         assert _hits(network) >= 2, "reports are kept"
         assert network.status()["map_version"] >= version
         pids = _pids(network)
-        network.stop(signal.SIGTERM)
+        refused = network.run("up", str(EXAMPLES / "world"), "--detach", check=False)
+        assert refused.returncode == 1 and "already runs" in refused.stderr
+        network.run("down")  # by SIGTERM
         assert not [pid for pid in pids if alive(pid)]
-
-
-def test_no_process_outlives_a_killed_agent(tmp_path: Path) -> None:
-    network = LiveNetwork(EXAMPLES / "world", tmp_path)
-    with network:
-        status = network.status()
-        os.kill(status["agent_pid"], signal.SIGKILL)
-        pids = [one["pid"] for one in status["processes"]]
-        eventually(lambda: not any(alive(pid) for pid in pids), 15.0, "all children gone")
-
-
-def test_detach_and_down(tmp_path: Path) -> None:
-    network = LiveNetwork(EXAMPLES / "world", tmp_path)
-    (tmp_path / "status.json").write_bytes(b"")  # of a run that ended with its machine
-    done = network.run("up", str(EXAMPLES / "world"), "--detach")
-    assert "fetch http://www.example.test" in done.stdout
-    pids = _pids(network)
-    refused = network.run("up", str(EXAMPLES / "world"), "--detach", check=False)
-    assert refused.returncode == 1 and "already runs" in refused.stderr
-    network.run("down")
-    assert not [pid for pid in pids if alive(pid)]
-    assert network.run("down", check=False).returncode == 3
+        assert network.run("down", check=False).returncode == 3
 
 
 def _pids(network: LiveNetwork) -> list[int]:
@@ -160,9 +153,3 @@ def _pids(network: LiveNetwork) -> list[int]:
 def _hits(network: LiveNetwork) -> int:
     rows = network.json("report", "--last", "all", "--by", "site")["rows"]
     return sum(row["hits"] for row in rows)
-
-
-def test_ready_soon(world: LiveNetwork) -> None:
-    """Start-up is measured by the newcomer's clock: asking takes a process of its own each time."""
-    world.stop()
-    assert world.start() < 30
