@@ -3,18 +3,22 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Else every process that tests and `up` start would compile all of nearmile anew: a third of its start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: up test bench fuzz soak install dev clean
 
 up: install
 	$(BIN)/nearmile up examples/world
 
+# Side by side what can be. Whole networks of processes count the seconds until all is well: one at a time.
 test: dev
 	@tools/system-packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --ignore tests/system
+	$(BIN)/pytest tests/system
 
 # In short turns: for figures to rely on, run each alone, with more and longer ones (--seconds, --rounds).
 bench: dev
