@@ -25,7 +25,7 @@ HOST = "www.test.example"
 ADDRESSES = ("127.31.40.1", "127.31.40.2")
 HERE = {"here": ADDRESSES}
 ORIGIN_ADDRESS, PORT = "127.31.41.1", 8080
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 POINT = Point(50, 8)
 # Of large bodies; enough for a test.
 FILES_MAX = 256

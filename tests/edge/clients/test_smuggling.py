@@ -12,10 +12,11 @@ from typing import NamedTuple
 import pytest
 
 from edge_world import Client, Response, request, run, world
+from nearmile.edge import limits
 from plain_origin import PlainOrigin
 from smuggling import SHAPES, Shape
 
-ANSWER_S = 2.0
+ANSWER_S = 10.0
 
 
 class Context(NamedTuple):
@@ -37,7 +38,8 @@ CONTEXTS = {
 
 
 @pytest.mark.parametrize("context", CONTEXTS.values(), ids=CONTEXTS)
-def test_nothing_is_smuggled(context: Context) -> None:
+def test_nothing_is_smuggled(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LINGER_S", 10.0)  # where others use the processor, 400 pieces take their time
     assert len(SHAPES) > 500
     wrong: dict[str, list[str]] = {}
 
