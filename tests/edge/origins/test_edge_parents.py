@@ -167,3 +167,28 @@ def test_no_question_goes_round_whatever_each_server_believes(
                 assert len(way) <= 3
 
     run(test())
+
+
+def test_what_stands_in_at_a_parent_is_as_stale_for_its_grandchildren() -> None:
+    answers = [
+        answer(b"v1", FRESH),
+        *[answer(b"busy", status="503 Service Unavailable")] * 2,
+        answer(b"v2", FRESH),
+    ]
+
+    async def origin(_asked: Asked) -> bytes:
+        return answers.pop(0)
+
+    async def test() -> None:
+        async with world(origin, rules=PARENTS, regions=REGIONS) as here:
+            here.tell_map()
+            target = longest(here, "here-1").decode()
+            parent = route(here, "here-1", target.encode())[-1]
+            assert (await get(here, parent, target)).body == b"v1"
+            order = Order("o", here.node.sites[HOST.encode()].serial, "url", (target,), soft=True)
+            for server in here.servers:
+                server.node.purge(order, Position("log", 1))
+            for body in (b"v1", b"v1", b"v2"):
+                assert (await get(here, "here-1", target)).body == body
+
+    run(test())
