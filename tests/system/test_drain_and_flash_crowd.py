@@ -15,6 +15,7 @@ from itertools import product
 
 import dns.edns
 import dns.message
+import dns.query
 import pytest
 
 from crowd import Crowd
@@ -88,15 +89,20 @@ def ask(network: LiveNetwork, server: Process, wanted: Sequence[tuple[int, str]]
     """The addresses that a name server says of those sites for clients in those cities, asked all at once."""
     config, found = network.config, [list[str]() for _ in wanted]
     serials = {site.document.hostnames[0]: site.serial for site in config.sites}
+    queries = []
+    for number, (site, town) in enumerate(wanted):
+        city = find_city(town)
+        assert city is not None
+        name = edge_hostname(serials[host_of(site)], config.network.zone)
+        options: list[dns.edns.Option] = [dns.edns.ECSOption(city.address, 24)]
+        queries.append(dns.message.make_query(name, "A", id=number, options=options))
+    # Who has told a subnet over TCP is not asked to again.
+    dns.query.tcp(queries[0], server.address, timeout=1, port=server.port)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(1)
         sock.connect((server.address, server.port))
-        for number, (site, town) in enumerate(wanted):
-            city = find_city(town)
-            assert city is not None
-            name = edge_hostname(serials[host_of(site)], config.network.zone)
-            options: list[dns.edns.Option] = [dns.edns.ECSOption(city.address, 24)]
-            sock.send(dns.message.make_query(name, "A", id=number, options=options).to_wire())
+        for query in queries:
+            sock.send(query.to_wire())
         for _ in wanted:
             reply = dns.message.from_wire(sock.recv(4096))
             found[reply.id] = [str(record.address) for rrset in reply.answer for record in rrset]

@@ -29,7 +29,7 @@ def answers(network: LiveNetwork, city: str) -> set[str]:
     addresses = set()
     for server in config.of_role("nameserver"):
         if server.tier == "low":
-            reply = dns.query.udp(query, server.address, timeout=1, port=server.port)
+            reply, _ = dns.query.udp_with_fallback(query, server.address, timeout=1, port=server.port)
             addresses |= {str(record.address) for rrset in reply.answer for record in rrset}
     return addresses
 
