@@ -42,7 +42,7 @@ class Purging:
         self.network, self.load, self.purger = network, load, purger
         self.count = 0
 
-    async def once(self, patience_s: float = 10.0) -> Purged:
+    async def once(self, patience_s: float = 30.0) -> Purged:
         self.count += 1
         number = self.count * 7 % OBJECTS
         kinds: tuple[tuple[Kind, str, range], ...] = (
