@@ -41,7 +41,7 @@ def test_the_report_equals_what_clients_received(world: LiveNetwork) -> None:
     got = after - before
     print(f"\nreceived {tally.received.total()}, reported {got.total()}, by second try {tally.second_tries}")
     difference = {name: got[name] - tally.received[name] for name in got | tally.received}
-    print(f"{EDGE}, killed {KILLS // 3} times: {difference.pop(EDGE):+d} hits in its last seconds")
+    print(f"{EDGE}, killed {KILLS // 3} times: {difference.pop(EDGE, 0):+d} hits in its last seconds")
     assert not any(difference.values()), difference
     # A response that the kernel still delivered may miss its record, or a record its response: one turn of the
     # killed server's loop, with 32 clients no more than 32 each time.
