@@ -11,14 +11,15 @@ unexport PYTHONDONTWRITEBYTECODE
 up: install
 	$(BIN)/nearmile up examples/world
 
-# Side by side what can be. Whole networks of processes count the seconds until all is well: one at a time.
+# Side by side what can be, but for what counts seconds: how long answers are fresh, until all is well again.
+ALONE := tests/conformance tests/system
 test: dev
 	@tools/system-packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --ignore tests/system
-	$(BIN)/pytest tests/system
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore %)
+	$(BIN)/pytest $(ALONE)
 
 # In short turns: for figures to rely on, run each alone, with more and longer ones (--seconds, --rounds).
 bench: dev
