@@ -428,7 +428,7 @@ def test_demand_above_a_region_s_capacity_goes_to_the_next() -> None:
     script.happens(DemandArrived({"FR": 200, "JP": 10}))
     script.passes(REFRESH_S + 1)
     assert script.maps[-1].shares == {}  # 200 hits within a while are few a second
-    for _ in range(30):
+    for _ in range(60):
         script.happens(DemandArrived({"FR": 100, "JP": 10}))
         script.passes(1)
     parts = script.maps[-1].shares["FR"]
