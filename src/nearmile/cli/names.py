@@ -82,8 +82,7 @@ def roll(args: argparse.Namespace) -> int:
             f"there is only one generation of keys{of}: `nearmile dns roll begin{name}` makes the next"
         )
     elif not args.now:
-        own = state.dnssec_file(root, zone)
-        stepped_s = (own if own.exists() else state.dnssec_file(root)).stat().st_mtime
+        stepped_s = state.dnssec_file_used(root, zone).stat().st_mtime
         _wait(time.time() - stepped_s, config.network.dns.top_ttl_s + LOOK_S)
     if args.step == "switch":
         secrets = secrets[::-1]

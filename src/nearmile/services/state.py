@@ -129,6 +129,12 @@ def dnssec_file(root: Path, zone: str = "") -> Path:
     return root / DNSSEC_ZONES / zone if zone else root / "dnssec"
 
 
+def dnssec_file_used(root: Path, zone: str) -> Path:
+    """A zone's own such file where it has one, else that of all."""
+    path = dnssec_file(root, zone)
+    return path if path.exists() else dnssec_file(root)
+
+
 def make_dnssec_secret(root: Path) -> None:
     """Makes the first generation, where there is none. Only the agent does: other keys than those that parents
     know of would be worse than none."""
@@ -139,8 +145,7 @@ def make_dnssec_secret(root: Path) -> None:
 def dnssec_secrets(root: Path, zone: str = "") -> tuple[bytes, ...]:
     """The generations of all zones, or of one, the same for all name servers; NearmileError where they cannot be
     had."""
-    path = dnssec_file(root, zone)
-    return _secrets(path if path.exists() else dnssec_file(root))
+    return _secrets(dnssec_file_used(root, zone))
 
 
 def dnssec_own_secrets(root: Path) -> dict[str, tuple[bytes, ...]]:
