@@ -1,10 +1,12 @@
 """What servers of a region tell each other of what they store."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
-from edge_world import HOST, Asked, World, response, run, world
+from edge_world import HOST, Asked, Client, Handler, World, response, run, world
 from nearmile.cache.purge import Order, Position
 from nearmile.edge.visitors import Hop
 from waiting import until
@@ -20,6 +22,23 @@ def owned_by_another(here: World) -> str:
     return next(
         target for target in targets if list(node.servers_before(site, site.prefix + target.encode(), Hop.CLIENT))
     )
+
+
+@asynccontextmanager
+async def beside_owner(handler: Handler) -> AsyncIterator[tuple[World, str, Client, Client]]:
+    """Two servers, a target that the second owns, and a client of each."""
+    async with world(handler, servers=2) as here:
+        here.tell_map()
+        yield here, owned_by_another(here), await here.client(0), await here.client(1)
+
+
+def in_turn(answers: list[bytes]) -> Handler:
+    """An origin that gives these, one after the other."""
+
+    async def handler(asked: Asked) -> bytes:
+        return answers.pop(0)
+
+    return handler
 
 
 def test_a_304_of_the_origin_changes_fields_at_all_servers() -> None:
@@ -56,10 +75,7 @@ def test_a_change_that_passes_by_a_server_is_seen_there_at_once(method: str) -> 
         return response(b"%d" % versions[0], "Cache-Control: max-age=60", f'ETag: "{versions[0]}"')
 
     async def test() -> None:
-        async with world(handler, servers=2) as here:
-            here.tell_map()
-            theirs = owned_by_another(here)
-            client, other = await here.client(0), await here.client(1)
+        async with beside_owner(handler) as (_here, theirs, client, other):
             for version in range(3):
                 assert (await client.get(theirs)).body == b"%d" % version
                 assert (await other.get(theirs)).body == b"%d" % version, "the owner knows by then"
@@ -72,14 +88,8 @@ def test_a_change_that_passes_by_a_server_is_seen_there_at_once(method: str) -> 
 def test_what_stands_in_at_the_owner_is_not_fresh_elsewhere(known: bool) -> None:
     answers = [response(b"old", FRESH, TAG), BUSY, BUSY, response(b"new", FRESH, 'ETag: "2"')]
 
-    async def handler(asked: Asked) -> bytes:
-        return answers.pop(0)
-
     async def test() -> None:
-        async with world(handler, servers=2) as here:
-            here.tell_map()
-            theirs = owned_by_another(here)
-            client, owner = await here.client(0), await here.client(1)
+        async with beside_owner(in_turn(answers)) as (here, theirs, client, owner):
             await (client if known else owner).get(theirs)
             order = Order("o", here.node.sites[HOST.encode()].serial, "url", (theirs,), soft=True)
             for server in here.servers:
@@ -94,14 +104,8 @@ def test_what_stands_in_at_the_owner_is_not_fresh_elsewhere(known: bool) -> None
 def test_what_a_request_has_changed_is_not_taken_from_an_owner_that_cannot_ask() -> None:
     answers = [response(b"old", FRESH, TAG), response(b"done"), *[BUSY] * 2, response(b"new", FRESH, 'ETag: "2"')]
 
-    async def handler(asked: Asked) -> bytes:
-        return answers.pop(0)
-
     async def test() -> None:
-        async with world(handler, servers=2) as here:
-            here.tell_map()
-            theirs = owned_by_another(here)
-            client, owner = await here.client(0), await here.client(1)
+        async with beside_owner(in_turn(answers)) as (_here, theirs, client, owner):
             await owner.get(theirs)
             await client.get(theirs, "Content-Length: 0", method="POST")
             assert (await client.get(theirs)).status == 503
@@ -113,14 +117,8 @@ def test_what_a_request_has_changed_is_not_taken_from_an_owner_that_cannot_ask()
 def test_how_stale_a_client_takes_it_is_between_it_and_its_server() -> None:
     answers = [response(b"old", FRESH, TAG), response(b"new", FRESH, 'ETag: "2"')]
 
-    async def handler(asked: Asked) -> bytes:
-        return answers.pop(0)
-
     async def test() -> None:
-        async with world(handler, servers=2) as here:
-            here.tell_map()
-            theirs = owned_by_another(here)
-            client, owner = await here.client(0), await here.client(1)
+        async with beside_owner(in_turn(answers)) as (here, theirs, client, owner):
             await owner.get(theirs)
             here.skew_s = 61
             assert (await client.get(theirs, "Cache-Control: max-stale=60")).body == b"new"
@@ -161,10 +159,7 @@ def test_what_a_request_has_changed_is_not_what_the_owner_began_to_fetch_before(
         return response(body, FRESH)
 
     async def test() -> None:
-        async with world(handler, servers=2) as here:
-            here.tell_map()
-            theirs = owned_by_another(here)
-            client, owner = await here.client(0), await here.client(1)
+        async with beside_owner(handler) as (here, theirs, client, owner):
             slow = asyncio.ensure_future(owner.get(theirs))
             await until(lambda: len(here.origin.asked) == 1)
             await client.get(theirs, "Content-Length: 0", method="POST")
