@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from allocations import blocking_pairs, rank, uncontracted
 from nearmile.mapping.allocate import (
     FULL,
     STAY_MS,
@@ -14,10 +15,7 @@ from nearmile.mapping.allocate import (
     Capacities,
     Floats,
     allocate,
-    blocking_pairs,
     loads,
-    rank,
-    uncontracted,
     usable,
 )
 
@@ -88,25 +86,26 @@ def test_all_is_placed_and_the_overloaded_have_nowhere_to_go(
 @given(**CASES)
 def test_no_pair_blocks(seed: int, rows: int, regions: int, load: float, contracts: int, ranks: int) -> None:
     case = Case(seed, rows, regions, load, contracts)
-    found = allocate(case.demand, rank(case.scores, ranks), case.capacities)
-    if (loads(found, regions) <= case.capacities.regions * 1.0001).all() and not found.raised.any():
-        assert blocking_pairs(found, case.capacities) == []
-        again = allocate(case.demand * 1.001, rank(case.scores, ranks), case.capacities, found)
+    candidates, capacities = rank(case.scores, ranks), case.capacities
+    found = allocate(case.demand, candidates, capacities)
+    if (loads(found, regions) <= capacities.regions * 1.0001).all() and not found.raised.any():
+        assert blocking_pairs(found, candidates, capacities) == []
+        again = allocate(case.demand * 1.001, candidates, capacities, found)
         if not again.raised.any():
-            assert blocking_pairs(again, case.capacities) == []
+            assert blocking_pairs(again, candidates, capacities, found) == []
 
 
 def test_the_checker_sees_what_blocks() -> None:
     scores = np.array([[10, 20, 90], [10, 60, 90]], dtype=np.float32)
-    capacities = uncontracted([1.0, 1.0, 1.0])
-    found = allocate(np.ones(2), rank(scores), capacities)
+    candidates, capacities = rank(scores), uncontracted([1.0, 1.0, 1.0])
+    found = allocate(np.ones(2), candidates, capacities)
     # Both like the first region best; the second row would lose more.
     assert dense(found, 3) == pytest.approx(np.array([[0, 1, 0], [1, 0, 0]]), abs=0.002)
-    assert blocking_pairs(found, capacities) == []
+    assert blocking_pairs(found, candidates, capacities) == []
     swapped = structs.replace(found, placed=found.placed[::-1].copy())
-    assert (1, 0) in blocking_pairs(swapped, capacities)
+    assert (1, 0) in blocking_pairs(swapped, candidates, capacities)
     idle = structs.replace(found, placed=np.roll(found.placed, 1, axis=1))
-    assert (1, 0) in blocking_pairs(idle, capacities)
+    assert (1, 0) in blocking_pairs(idle, candidates, capacities)
 
 
 def test_the_contract_bounds_its_regions_together() -> None:
@@ -114,7 +113,7 @@ def test_the_contract_bounds_its_regions_together() -> None:
     capacities = Capacities(np.full(3, 4.0), np.array([1, 1, 0]), np.array([np.inf, 2.0]))
     found = allocate(np.ones(4), rank(scores), capacities)
     assert loads(found, 3) == pytest.approx([2, 0, 2], rel=0.01)
-    assert blocking_pairs(found, capacities) == []
+    assert blocking_pairs(found, rank(scores), capacities) == []
 
 
 @pytest.mark.parametrize("load", [0.5, 0.8, 0.95])

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearmile.mapping.allocate import Candidates, rank
+from allocations import rank
+from nearmile.mapping.allocate import Candidates
 from nearmile.mapping.corrections import NOTHING_MEASURED, of_pairs
 
 REGIONS = 6

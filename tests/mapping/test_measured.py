@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allocations import rank
 from nearmile.base.geography import Point, distance_km, expected_rtt_ms
-from nearmile.mapping.allocate import rank
 from nearmile.mapping.measured import (
     ACCESS_MS_MAX,
     CLIENTS_MAX,

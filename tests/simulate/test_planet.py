@@ -2,10 +2,11 @@
 
 import pytest
 
+from allocations import uncontracted
 from nearmile.fleet import health
 from nearmile.fleet.health import State
 from nearmile.mapping import allocate, choose, make
-from nearmile.mapping.allocate import Capacities, uncontracted
+from nearmile.mapping.allocate import Capacities
 from nearmile.simulate.checks import Found
 from nearmile.simulate.planet import Planet, Scale
 

@@ -20,7 +20,6 @@ A row is a unit in a traffic class. Arrays are indexed by rows, by ranks of a ro
 or by contracts. Demands and capacities are in one unit, whichever; scores in ms.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,34 +73,14 @@ class Capacities(Struct, frozen=True):
 class Allocation(Struct, frozen=True):
     """Who serves what.
 
-    ``placed`` is demand by row and rank of ``candidates``; each row's sum is its demand. ``worth`` is how the
-    regions rank the rows, in ms; ``raised`` marks rows that their whole list turned down at first, and ``full``
-    the regions that can carry no more.
+    ``placed`` is demand by row and rank of ``candidates``; each row's sum is its demand. ``raised`` marks rows
+    that their whole list turned down at first, and ``full`` the regions that can carry no more.
     """
 
     candidates: Candidates
     placed: Scores
-    worth: Scores
     raised: NDArray[np.bool_]
     full: NDArray[np.bool_]
-
-
-def uncontracted(capacities: Sequence[float] | Floats) -> Capacities:
-    """Regions only."""
-    return Capacities(
-        np.asarray(capacities, dtype=np.float64), np.zeros(len(capacities), dtype=np.intp), np.array([np.inf])
-    )
-
-
-def rank(scores: Scores, k: int = CANDIDATES_MAX) -> Candidates:
-    """The ``k`` regions of the lowest scores (rows by regions), in order."""
-    k = min(k, scores.shape[1])
-    if k < scores.shape[1]:
-        near = np.sort(np.argpartition(scores, k - 1, axis=1)[:, :k], axis=1)
-    else:
-        near = np.broadcast_to(np.arange(k), scores.shape)
-    own, near = in_order(np.take_along_axis(scores, near, axis=1), near)
-    return Candidates(near.astype(np.int32), own.astype(np.float32))
 
 
 def in_order(scores: NDArray[Any], *beside: NDArray[Any]) -> list[NDArray[Any]]:
@@ -140,27 +119,6 @@ def usable(capacities: Capacities) -> float:
     return float(np.minimum(own, capacities.contracts).sum())
 
 
-def blocking_pairs(allocation: Allocation, capacities: Capacities) -> list[tuple[int, int]]:
-    """Rows and ranks that would rather have each other than what they have; none in a stable allocation.
-
-    A pair blocks where the row has demand at a worse rank, and every node above the region has room, or serves
-    demand that it ranks lower.
-    """
-    candidates, placed = allocation.candidates, allocation.placed
-    rows, ranks = np.nonzero(placed > 0)
-    worth = allocation.worth
-    regions = candidates.regions[rows, ranks]
-    amounts, least = placed[rows, ranks].astype(np.float64), worth[rows, ranks]
-    of_region = _least(regions, amounts, least, capacities.regions)
-    of_contract = _least(capacities.contract_of[regions], amounts, least, capacities.contracts)
-    bars = np.maximum(of_region, of_contract[capacities.contract_of])
-    worst = np.zeros(len(placed), dtype=np.intp)
-    np.maximum.at(worst, rows, ranks)
-    wanted = np.arange(placed.shape[1]) < worst[:, np.newaxis]
-    found = np.nonzero(wanted & (worth > bars[candidates.regions]))
-    return list(zip(found[0].tolist(), found[1].tolist(), strict=True))
-
-
 def _worth(candidates: Candidates, capacities: Capacities) -> Scores:
     """What each row would lose, in ms, at the next region of its list that is under another contract.
 
@@ -180,15 +138,6 @@ def _worth(candidates: Candidates, capacities: Capacities) -> Scores:
             elsewhere = np.where(party[:, place + 1] == party[:, place], elsewhere, scores[:, place + 1])
         worth[:, place] = elsewhere - scores[:, place]
     return worth
-
-
-def _least(nodes: NDArray[np.signedinteger], amounts: Floats, worth: Scores, capacity: Floats) -> Scores:
-    """Per node the least worth that it serves; minus infinity where it has room."""
-    load = np.bincount(nodes, weights=amounts, minlength=len(capacity))
-    least = np.full(len(capacity), np.inf, dtype=np.float32)
-    np.minimum.at(least, nodes, worth)
-    least[load < FULL * capacity * (1 - ROUNDING)] = -np.inf
-    return least
 
 
 def _staying(candidates: Candidates, worth: Scores, former: Allocation) -> tuple[Candidates, Scores]:
@@ -250,8 +199,7 @@ class _Market:
         lost = self._left(self._raised)  # nobody on the list can carry anything: the best is the least bad
         self._placed[lost * self._k] += self._unmet[lost]
         placed = self._placed.reshape(-1, self._k).astype(np.float32)
-        worth, full = self._worth.reshape(placed.shape), self._full(were_full)
-        return Allocation(self._candidates, placed, worth, self._raised, full)
+        return Allocation(self._candidates, placed, self._raised, self._full(were_full))
 
     def _full(self, were_full: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Regions that carry what they can, or whose contract does."""
