@@ -10,6 +10,7 @@ from msgspec import structs
 from nearmile.base.gazetteer import Area
 from nearmile.base.geography import Point
 from nearmile.config.layout import lay_out
+from nearmile.config.names import Dns
 from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.config.regions import Contract
 from nearmile.fleet.beat import Beat
@@ -218,6 +219,23 @@ def test_a_crowd_makes_a_map_within_the_second_and_a_constant_one_no_more() -> N
     (parts,) = [region.hot for region in script.maps[-1].regions if region.name == "paris"]
     assert parts.keys() == {7} and abs(parts[7]["paris-1"] - parts[7]["paris-2"]) <= 1
     assert script.passes(30) == []
+
+
+@pytest.mark.parametrize("answers", [2, 5])
+def test_a_hot_site_is_on_no_fewer_servers_than_answers_name(answers: int) -> None:
+    script = Script()
+    names = [f"rome-{n}" for n in range(6)]
+    rome = MapRegion("rome", Point(41.9, 12.5), tuple(Server(name, f"10.0.3.{name[-1]}", 80) for name in names))
+    script.epoch |= dict.fromkeys(names, 1)
+    script.happens(RegionsChanged((PARIS, TOKYO, rome), 1.25, answers=answers))
+    script.passes(2)
+    # Seven tenths of a mean server's load: by that alone two are enough, or three.
+    script.serials = {
+        name: {7: 120.0, **{100 * n + k: 90.0 for k in range(10)}} for n, name in enumerate(names, 1)
+    }
+    script.passes(2)
+    (hot,) = [region.hot for region in script.maps[-1].regions if region.name == "rome"]
+    assert hot.keys() == {7} and len(hot[7]) >= answers
 
 
 def test_load_alone_is_looked_at_now_and_then() -> None:
@@ -552,6 +570,7 @@ def test_what_the_configuration_says_of_regions() -> None:
         },
         contracts={"uplink": Contract(capacity_rps=70)},
         nameservers=(Nameserver(tier="top", city="Tokyo"), Nameserver(tier="low", city="Tokyo")),
+        dns=Dns(answers=3),
     )
     site = Site(hostnames=("www.n.test",), origin="http://10.0.0.1", serial=7, regions=("tokyo",))
     changed = changed_by(lay_out(network, {"www": site}, {"Tokyo": Point(36, 140)}, 1))
@@ -559,6 +578,7 @@ def test_what_the_configuration_says_of_regions() -> None:
     assert changed.terms[0] == Terms(capacity_rps=100, contract="uplink", contract_rps=70, cost_ms=5, drain=True)
     assert changed.terms[1] == Terms()
     assert changed.pins == {7: (1,)}
+    assert changed.answers == 3
 
 
 def test_beacons_make_a_map_with_a_plan_soon() -> None:

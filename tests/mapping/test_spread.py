@@ -82,7 +82,7 @@ def test_no_two_large_ones_share_all_servers(count: int, rates: dict[int, float]
 
 
 def test_it_grows_at_once_and_shrinks_slowly() -> None:
-    spread, sizes = Spread(), list[int]()
+    spread, sizes = Spread(2), list[int]()
     servers = tuple(Server(name, "10.0.0.1", 80) for name in names_of(20))
     region, hot = MapRegion("fra", Point(0, 0), servers), dict[int, Parts]()
     for now_s in range(0, 1500, 10):
@@ -107,7 +107,7 @@ def loads_by_parts(hot: dict[int, Parts], rates: dict[int, float]) -> Counter[st
 
 
 def test_a_crowd_of_the_past_keeps_its_servers_but_is_no_load() -> None:
-    spread, names = Spread(), names_of(5)
+    spread, names = Spread(2), names_of(5)
     servers = tuple(Server(name, "10.0.0.1", 80) for name in names)
     for name in names[:4]:
         spread.heard(name, 0, {7: 1000.0})
@@ -121,7 +121,7 @@ def test_a_crowd_of_the_past_keeps_its_servers_but_is_no_load() -> None:
 
 
 def test_what_came_to_who_died_comes_to_the_others() -> None:
-    spread, names = Spread(), names_of(4)
+    spread, names = Spread(2), names_of(4)
     servers = tuple(Server(name, "10.0.0.1", 80) for name in names)
     spread.heard("fra-1", 0, {7: 4000.0})
     for name in names[1:]:
@@ -136,7 +136,7 @@ def test_a_thousandfold_crowd_is_spread_within_two_seconds() -> None:
     """Steps of 50 ms; each client comes once; edges tell four times a second, controllers look ten times."""
     chance, names = Random(5), names_of(10)
     servers = tuple(Server(name, "10.0.0.1", 80) for name in names)
-    region, spread, turn = MapRegion("fra", Point(0, 0), servers), Spread(), 0
+    region, spread, turn = MapRegion("fra", Point(0, 0), servers), Spread(2), 0
     serials, calm, crowd_at_s = range(1, 201), 1, 5.0
     counted, told = dict[str, Counter[int]](), Counter[str]()
     for step in range(20 * 12):

@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 from nearmile.base.gazetteer import Area
 from nearmile.base.geography import Place, Point
 from nearmile.config.layout import Config, Process
+from nearmile.config.names import Dns
 from nearmile.fleet.health import BeatArrived, BusBack, BusLost, Change, ExitReported, Health, MembersChanged
 from nearmile.fleet.lease import Chance, Election, LeaseAnswer, LeaseForgotten, LeaseSeen, Outcome, PutLease
 from nearmile.mapping import beacons
@@ -52,7 +53,8 @@ MEASURED_GAP_S = 1.0
 class RegionsChanged(Struct, frozen=True):
     """The configuration's regions with all their servers, and the silence after which one is given up.
 
-    ``terms`` are by region; ``pins`` has indexes of regions by serial, ``downloads`` the serials of that class.
+    ``terms`` are by region; ``pins`` has indexes of regions by serial, ``downloads`` the serials of that class;
+    ``answers`` says how many servers an answer names.
     """
 
     regions: tuple[MapRegion, ...]
@@ -60,6 +62,7 @@ class RegionsChanged(Struct, frozen=True):
     terms: tuple[Terms, ...] = ()
     pins: dict[int, tuple[int, ...]] = {}
     downloads: tuple[int, ...] = ()
+    answers: int = Dns().answers
 
 
 class AtlasMade(Struct, frozen=True):
@@ -149,7 +152,7 @@ class Controller:
         self._regions: tuple[MapRegion, ...] = ()
         self._distances = Distances(areas, ())
         self._loads: dict[str, float] = {}
-        self._spread = Spread()
+        self._spread = Spread(Dns().answers)
         self._crowds_at_s = -inf
         self._demand = Demand(self._distances.units, self._distances.people)
         self._downloads = DownloadClass(self._distances, self.measured)
@@ -359,6 +362,7 @@ class Controller:
         self._terms = event.terms or tuple(Terms() for _ in regions)
         self._pins, self._allocation, self._placed = Pins(event.pins, event.downloads), None, None
         self._downloads.serve(event.downloads)
+        self._spread.least = event.answers
         if _points(regions) != _points(self._regions):
             self._regions = regions
             self._measure()
@@ -435,6 +439,7 @@ def changed_by(config: Config) -> RegionsChanged:
             if site.document.regions
         },
         serials_of(config),
+        network.dns.answers,
     )
 
 

@@ -155,8 +155,9 @@ def _allowed(
 class Spread:
     """What the edges tell of their serials, and the placement that follows. For all regions."""
 
-    def __init__(self, least: int = 2) -> None:
-        self._least = least
+    def __init__(self, least: int) -> None:
+        self.least = least
+        """How many servers an answer names."""
         self._heard: dict[str, tuple[float, dict[int, float]]] = {}
         self._telling: set[str] = set()
         self._peaks: dict[str, dict[int, float]] = {}
@@ -180,14 +181,14 @@ class Spread:
         rates, base = self._measured(region, peaks)
         peaks = {serial: max(rate, peaks.get(serial, 0.0)) for serial, rate in rates.items()}
         self._peaks[region.name], self._at_s[region.name] = peaks, now_s
-        return place([server.name for server in region.servers], rates, base, region.hot, self._least, peaks)
+        return place([server.name for server in region.servers], rates, base, region.hot, self.least, peaks)
 
     def urgent(self, region: MapRegion) -> bool:
         """Whether a serial is hotter than the placement that is in the region can bear."""
         rates, base = self._measured(region, {})
         if not rates:
             return False
-        placed = place([server.name for server in region.servers], rates, base, region.hot, self._least)
+        placed = place([server.name for server in region.servers], rates, base, region.hot, self.least)
         return any(sum(placed[serial].values()) > sum(region.hot.get(serial, {}).values()) for serial in placed)
 
     def _measured(
