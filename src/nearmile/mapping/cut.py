@@ -18,8 +18,8 @@ from nearmile.base.gazetteer import Area
 from nearmile.base.geography import Place, Point
 from nearmile.mapping import atlas
 from nearmile.mapping.atlas import BITS, Atlas, Starts
-from nearmile.mapping.map import unit_of
-from nearmile.mapping.score import radians, round_trips_ms, vectors
+from nearmile.mapping.map import area_name, unit_of
+from nearmile.mapping.score import chunks, radians, round_trips_ms, vectors
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -37,8 +37,6 @@ RANGES_MAX = 600_000
 # In each round that makes ranges fewer, this share of those too many is taken into neighbours; few go at once.
 ROUND_SHARE = 1 / 2
 AT_ONCE = 10_000
-# Places whose distances to all regions are computed at once: 5,000 regions need 40 MB an array.
-CHUNK = 1000
 
 
 class Ground(NamedTuple):
@@ -141,7 +139,7 @@ def _made(
 
 def _people(names: Sequence[str], weights: Floats, known: Mapping[str, Area]) -> Floats:
     """Of each area its people, shared among its units by their addresses."""
-    area_of = np.unique(["/".join(name.split("/")[:2]).rstrip("/") for name in names], return_inverse=True)[1]
+    area_of = np.unique([area_name(name) for name in names], return_inverse=True)[1]
     addresses = np.bincount(area_of, weights)[area_of]
     alone = np.bincount(area_of)[area_of]
     share = np.where(addresses > 0, weights / np.maximum(addresses, 1e-9), 1 / alone)
@@ -220,13 +218,12 @@ def _apart(towns: Towns, area_points: Floats, regions: Sequence[Point], most: in
     columns = radians(regions)
     best_of = np.concatenate(
         [
-            round_trips_ms(np.radians(area_points[start : start + CHUNK]), columns).argmin(axis=1)
-            for start in range(0, len(area_points), CHUNK)
+            round_trips_ms(np.radians(area_points[rows]), columns).argmin(axis=1)
+            for rows in chunks(len(area_points))
         ]
     )
     gains = np.zeros(len(towns.names))
-    for start in range(0, len(gains), CHUNK):
-        rows = slice(start, start + CHUNK)
+    for rows in chunks(len(gains)):
         rtt_ms = round_trips_ms(np.radians(towns.points[rows]), columns)
         shared = best_of[towns.areas[rows]]
         gains[rows] = np.take_along_axis(rtt_ms, shared[:, np.newaxis], axis=1)[:, 0] - rtt_ms.min(axis=1)

@@ -18,6 +18,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from nearmile.mapping.allocate import Floats
+from nearmile.mapping.map import area_name
 
 SUBJECT = "demand"  # on the bus: demand.<edge's name>
 # The mean age of what counts: longer than the swings of single clients, shorter than a rush hour.
@@ -52,8 +53,9 @@ class Demand:
     def __init__(self, units: Sequence[str], people: Sequence[float] | Floats | None = None) -> None:
         self._rows = {name: row for row, name in enumerate(units)}
         self._sums = np.zeros((2, len(units)))  # of weights, and of weights times seconds after the moment
-        areas = ("/".join(name.split("/", 2)[:2]).rstrip("/") for name in units)
-        self._area_of = np.array([self._rows.get(area, row) for row, area in enumerate(areas)], dtype=np.intp)
+        self._area_of = np.array(
+            [self._rows.get(name, row) for row, name in enumerate(map(area_name, units))], dtype=np.intp
+        )
         weights = np.ones(len(units)) if people is None else np.maximum(np.asarray(people), TINY)
         self._shares = weights / np.bincount(self._area_of, weights, minlength=len(units))[self._area_of]
         self._since_s = inf

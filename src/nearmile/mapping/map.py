@@ -151,6 +151,11 @@ def above(unit: str) -> Iterator[str]:
         unit = unit.rpartition("/")[0].rstrip("/")
 
 
+def area_name(unit: str) -> str:
+    """The name of the country, or state of one, that the unit is or is in."""
+    return "/".join(unit.split("/", 2)[:2]).rstrip("/")
+
+
 def unit_of(place: Place) -> str:
     """The mapping unit of a place: country and state, or the country alone where the state is not known."""
     return f"{place.country}/{place.state}" if place.state else place.country

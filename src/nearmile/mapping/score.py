@@ -7,7 +7,7 @@ continent is cut off), or where all have turned somebody down, the place gets an
 have room for all such places.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 
 import numpy as np
@@ -64,7 +64,7 @@ class Distances:
         width = min(len(regions), CANDIDATES_MAX, max(CELLS_MAX // max(len(named), 1), CANDIDATES_MIN))
         self._nearest = np.empty((len(self._places), width), dtype=np.intp)
         self._mean_ms = np.zeros(len(regions))
-        for rows in _chunks(len(self._places)):
+        for rows in chunks(len(self._places)):
             rtt_ms = round_trips_ms(self._places[rows], self._regions)
             self._nearest[rows] = _near(rtt_ms, width, rows.start)
             self._mean_ms += people[rows] @ rtt_ms
@@ -127,7 +127,7 @@ class Distances:
         self._lists[back], self._substituted[back] = self._nearest[back], False
         thin = np.flatnonzero(crowded | (alive[self._lists].sum(axis=1) < needed))
         wanted = ROOM * float(own[thin].sum())
-        for rows in (thin[chunk] for chunk in _chunks(len(thin))):
+        for rows in (thin[chunk] for chunk in chunks(len(thin))):
             rtt_ms = round_trips_ms(self._places[rows], self._regions)
             rtt_ms[:, ~alive] += DEAD_MS
             self._lists[rows] = _roomy(rtt_ms, roomy, wanted, width, rows)
@@ -197,7 +197,8 @@ def best(scores: Matrix) -> Indexes:
     return np.argsort(scores, axis=1, kind="stable")[:, :RANKED_MAX]
 
 
-def _chunks(count: int) -> Iterable[slice]:
+def chunks(count: int) -> Iterator[slice]:
+    """So many rows in parts of CHUNK."""
     return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
 
 
