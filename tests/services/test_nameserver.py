@@ -26,7 +26,7 @@ from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.dns.responder import Responder
 from nearmile.mapping.map import Map, MapRegion, Server, Units, encode
 from nearmile.services import nameserver, state
-from nearmile.services.resolver import Resolver
+from nearmile.services.resolver import resolver_for
 from nearmile.services.runtime import Runtime
 from waiting import until
 
@@ -139,9 +139,8 @@ def test_both_tiers_over_udp_and_tcp(config: Config, tmp_path: Path) -> None:
 def test_the_stub_walks_both_tiers_from_where_the_client_is(config: Config, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running(tmp_path, "top-1", "low-1", "low-2", kept=make_map(config)):
-            tops = [(p.address, p.port) for p in config.of_role("nameserver") if p.tier == "top"]
             for client, low, edges in (("203.0.113.5", "low-2", "127.33.2."), ("192.0.2.5", "low-1", "127.33.1.")):
-                found = await Resolver(tops, PORT, client).resolve("www.example.test")
+                found = await resolver_for(config, client).resolve("www.example.test")
                 assert {address[:9] for address in found.addresses} == {edges}
                 assert [step.tier for step in found.steps] == ["top", "top", "low"]
                 assert found.steps[0].answers == ("a7.g.cdn.test",)
@@ -154,8 +153,7 @@ def test_the_stub_walks_both_tiers_from_where_the_client_is(config: Config, tmp_
 def test_a_dead_server_of_each_tier_is_passed_over(config: Config, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running(tmp_path, "top-2", "low-1", kept=make_map(config)):
-            tops = [(p.address, p.port) for p in config.of_role("nameserver") if p.tier == "top"]
-            found = await Resolver(tops, PORT, "203.0.113.5").resolve("www.example.test")
+            found = await resolver_for(config, "203.0.113.5").resolve("www.example.test")
             assert [len(step.failures) for step in found.steps] == [1, 0, 1]
             assert set(found.addresses) == {"127.33.2.1", "127.33.2.2"}
 

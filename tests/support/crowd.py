@@ -9,7 +9,7 @@ from contextlib import suppress
 from nearmile.base.errors import NearmileError
 from nearmile.base.gazetteer import find_city
 from nearmile.config.layout import Config
-from nearmile.services.resolver import Resolver
+from nearmile.services.resolver import resolver_for
 
 BATCH = 10
 
@@ -42,8 +42,7 @@ class Crowd:
     async def _guest(self, number: int) -> None:
         city = find_city(self._cities[number % len(self._cities)])
         assert city is not None
-        tops = [(p.address, p.port) for p in self._config.of_role("nameserver") if p.tier == "top"]
-        resolver = Resolver(tops, self._config.network.dns.port, city.address)
+        resolver = resolver_for(self._config, city.address)
         opened: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
         clock, port = asyncio.get_running_loop().time, self._config.network.edge.http_port
         while not self._stopping.is_set():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from nearmile.base.gazetteer import find_city
 from nearmile.cli.fetch import read_cache_status
 from nearmile.config.layout import Config
-from nearmile.services.resolver import Resolver
+from nearmile.services.resolver import resolver_for
 from suite_wire import read_body, read_head
 
 CITIES = (
@@ -59,14 +59,9 @@ class Client:
         assert found is not None
         self.config, self.hostname, self.address = config, hostname, found.address
         self.port = config.network.edge.http_port
-        self.resolver = self._new_resolver()
+        self.resolver = resolver_for(config, self.address)
         self.digests, self.tally = digests, tally
         self._open: dict[str, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
-
-    def _new_resolver(self) -> Resolver:
-        """One that knows nothing yet."""
-        tops = [(p.address, p.port) for p in self.config.of_role("nameserver") if p.tier == "top"]
-        return Resolver(tops, self.config.network.dns.port, self.address)
 
     async def fetch(self, path: str) -> None:
         """One request, from the first address that answers it in full."""
@@ -87,7 +82,7 @@ class Client:
                     return
             except Exception as error:  # a failure to resolve is a failure of the network, and is tallied
                 why = repr(error)
-            self.resolver = self._new_resolver()
+            self.resolver = resolver_for(self.config, self.address)  # which knows nothing yet
             self.tally.asked_again += 1
             await asyncio.sleep(0.05)
         self.tally.failures.append(f"{path} from {self.address}: {why}")

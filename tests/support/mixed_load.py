@@ -19,7 +19,7 @@ from load import CITIES
 from nearmile.base.errors import NearmileError
 from nearmile.base.gazetteer import find_city
 from nearmile.config.layout import Config
-from nearmile.services.resolver import Resolver
+from nearmile.services.resolver import resolver_for
 from suite_wire import read_body, read_head
 
 KINDS = (("lasting", 60), ("brief", 20), ("swr", 10), ("never", 10))
@@ -121,9 +121,7 @@ class Client:
                 await asyncio.sleep(0.02)
 
     async def _resolve(self) -> str:
-        tops = [(p.address, p.port) for p in self.config.of_role("nameserver") if p.tier == "top"]
-        resolver = Resolver(tops, self.config.network.dns.port, self.address)
-        found = await resolver.resolve(self.hostname)
+        found = await resolver_for(self.config, self.address).resolve(self.hostname)
         return str(self.choice.choice(found.addresses))
 
     async def _open(self, address: str, protocol: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

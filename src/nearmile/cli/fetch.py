@@ -21,11 +21,14 @@ from nearmile.base.errors import NearmileError, WrongInput
 from nearmile.base.gazetteer import find_city, near_misses
 from nearmile.base.geography import distance_km, expected_rtt_ms
 from nearmile.cli import status, urls
+from nearmile.cli.purge import of_host
 from nearmile.config.layout import Config
-from nearmile.mapping.map import Map, decode, unit_of
+from nearmile.config.problems import did_you_mean
+from nearmile.mapping.choose import ranked
+from nearmile.mapping.map import Map, MapRegion, decode, unit_of
 from nearmile.mapping.places import Places
 from nearmile.services import state
-from nearmile.services.resolver import Resolution, Resolver
+from nearmile.services.resolver import Resolution, resolver_for
 
 TIMEOUT_S = 10.0
 CANDIDATES_SHOWN = 3
@@ -49,11 +52,12 @@ class Fetched(msgspec.Struct, kw_only=True):
 def fetch(args: argparse.Namespace) -> int:
     """Prints the steps, or JSON; exit code 1 where the response is an error (400 and above)."""
     url = urls.split(args.url)
+    host = url.hostname or ""
     status.read(args.state)
     config = state.read_config(args.state)
     client = client_address(args.where) if args.where else None
     started_s = time.perf_counter()
-    resolution = uvloop.run(resolve(config, url.hostname or "", client))
+    resolution = uvloop.run(resolver_for(config, client).resolve(host))
     fetched = get(config, url, resolution.addresses, client, args.output, _trust(args.state))
     total_ms = (time.perf_counter() - started_s) * 1000
     region = next((p.region for p in config.processes if p.name == fetched.server), "")
@@ -61,7 +65,7 @@ def fetch(args: argparse.Namespace) -> int:
         print(msgspec.json.encode(_result(fetched, resolution, region, total_ms)).decode())
     else:
         console = Console(highlight=False, soft_wrap=True)
-        _show_choice(args, config, client, resolution, region, console)
+        _show_choice(args, config, host, client, resolution, region, console)
         _show_response(url, fetched, region, total_ms, console)
     return 0 if fetched.status < 400 else 1
 
@@ -73,19 +77,9 @@ def client_address(where: str) -> str:
     except ValueError:
         city = find_city(where)
     if city is None:
-        hints = near_misses(where)
-        raise WrongInput(
-            f"{where!r} is neither an address nor a city we know"
-            + (f"; did you mean {' or '.join(hints)}?" if hints else "")
-        )
+        hint = did_you_mean(near_misses(where))
+        raise WrongInput(f"{where!r} is neither an address nor a city we know{hint}")
     return city.address
-
-
-async def resolve(config: Config, hostname: str, client: str | None) -> Resolution:
-    """Asks the network's own name servers, from the top."""
-    servers = config.of_role("nameserver")
-    tops = [(one.address, one.port) for one in servers if one.tier == "top"]
-    return await Resolver(tops, config.network.dns.port, client).resolve(hostname)
 
 
 def _trust(root: Path) -> ssl.SSLContext:
@@ -223,6 +217,7 @@ def _result(fetched: Fetched, resolution: Resolution, region: str, total_ms: flo
 def _show_choice(
     args: argparse.Namespace,
     config: Config,
+    host: str,
     client: str | None,
     resolution: Resolution,
     region: str,
@@ -242,19 +237,26 @@ def _show_choice(
         return
     place = Places.open(config.network).lookup(client)
     where = ", ".join(part for part in (place.city, place.state, place.country) if part) or "nowhere known"
-    console.print(f"[bold]place   [/bold] {client} is in {where}; mapping unit {unit_of(place) or '(fallback)'}")
+    unit = unit_of(place)
+    console.print(f"[bold]place   [/bold] {client} is in {where}; mapping unit {unit or '(fallback)'}")
     current = newest_map(args.state, config)
     if current is None or place.point is None:
         return
-    ranked = current.units.get(unit_of(place)) or current.units.get(place.country) or current.fallback
-    for index in ranked[:CANDIDATES_SHOWN]:
-        candidate = current.regions[index]
+    serial = 0
+    with suppress(WrongInput):  # a beacon's name is no site's
+        serial = of_host(config, host).serial
+    for candidate in nearest(current, unit, serial):
         km = distance_km(place.point, candidate.point)
         chosen = "  <- chosen" if candidate.name == region else ""
         console.print(
             f"[bold]region  [/bold] {candidate.name}: {km:,.0f} km, about {expected_rtt_ms(km):.0f} ms, "
             f"{len(candidate.servers)} live servers{chosen}"
         )
+
+
+def nearest(current: Map, unit: str, serial: int) -> list[MapRegion]:
+    """The first regions of those that users there have for that site, best first."""
+    return [current.regions[index] for index in ranked(current, unit, serial)[1][:CANDIDATES_SHOWN]]
 
 
 def newest_map(root: Path, config: Config) -> Map | None:

@@ -37,8 +37,8 @@ def diff_arguments(sub: argparse.ArgumentParser) -> None:
 def explain(args: argparse.Namespace) -> int:
     """Prints the candidates, the best of the map first, and who answers."""
     now, config = status.read(args.state), state.read_config(args.state)
-    place = Places.open(config.network).lookup(fetch.client_address(args.where))
     address = fetch.client_address(args.where)
+    place = Places.open(config.network).lookup(address)
     unit, kept, told = _learned(args, config, address, unit_of(place))
     if not kept:
         raise WrongInput("there is no map yet; `nearmile status` says what is not ready")

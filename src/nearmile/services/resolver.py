@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from nearmile.base.errors import NearmileError
 from nearmile.base.hosts import bracketed
+from nearmile.config.layout import Config
 
 # Far above any round trip between a resolver and the server it is sent to; the next one is asked after it.
 TRY_TIMEOUT_S = 0.4
@@ -178,6 +179,12 @@ class Resolver:
         if len(self._cache) >= CACHE_MAX:
             del self._cache[next(iter(self._cache))]
         self._cache[key] = lesson, _now_s() + lesson.ttl_s
+
+
+def resolver_for(config: Config, client: str | None) -> Resolver:
+    """One that asks the network's own name servers, from the top."""
+    tops = [(one.address, one.port) for one in config.of_role("nameserver") if one.tier == "top"]
+    return Resolver(tops, config.network.dns.port, client)
 
 
 def _learn(response: dns.message.Message) -> Iterator[Lesson]:
