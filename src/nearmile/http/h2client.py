@@ -19,7 +19,7 @@ from ngh2.events import (
 from ngh2.exceptions import ConnectionStateError, NGH2Error, StreamProtocolError
 
 from nearmile.http.fields import BadMessage, Pairs, parse_fields, parse_pairs
-from nearmile.http.head import ResponseHead
+from nearmile.http.head import ResponseHead, write_fields
 from nearmile.http.limits import (
     FIELDS_MAX,
     H2_CONTINUATIONS_MAX,
@@ -174,4 +174,4 @@ def _lines(fields: Pairs) -> bytes:
     """As lines of HTTP/1.1."""
     if any(name.startswith(b":") or b"\r" in value or b"\n" in value for name, value in fields):
         raise BadMessage("a malformed field", 502)
-    return b"".join([b"%b: %b\r\n" % pair for pair in fields])
+    return write_fields(fields)

@@ -19,7 +19,7 @@ FRAME_BYTES_MAX = 16_384
 """Of a payload, section 4.2: what everybody takes, and we ask for no more."""
 WINDOW_BYTES = 65_535
 """What a window is at first, section 6.9.2."""
-WINDOW_BYTES_MAX = NUMBER_MAX = (1 << 31) - 1
+WINDOW_BYTES_MAX = (1 << 31) - 1
 
 # Section 4.1: the length and the type, the flags, the stream.
 HEAD = struct.Struct(">IBI")

@@ -19,7 +19,6 @@ from qh3 import tls
 from qh3._hazmat import pull_quic_header
 from qh3.quic.configuration import QuicConfiguration
 from qh3.quic.connection import QuicConnection
-from qh3.quic.connection import QuicConnectionError as QuicConnectionError
 from qh3.quic.crypto import derive_key_iv_hp
 from qh3.quic.packet import QuicPacketType, encode_quic_retry, encode_quic_version_negotiation
 

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from nearmile.http import hpack
 from nearmile.http.fields import BadMessage, Fields, parse_fields
-from nearmile.http.head import Request, parse_request
+from nearmile.http.head import Request, parse_request, write_fields
 from nearmile.http.limits import H2_FIELDS_BYTES_MAX, H2_HEADS_MAX, MEMO_BLOCK_BYTES_MAX, MEMO_ENTRIES_MAX
 from nearmile.http.prefixed import Strings
 
@@ -103,7 +103,7 @@ def _lines(headers: Headers, authority: bytes | None) -> bytes:
         lines.append((b"cookie", b"; ".join(cookies)))
     if any(b":" in name or b"\r" in value or b"\n" in value for name, value in lines):
         raise BadMessage("a malformed field line")
-    return b"".join([b"%b: %b\r\n" % line for line in lines])
+    return write_fields(tuple(lines))
 
 
 def headers_of(head: bytes) -> Headers:
