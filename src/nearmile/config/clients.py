@@ -8,7 +8,7 @@ from typing import Any
 
 from nearmile.base.gazetteer import areas
 from nearmile.config.check import Found
-from nearmile.config.find import EACH, find
+from nearmile.config.find import EACH, find, unreadable
 from nearmile.config.lines import KeyPath
 from nearmile.config.problems import near
 
@@ -135,7 +135,7 @@ def _file(path: KeyPath, file: Path, bytes_min: int, bytes_max: int) -> Found:
     try:
         size_bytes = len(file.read_bytes().strip()) if file.stat().st_size <= bytes_max else bytes_max + 1
     except (OSError, ValueError) as error:
-        yield path, f"{file} cannot be read: {getattr(error, 'strerror', None) or error}"
+        yield path, f"{file} {unreadable(error)}"
         return
     if not bytes_min <= size_bytes <= bytes_max:
         yield path, f"{file} must have {bytes_min} to {bytes_max} bytes"

@@ -31,3 +31,8 @@ def exists(folder: Path, name: str, is_folder: bool = False) -> bool:
         return path.is_dir() if is_folder else path.exists()
     except (OSError, ValueError):
         return False
+
+
+def unreadable(error: OSError | ValueError) -> str:
+    """What to say of a file that could not be read."""
+    return f"cannot be read: {getattr(error, 'strerror', None) or error}"

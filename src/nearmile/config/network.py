@@ -1,6 +1,6 @@
-"""The types of the two documents: one network, and its sites. Every key, its bounds and its meaning stand here.
+"""The types of the two documents, one network and its sites: every key with its bounds and its meaning.
 
-The descriptions are what ``docs/reference.md`` is generated from.
+What has a story of its own stands in a file of its own. ``docs/reference.md`` is generated from the descriptions.
 """
 
 from typing import Annotated, Literal

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from nearmile.config.certificate import authority_problem
 from nearmile.config.check import Found
-from nearmile.config.find import EACH, exists, find
+from nearmile.config.find import EACH, exists, find, unreadable
 from nearmile.config.lines import KeyPath
 from nearmile.config.problems import near
 from nearmile.config.upstream import is_folder
@@ -60,7 +60,7 @@ def _tls(document: dict[str, Any], folder: Path, secure: bool) -> Found:
             try:
                 what = authority_problem((folder / name).read_bytes())
             except (OSError, ValueError) as error:
-                what = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+                what = unreadable(error)
             if what:
                 yield path, f"{folder / name} {what}"
 

@@ -17,6 +17,7 @@ from nearmile.base.geography import Point
 from nearmile.config.carried import beyond_the_bus
 from nearmile.config.check import Found, check
 from nearmile.config.describe import allowed
+from nearmile.config.find import unreadable
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.lines import KeyPath, line_of, lines_of
 from nearmile.config.names import zone_rules
@@ -57,7 +58,7 @@ class _File:
             link = "is a link that leads nowhere"
             self.add((), link if path.is_symlink() else "there is no such file; a network's folder has one")
         except OSError as error:
-            self.add((), f"cannot be read: {error.strerror}")
+            self.add((), unreadable(error))
         except UnicodeDecodeError as error:
             self.add((), f"is not UTF-8 text (byte {error.start})")
         except RecursionError:
@@ -94,26 +95,21 @@ def read_directory(folder: Path) -> Documents:
         if file.values is not None:
             file.examine(Site, site_rules(file.values, folder))
     parsed = {name: file.values for name, file in site_files.items() if file.values is not None}
-    regions = (network_file.values or {}).get("regions")
     whole = network_file.values or {}
-    unknown = (*regions_known(parsed, regions), *without_authority(whole, parsed), *zone_rules(whole, parsed))
-    for name, path, what in (*between_sites(parsed), *unknown):
+    for name, path, what in (
+        *between_sites(parsed),
+        *regions_known(parsed, whole.get("regions")),
+        *without_authority(whole, parsed),
+        *zone_rules(whole, parsed),
+    ):
         site_files[name].add(path, what)
     network = network_file.convert(Network)
     sites = {name: file.convert(Site) for name, file in site_files.items()}
     problems = [problem for file in (network_file, *site_files.values()) for problem in file.problems]
     if problems or network is None:
         raise DocumentErrors(problems)
-    if network.geography is not None:
-        network = structs.replace(network, geography=str(folder / network.geography))
-    if network.networks is not None:
-        network = structs.replace(network, networks=str(folder / network.networks))
-    if network.acme is not None and network.acme.root is not None:
-        network = structs.replace(
-            network, acme=structs.replace(network.acme, root=str(folder / network.acme.root))
-        )
-    whole = {name: _with_paths(site, folder) for name, site in sites.items() if site is not None}
-    return Documents(network, whole, _points(network))
+    found = {name: _with_paths(site, folder) for name, site in sites.items() if site is not None}
+    return Documents(_network_with_paths(network, folder), found, _points(network))
 
 
 def read_config(folder: Path, version: int, loopback: str = "") -> Config:
@@ -158,6 +154,18 @@ def _read_text(path: Path) -> str:
     if len(data) > DOCUMENT_BYTES_MAX:
         raise OSError(errno.EFBIG, f"longer than {DOCUMENT_BYTES_MAX} bytes")
     return data.decode("utf-8-sig")  # some editors begin a file with a byte order mark
+
+
+def _network_with_paths(network: Network, folder: Path) -> Network:
+    """The network with the files that it names as absolute paths."""
+    if network.geography is not None:
+        network = structs.replace(network, geography=str(folder / network.geography))
+    if network.networks is not None:
+        network = structs.replace(network, networks=str(folder / network.networks))
+    if network.acme is not None and network.acme.root is not None:
+        acme = structs.replace(network.acme, root=str(folder / network.acme.root))
+        network = structs.replace(network, acme=acme)
+    return network
 
 
 def _with_paths(site: Site, folder: Path) -> Site:

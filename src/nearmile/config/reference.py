@@ -17,7 +17,7 @@ HEADING = """# Reference of the documents
 
 A network is a folder with one `network.toml` and a document for each site in `sites/NAME.toml`, all in
 [TOML](https://toml.io). `nearmile check DIR` says whether they are right. Generated from the types in
-`src/nearmile/config/network.py` by `python -m nearmile.config.reference > docs/reference.md`.
+`src/nearmile/config/` by `python -m nearmile.config.reference > docs/reference.md`.
 """
 
 

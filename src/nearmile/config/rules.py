@@ -13,7 +13,7 @@ from nearmile.base.gazetteer import find_city, near_misses
 from nearmile.config.certificate import certificate_problems
 from nearmile.config.check import Found
 from nearmile.config.clients import client_rules
-from nearmile.config.find import EACH, exists, find
+from nearmile.config.find import EACH, exists, find, unreadable
 from nearmile.config.layout import serial_of_name
 from nearmile.config.lines import KeyPath
 from nearmile.config.names import name_rules
@@ -36,15 +36,11 @@ def network_rules(document: dict[str, Any], folder: Path) -> Found:
     yield from _health(document)
     yield from _ports(document)
     yield from _contracts(document)
-    for path, root in find(document, ["acme", "root"]):
-        if isinstance(root, str) and not exists(folder, root):
-            yield path, f"there is no {folder / root}"
-    for path, geography in find(document, ["geography"]):
-        if isinstance(geography, str) and not exists(folder, geography):
-            yield path, f"there is no {folder / geography}; leave the key out for the built-in database"
-    for path, networks in find(document, ["networks"]):
-        if isinstance(networks, str) and not exists(folder, networks):
-            yield path, f"there is no {folder / networks}"
+    built_in = "; leave the key out for the built-in database"
+    for pattern, mend in ((["acme", "root"], ""), (["geography"], built_in), (["networks"], "")):
+        for path, name in find(document, pattern):
+            if isinstance(name, str) and not exists(folder, name):
+                yield path, f"there is no {folder / name}{mend}"
     for path, url in find(document, ["nats"]):
         if isinstance(url, str) and not (url.startswith(("nats://", "tls://")) and host_of(url)):
             yield path, f"is {url!r}, but must be nats://host[:port]"
@@ -190,7 +186,7 @@ def _certificate(document: dict[str, Any], folder: Path) -> Found:
             try:
                 files[key] = (folder / name).read_bytes()
             except (OSError, ValueError) as error:
-                yield ("tls", key), f"{folder / name} cannot be read: {getattr(error, 'strerror', error)}"
+                yield ("tls", key), f"{folder / name} {unreadable(error)}"
     if len(files) == 2:
         hostnames = [name for _, name in find(document, ["hostnames", EACH]) if isinstance(name, str)]
         for key, what in certificate_problems(files["certificate"], files["key"], hostnames):

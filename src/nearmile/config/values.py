@@ -6,6 +6,10 @@ from msgspec import Meta, Struct
 
 from nearmile.base.geography import Point
 
+# Of names of hosts (RFC 1123 section 2.1): how long they may be, labels, and the last of these.
+_LENGTH, _LAST = r"\A(?=.{1,253}\Z)", r"[a-z0-9][a-z0-9-]{0,61}[a-z0-9]\Z"
+_LABELS = r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+"
+
 # ``title`` and ``titles`` name one such value and several; ``format`` is a further check, see config/check.py.
 Name = Annotated[
     str,
@@ -17,7 +21,7 @@ Name = Annotated[
 HostName = Annotated[
     str,
     Meta(
-        pattern=r"\A(?=.{1,253}\Z)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9][a-z0-9-]{0,61}[a-z0-9]\Z",
+        pattern=_LENGTH + _LABELS + _LAST,
         title="a host name in lower case, such as `www.example.com`",
         extra_json_schema={"titles": "host names in lower case"},
     ),
@@ -25,7 +29,7 @@ HostName = Annotated[
 SiteName = Annotated[
     str,
     Meta(
-        pattern=r"\A(?=.{1,253}\Z)(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9][a-z0-9-]{0,61}[a-z0-9]\Z",
+        pattern=_LENGTH + r"(\*\.)?" + _LABELS + _LAST,
         title="a host name in lower case, such as `www.example.com` or `*.example.com`",
         extra_json_schema={"titles": "host names in lower case, or such with `*` as their first label"},
     ),
@@ -33,7 +37,7 @@ SiteName = Annotated[
 RecordName = Annotated[
     str,
     Meta(
-        pattern=r"\A(?=.{1,253}\Z)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)+[a-z0-9][a-z0-9-]{0,61}[a-z0-9]\Z",
+        pattern=_LENGTH + r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)+" + _LAST,
         title="a name in lower case, such as `_dmarc.example.com`",
         extra_json_schema={"titles": "names in lower case, such as `_dmarc.example.com`"},
     ),
