@@ -38,10 +38,18 @@ def test_trusted_resolvers_are_known(place_of: Callable[[str], Place]) -> None:
     assert [locator.resolver(address).trusted for address in addresses] == [True, False, True, False]
 
 
-def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded_and_a_flood_does_not_push_out_who_asks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locate, "REMEMBERED_MAX", 4)
-    locator = Locator(lambda _: NOWHERE)
+    asked: list[str] = []
+
+    def place_of(address: str) -> Place:
+        asked.append(address)
+        return NOWHERE
+
+    locator = Locator(place_of)
     for last in range(50):
+        assert locator.resolver("198.51.100.1").unit == ""
         assert locator.resolver(f"192.0.2.{last}").unit == ""
         assert locator.subnet(Subnet(1, 24, bytes((10, 0, last)))).point is None
+    assert asked.count("198.51.100.1") == 1
     assert len(locator._resolvers) <= 4 and len(locator._subnets[1]) <= 4

@@ -20,7 +20,7 @@ from nearmile.mapping.atlas import BITS
 from nearmile.mapping.beacons import SERIAL
 from nearmile.mapping.choose import Choice, choose, split, turns
 from nearmile.mapping.map import Map
-from nearmile.mapping.plans import BLOCK_BITS, Plan
+from nearmile.mapping.plans import Plan
 
 # Bodies kept ready, about 400 bytes each: units times sites are rarely more.
 BODIES_MAX = 65_536
@@ -104,8 +104,7 @@ class Edges:
         """
         qtype = self._any if query.qtype == wire.ANY else query.qtype
         name, spot = query.name, self._locator.resolver(resolver)
-        block = spot.number >> BITS[spot.family] - BLOCK_BITS[spot.family]
-        self._locator.beacons.note(name[1 : name[0] + 1], spot.family, block)
+        self._locator.beacons.note(name[1 : name[0] + 1], spot.family, spot.block_number)
         plan = self._plan(spot)
         unit = self._unit(spot, SERIAL)[0] if plan is None else plan.whole
         return self._choose(zone, SERIAL, unit, spot.part, name, qtype, 0, query.proof)
@@ -126,8 +125,7 @@ class Edges:
         if plan is None:
             return self._unit(client, serial)
         family = client.family
-        block = client.number >> BITS[family] - BLOCK_BITS[family]
-        unit, bits = (plan.v4 if family == 4 else plan.v6).find(family, block)
+        unit, bits = (plan.v4 if family == 4 else plan.v6).find(family, client.block_number)
         if unit:
             return unit, bits
         unit, alike_bits = self._unit(client, serial)

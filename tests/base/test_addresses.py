@@ -1,0 +1,37 @@
+"""Addresses as numbers of their families, and the longest prefix around them."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from nearmile.base.addresses import Blocks, read_address
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:DB8::1", "2001:db8::1"),
+        ("fe80::1%eth0", "fe80::1"),
+    ],
+)
+def test_an_address_is_what_it_stands_for(text: str, expected: str) -> None:
+    assert str(read_address(text)) == expected
+
+
+@pytest.mark.parametrize("text", ["", "192.0.2", "www.example.com", "192.0.2.1/32"])
+def test_what_is_none_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match="does not appear to be"):
+        read_address(text)
+
+
+def test_the_longest_prefix_counts() -> None:
+    blocks = {"10.0.0.0/8": 0, "10.1.0.0/16": 1, "10.1.2.3/32": 2, "2001:db8::/32": 3}
+    table = Blocks((ip_network(block), value) for block, value in blocks.items())
+    addresses = ("10.2.0.1", "10.1.0.1", "10.1.2.3", "192.0.2.1", "2001:db8::1", "2001:db9::1")
+    assert [table.find(read_address(address)) for address in addresses] == [0, 1, 2, None, 3, None]
+
+
+def test_no_blocks_know_nothing() -> None:
+    assert Blocks[bool](()).find(read_address("::1")) is None
