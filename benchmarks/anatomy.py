@@ -15,9 +15,9 @@ from timeit import repeat
 from types import SimpleNamespace
 from typing import Any
 
-from edge_kinds import BROWSER, SCRIPT
+from edge_kinds import LINES, SCRIPT
 from edge_origin import HEAD
-from measure import WARM_S, Case, cpu_parts_s, options, progress, require, show, wrk
+from measure import WARM_S, case, cpu_parts_s, options, progress, require, show, wrk
 from rivals import HOST, Client, edge_config, stage
 
 from nearmile.cache.dates import format_date
@@ -76,7 +76,7 @@ def steps(folder: Path) -> dict[str, float]:
     assert kept is not None
     key, body = site.prefix + TARGET, b"x" * SIZE_BYTES
     store.put(key, (), kept, response_head(200, stored_fields(pairs, now_s), SIZE_BYTES), body, store.generation)
-    lines = "".join(f"{line}\r\n" for line in BROWSER).encode() + b"\r\n"
+    lines = "".join(f"{line}\r\n" for line in LINES).encode() + b"\r\n"
     data = b"GET %b HTTP/1.1\r\n%b" % (TARGET, lines)
     nothing.node, nothing.round = node, Round(lambda _: None)
     connection = Connection(nothing)
@@ -102,11 +102,11 @@ def measure(seconds: float, rounds: int) -> dict[str, float]:
     require("wrk", "wrk")
     found = []
     with stage("127.44", ()) as (_, (server,)):
-        Client(server).get(TARGET.decode(), 200, BROWSER)
-        wrk(server, SCRIPT, (TARGET.decode(),), WARM_S, BROWSER)
+        Client(server).get(TARGET.decode(), 200, LINES)
+        wrk(server, SCRIPT, (TARGET.decode(),), WARM_S, LINES)
         for _ in range(rounds):
             before = cpu_parts_s(server.pid)
-            per_s = wrk(server, SCRIPT, (TARGET.decode(),), seconds, BROWSER).per_s
+            per_s = wrk(server, SCRIPT, (TARGET.decode(),), seconds, LINES).per_s
             user_s, system_s = (after - then for after, then in zip(cpu_parts_s(server.pid), before, strict=True))
             count = per_s * seconds
             found.append((user_s / count * 1e6, system_s / count * 1e6))
@@ -147,18 +147,7 @@ def main() -> None:
     if chosen.plot:
         Path(chosen.plot).write_text(plot(parts))
     whole = sum(parts.values())
-    cases: list[Case] = [
-        {
-            "case": f"a hit: {name}",
-            "nearmile": round(us, 3),
-            "peer": round(whole, 3),
-            "unit": "us",
-            "ratio": us / whole,
-            "goal": "",
-        }
-        for name, us in parts.items()
-    ]
-    show(cases, chosen.json)
+    show([case(f"a hit: {name}", [us], [whole], "us", "") for name, us in parts.items()], chosen.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import Case, show
+from measure import Case, case, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
@@ -23,16 +23,7 @@ LOOPBACK = "127.142.0.0/16"
 
 def share(name: str, passed_of: tuple[int, int], best: int, of: int, goal: str) -> Case:
     """Shares in percent, so that our part of the suite compares with the whole."""
-    mine, peer = 100 * passed_of[0] / passed_of[1], 100 * best / of
-    ratio = round(mine / peer, 3)
-    return {
-        "case": name,
-        "nearmile": round(mine, 1),
-        "peer": round(peer, 1),
-        "unit": "%",
-        "ratio": ratio,
-        "goal": goal,
-    }
+    return case(name, [100 * passed_of[0] / passed_of[1]], [100 * best / of], "%", goal)
 
 
 def cases(name: str, results: list[Result]) -> list[Case]:

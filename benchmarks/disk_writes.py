@@ -18,7 +18,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 from hit_ratio import KEPT, SHARES, TRACES
-from measure import Case, progress, show
+from measure import Case, case, progress, show
 from numpy.typing import NDArray
 
 from nearmile.cache.directives import Fields
@@ -186,14 +186,7 @@ def measure(name: str, requests: Requests, share: float) -> list[Case]:
         ("hits of bytes", "share", mine.hit_share, plain.hit_share, "1.0 or more"),
     )
     return [
-        {
-            "case": f"{name}, {share:.1%}, {what}",
-            "nearmile": round(ours, 4),
-            "peer": round(theirs, 4),
-            "unit": unit,
-            "ratio": round(ours / theirs, 3),
-            "goal": goal,
-        }
+        case(f"{name}, {share:.1%}, {what}", [ours], [theirs], unit, goal)
         for what, unit, ours, theirs, goal in figures
     ]
 

@@ -8,17 +8,11 @@ shared memory. Misses are of 10 KB, each of a URL of its own, and the origin kee
 from pathlib import Path
 from typing import NamedTuple
 
-from measure import WARM_S, Case, Load, Server, cpu_cases, in_turn, options, progress, require, show, wrk
+from measure import BROWSER, WARM_S, Case, Load, Server, cpu_cases, in_turn, options, progress, require, show, wrk
 from rivals import HOST, SENDFILE_OFF, SENDFILE_ON, Client, stage, times_asked
 
 SCRIPT = Path(__file__).with_name("answered.lua")
-BROWSER = (
-    f"Host: {HOST}",
-    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0",
-    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
-    "Accept-Encoding: gzip, deflate, br, zstd",
-    "Accept-Language: en-US,en;q=0.9",
-)
+LINES = (f"Host: {HOST}", *(f"{name}: {value}" for name, value in BROWSER.items()))
 SIZE_BYTES = 10 * 1024
 
 
@@ -62,8 +56,8 @@ KINDS = (
 def prepare(server: Server, kind: Kind) -> None:
     """Stores the object, if it is to be hit, and sees that the server answers as it should."""
     client = Client(server)
-    headers = (*BROWSER, kind.header) if kind.header else BROWSER
-    client.get(kind.target.replace("#", "first"), 200, BROWSER)
+    headers = (*LINES, kind.header) if kind.header else LINES
+    client.get(kind.target.replace("#", "first"), 200, LINES)
     body = client.get(kind.target.replace("#", "second"), kind.status, headers)
     if body != b"x" * kind.body_bytes:
         raise SystemExit(f"{server.name} does not answer with the object")
@@ -71,7 +65,7 @@ def prepare(server: Server, kind: Kind) -> None:
 
 def measure_kind(kind: Kind, network: str, seconds: float, rounds: int) -> list[Case]:
     """One kind, all servers in turn."""
-    headers = (*BROWSER, kind.header) if kind.header else BROWSER
+    headers = (*LINES, kind.header) if kind.header else LINES
 
     def load(server: Server, number: int) -> Load:
         before = times_asked(origin)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from measure import Case, progress, show
+from measure import Case, case, progress, show
 from numpy.typing import NDArray
 
 from nearmile.cache.entry import Entry
@@ -188,14 +188,8 @@ def cases_of(row: Row) -> Iterator[Case]:
     for metric in METRICS:
         nearmile = getattr(row.ours[metric], metric)
         peer = max(getattr(ratios, metric) for ratios in row.others.values())
-        yield {
-            "case": f"{row.trace}, {row.share:.1%}, hits of {metric}",
-            "nearmile": round(nearmile, 4),
-            "peer": round(peer, 4),
-            "unit": "share",
-            "ratio": round(nearmile / peer, 4),
-            "goal": "1.0 or more",
-        }
+        title = f"{row.trace}, {row.share:.1%}, hits of {metric}"
+        yield case(title, [nearmile], [peer], "share", "1.0 or more")
 
 
 def table(rows: list[Row]) -> str:

@@ -10,30 +10,13 @@ server's expense.
 import shutil
 import subprocess
 import sys
-import tempfile
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from measure import (
-    LOAD_CORE,
-    SERVER_CORE,
-    Case,
-    Load,
-    Server,
-    case,
-    cpu_s,
-    in_turn,
-    on_load_core,
-    options,
-    progress,
-    running,
-    show,
-    wait_for_port,
-)
-from rivals import HOST, edge_command, edge_config, nginx_command, origin_command, text, times_asked
+from measure import Case, Load, Server, case, cpu_s, in_turn, on_load_core, options, progress, show
+from rivals import HOST, Commands, edge_command, edge_config, hits_alone, nginx_command, started, text
 
 from nearmile.config.network import Edge
 from nearmile.services import authority, state
@@ -81,16 +64,16 @@ def with_http3(chosen: str | None) -> str | None:
     return None
 
 
-def commands(folder: Path, nginx: str | None) -> dict[str, list[str]]:
+def commands(nginx: str | None, folder: Path) -> Commands:
     """Start a network of one edge server, and nginx, with the same certificate."""
     edge = Edge(http_port=PLAIN_PORT, https_port=NEARMILE[1], memory_mb=64)
     config = edge_config(NEARMILE[0], ORIGIN, edge)
     authority.ensure(folder, config, datetime.now(UTC))
-    found = {"nearmile": edge_command(folder, config)}
+    found = {"nearmile": (NEARMILE, edge_command(folder, config))}
     if nginx is not None:
         certificate, key = state.site_files(folder, "www")
         more = NGINX_QUIC.format(listen=text(NGINX), certificate=certificate, key=key)
-        found["nginx"] = nginx_command(folder, ORIGIN, f"{text(NGINX)} ssl", more, program=nginx)
+        found["nginx"] = NGINX, nginx_command(folder, ORIGIN, f"{text(NGINX)} ssl", more, program=nginx)
     return found
 
 
@@ -116,23 +99,12 @@ def load(shape: Shape, seconds: float, server: Server, _round: int = 0) -> Load:
 def measure(nginx: str | None, seconds: float, rounds: int) -> list[Case]:
     """All servers, warm, in turn."""
     cases = []
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        stack.enter_context(running(origin_command(ORIGIN), LOAD_CORE, folder / "origin.log"))
-        wait_for_port(*ORIGIN, folder / "origin.log")
-        servers = []
-        for who, command in commands(folder, nginx).items():
-            address, log = NEARMILE if who == "nearmile" else NGINX, folder / f"{who}.log"
-            pid = stack.enter_context(running(command, SERVER_CORE, log))
-            wait_for_port(*address, log)
-            servers.append(Server(who, address, pid))
+    with started(ORIGIN, partial(commands, nginx)) as (origin, servers):
         for title, shape in CASES.items():
             for server in servers:
                 load(shape, 1, server)
-            asked = times_asked(ORIGIN)
-            found = in_turn(title, servers, rounds, partial(load, shape, seconds))
-            if times_asked(ORIGIN) != asked:
-                sys.exit("not all requests were hits: the origin was asked during the measurement")
+            with hits_alone(origin):
+                found = in_turn(title, servers, rounds, partial(load, shape, seconds))
             mine, theirs = ([one.cpu_us for one in found.get(who, ())] for who in ("nearmile", "nginx"))
             cases.append(case(f"{title}: CPU per request", mine, theirs, "us", GOAL))
     return cases

@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 
+from measure import BROWSER
 from qh3.quic.configuration import QuicConfiguration
 from qh3.quic.connection import QuicConnection
 from qh3.quic.events import ConnectionTerminated, StreamDataReceived, StreamReset
@@ -22,12 +23,6 @@ WINDOW_BYTES = 16 << 20
 ROUND, RUN_BYTES = 16, 64 << 10
 SOL_UDP, UDP_GRO = 17, 104  # linux/udp.h
 SETTINGS = b"\x00\x04\x00"  # a control stream with no settings
-BROWSER = (
-    (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0"),
-    (b"accept", b"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
-    (b"accept-encoding", b"gzip, deflate, br, zstd"),
-    (b"accept-language", b"en-US,en;q=0.9"),
-)
 
 
 class Client:
@@ -94,7 +89,8 @@ def main() -> None:
         (b":authority", name.encode()),
         (b":path", target.encode()),
     )
-    section = START + Sections().lines(pseudo + BROWSER)
+    browser = tuple((name.lower().encode(), value.encode()) for name, value in BROWSER.items())
+    section = START + Sections().lines(pseudo + browser)
     request = varint(1) + varint(len(section)) + section
     clients = [Client((host, int(port)), name, request, int(streams)) for _ in range(int(connections))]
     poll = select.epoll()

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import dns.message
 import msgspec
 import numpy as np
-from measure import Case, progress, show
+from measure import Case, case, progress, show
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
@@ -574,15 +574,7 @@ def mean(times_ms: Floats, weights: Floats) -> float:
 
 def line(name: str, ours: float, peer: float, unit: str, goal: str) -> Case:
     """A case of one measurement."""
-    ratio = round(ours / peer, 3) if peer else float(ours)
-    return {
-        "case": name,
-        "nearmile": round(ours, 3),
-        "peer": round(peer, 3),
-        "unit": unit,
-        "ratio": ratio,
-        "goal": goal,
-    }
+    return case(name, [ours], [peer], unit, goal)
 
 
 def plot(curves: dict[str, tuple[Floats, Floats]]) -> str:

@@ -18,6 +18,13 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 SERVER_CORE, LOAD_CORE = 0, 1
 CONNECTIONS = 64
 WARM_S = 1.0
+# What a browser says with each request.
+BROWSER = {
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0",
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    "Accept-Encoding": "gzip, deflate, br, zstd",
+    "Accept-Language": "en-US,en;q=0.9",
+}
 
 
 class Server(NamedTuple):
@@ -50,14 +57,14 @@ class Case(TypedDict):
 
 
 def case(name: str, nearmile: list[float], peer: list[float], unit: str, goal: str) -> Case:
-    """A case from alternate rounds: medians, and the median of the rounds' ratios. ``peer`` may be empty."""
-    ratios = [mine / theirs for mine, theirs in zip(nearmile, peer, strict=True)] if peer else []
+    """A case from alternate rounds: medians, and the median of the rounds' ratios. ``peer`` may be empty, or 0."""
+    ratios = [mine / theirs for mine, theirs in zip(nearmile, peer, strict=True)] if peer and all(peer) else []
     return {
         "case": name,
-        "nearmile": round(median(nearmile), 3),
-        "peer": round(median(peer), 3) if peer else None,
+        "nearmile": round(median(nearmile), 4),
+        "peer": round(median(peer), 4) if peer else None,
         "unit": unit,
-        "ratio": round(median(ratios), 3) if peer else None,
+        "ratio": round(median(ratios), 4) if ratios else None,
         "goal": goal,
     }
 

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from canary import STOP_S
 from edge_origin import COUNT, sizes
+from measure import BROWSER
 
 CONNECTIONS, ZIPF = 128, 0.9
 # One buffer for all that is received: a new one of that size for each takes longer than the rest of a request.
@@ -33,9 +34,8 @@ HEAD_BYTES_MAX = 4096
 PATIENCE_S = 10.0
 REQUEST = (
     "GET /{} HTTP/1.1\r\nHost: www.bench.test\r\n"
-    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0\r\n"
-    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n"
-    "Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-US,en;q=0.9\r\n\r\n"
+    + "".join(f"{name}: {value}\r\n" for name, value in BROWSER.items())
+    + "\r\n"
 )
 
 

@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 from statistics import median, quantiles
 
-from measure import Case, options, progress, show
+from measure import Case, case, options, progress, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
@@ -105,15 +105,10 @@ def measure() -> list[Case]:
     for line in stale[:10]:
         progress(line)
     return [
-        _case("purge confirmed by 12 edges: median", median(took_ms), GOAL_MEDIAN_MS, "ms", "< 1.0"),
-        _case("purge confirmed by 12 edges: p99", quantiles(took_ms, n=100)[98], GOAL_P99_MS, "ms", ""),
-        _case("stale responses after confirmation", len(stale), 0, "", "0"),
+        case("purge confirmed by 12 edges: median", [median(took_ms)], [GOAL_MEDIAN_MS], "ms", "< 1.0"),
+        case("purge confirmed by 12 edges: p99", [quantiles(took_ms, n=100)[98]], [GOAL_P99_MS], "ms", ""),
+        case("stale responses after confirmation", [len(stale)], [0], "", "0"),
     ]
-
-
-def _case(name: str, found: float, peer: float, unit: str, goal: str) -> Case:
-    ratio = found / peer if peer else found
-    return {"case": name, "nearmile": round(found, 3), "peer": peer, "unit": unit, "ratio": ratio, "goal": goal}
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import http.client
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,8 @@ from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Edge, Nameserver, Network, Region, Site
 
 Address = tuple[str, int]
+# What starts each server, by name, and where it then listens.
+Commands = dict[str, tuple[Address, list[str]]]
 HERE = Path(__file__).parent
 HOST = "www.bench.test"
 
@@ -147,6 +149,23 @@ def edge_command(folder: Path, config: Config) -> list[str]:
 
 
 @contextmanager
+def started(origin: Address, commands: Callable[[Path], Commands], alone: bool = False) -> Iterator[Stage]:
+    """The origin, and the servers that ``commands`` makes, told a folder for all. ``alone``: see ``running``."""
+    with ExitStack() as stack:
+        top = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nearmile-bench-")))
+        top.chmod(0o755)
+        stack.enter_context(running(origin_command(origin), LOAD_CORE, top / "origin.log"))
+        wait_for_port(*origin, top / "origin.log")
+        servers = []
+        for name, (address, command) in commands(top).items():
+            log = top / f"{name}.log"
+            pid = stack.enter_context(running(command, SERVER_CORE, log, alone))
+            wait_for_port(*address, log)
+            servers.append(Server(name, address, pid))
+        yield Stage(origin, tuple(servers))
+
+
+@contextmanager
 def stage(
     network: str,
     peers: Sequence[str],
@@ -158,15 +177,11 @@ def stage(
     ``alone``: see ``running``."""
     origin = (f"{network}.201.1", 8100)
     addresses = {"nginx": (f"{network}.202.1", 8080), "varnish": (f"{network}.204.1", 8080)}
-    with ExitStack() as stack:
-        top = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nearmile-bench-")))
-        top.chmod(0o755)
-        stack.enter_context(running(origin_command(origin), LOAD_CORE, top / "origin.log"))
-        wait_for_port(*origin, top / "origin.log")
-        servers = []
+
+    def commands(top: Path) -> Commands:
+        found = {}
         for name in ("nearmile", *peers):
-            address = addresses.get(name, (f"{network}.203.1", 8080))
-            folder, log = top / name, top / f"{name}.log"
+            address, folder = addresses.get(name, (f"{network}.203.1", 8080)), top / name
             folder.mkdir()
             if name == "nginx":
                 command = nginx_command(folder, origin, text(address), sendfile=sendfile)
@@ -175,10 +190,20 @@ def stage(
             else:
                 edge = Edge(http_port=address[1], memory_mb=memory_mb)
                 command = edge_command(folder, edge_config(address[0], origin, edge))
-            pid = stack.enter_context(running(command, SERVER_CORE, log, alone))
-            wait_for_port(*address, log)
-            servers.append(Server(name, address, pid))
-        yield Stage(origin, tuple(servers))
+            found[name] = address, command
+        return found
+
+    with started(origin, commands, alone) as both:
+        yield both
+
+
+@contextmanager
+def hits_alone(origin: Address) -> Iterator[None]:
+    """Ends where the origin was asked meanwhile."""
+    asked = times_asked(origin)
+    yield
+    if times_asked(origin) != asked:
+        sys.exit("not all requests were hits: the origin was asked during the measurement")
 
 
 class Client:

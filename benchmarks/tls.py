@@ -7,32 +7,18 @@ local authority) and write their hits down.
 """
 
 import math
-import os
 import re
 import ssl
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
-from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from measure import (
-    LOAD_CORE,
-    SERVER_CORE,
-    Case,
-    case,
-    cpu_s,
-    options,
-    progress,
-    require,
-    running,
-    show,
-    wait_for_port,
-)
-from rivals import HOST, edge_command, edge_config, nginx_command, origin_command, text, times_asked
+from measure import BROWSER, Case, Load, Server, case, cpu_s, in_turn, on_load_core, options, require, show
+from rivals import HOST, Commands, edge_command, edge_config, hits_alone, nginx_command, started, text
 
 from nearmile.config.network import Edge
 from nearmile.services import authority, state
@@ -45,12 +31,6 @@ CONNECTIONS, STREAMS = 64, 32
 # them, with the first request of each connection, took a server between 50 and 90 ms.
 H2_RATES_PER_S = {1: 16_000, STREAMS: 64_000}
 PATIENCE_S = 60
-BROWSER = {
-    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0",
-    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
-    "Accept-Encoding": "gzip, deflate, br, zstd",
-    "Accept-Language": "en-US,en;q=0.9",
-}
 # (name, bytes, streams on each connection: 0 is HTTP/1.1; what is to be reached)
 CASES = (
     ("HTTP/1.1 over TLS 1.3, hit of 1 KB", 1024, 0, "<= 0.9"),
@@ -66,7 +46,7 @@ NGINX_TLS = """
 """
 
 
-def commands(folder: Path) -> tuple[list[str], list[str]]:
+def commands(folder: Path) -> Commands:
     """Start a network of one edge server, and nginx, with the same certificate."""
     edge = Edge(http_port=PLAIN_PORT, https_port=NEARMILE[1], memory_mb=64)
     # wrk names the server by its address, which must pass for a host name here.
@@ -75,7 +55,7 @@ def commands(folder: Path) -> tuple[list[str], list[str]]:
     certificate, key = state.site_files(folder, "www")
     more = NGINX_TLS.format(certificate=certificate, key=key)
     nginx = nginx_command(folder, ORIGIN, f"{text(NGINX)} ssl http2", more)
-    return edge_command(folder, config), nginx
+    return {"nearmile": (NEARMILE, edge_command(folder, config)), "nginx": (NGINX, nginx)}
 
 
 def get(address: tuple[str, int], target: str) -> bytes:
@@ -90,9 +70,9 @@ def get(address: tuple[str, int], target: str) -> bytes:
     return body
 
 
-def load(address: tuple[str, int], pid: int, size: int, streams: int, seconds: float) -> tuple[float, float]:
-    """One measurement: CPU us per request, and requests/s, roughly."""
-    host, port = address
+def load(size: int, streams: int, seconds: float, server: Server, _round: int = 0) -> Load:
+    """One measurement; requests/s roughly."""
+    host, port = server.address
     headers = [part for name, value in BROWSER.items() for part in ("-H", f"{name}: {value}")]
     if streams:
         connections = 8 if streams > 1 else CONNECTIONS
@@ -105,18 +85,13 @@ def load(address: tuple[str, int], pid: int, size: int, streams: int, seconds: f
         counts = ["-t1", f"-c{CONNECTIONS}", f"-d{math.ceil(seconds)}s", "-s", str(HERE / "tls.lua")]
         url = f"https://{host}:{port}/size/{size}"
         command = [require("wrk", "wrk"), *counts, "-H", f"Host: {HOST}", *headers, url]
-    before_s, started_s = cpu_s(pid), time.monotonic()
+    before_s, started_s = cpu_s(server.pid), time.monotonic()
     result = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=PATIENCE_S,
-        preexec_fn=lambda: os.sched_setaffinity(0, {LOAD_CORE}),
+        command, capture_output=True, text=True, check=True, timeout=PATIENCE_S, preexec_fn=on_load_core
     )
-    used_s = cpu_s(pid) - before_s
+    used_s = cpu_s(server.pid) - before_s
     requests = _succeeded(result.stdout, streams)
-    return used_s / requests * 1e6, requests / (time.monotonic() - started_s)
+    return Load(used_s / requests * 1e6, requests / (time.monotonic() - started_s))
 
 
 def _succeeded(output: str, streams: int) -> int:
@@ -133,30 +108,15 @@ def _succeeded(output: str, streams: int) -> int:
 def measure(seconds: float, rounds: int) -> list[Case]:
     """Both servers, warm, in turn."""
     cases = []
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        nearmile, nginx = commands(folder)
-        stack.enter_context(running(origin_command(ORIGIN), LOAD_CORE, folder / "origin.log"))
-        wait_for_port(*ORIGIN, folder / "origin.log")
-        servers = []
-        for who, command, address in (("nearmile", nearmile, NEARMILE), ("nginx", nginx, NGINX)):
-            pid = stack.enter_context(running(command, SERVER_CORE, folder / f"{who}.log"))
-            wait_for_port(*address, folder / f"{who}.log")
-            servers.append((who, address, pid))
+    with started(ORIGIN, commands) as (origin, servers):
         for title, size, streams, goal in CASES:
-            for _, address, pid in servers:
-                if get(address, f"/size/{size}") != b"x" * size:
-                    sys.exit(f"{address} does not answer with the object")
-                load(address, pid, size, streams, 1)
-            asked = times_asked(ORIGIN)
-            figures: dict[str, list[tuple[float, float]]] = {"nearmile": [], "nginx": []}
-            for number in range(rounds):
-                for who, address, pid in servers if number % 2 else servers[::-1]:
-                    figures[who].append(load(address, pid, size, streams, seconds))
-                    progress("{}, {}: {:.1f} us, {:.0f} requests/s".format(title, who, *figures[who][-1]))
-            if times_asked(ORIGIN) != asked:
-                sys.exit("not all requests were hits: the origin was asked during the measurement")
-            mine, theirs = ([cpu for cpu, _ in figures[who]] for who in ("nearmile", "nginx"))
+            for server in servers:
+                if get(server.address, f"/size/{size}") != b"x" * size:
+                    sys.exit(f"{server.name} does not answer with the object")
+                load(size, streams, 1, server)
+            with hits_alone(origin):
+                found = in_turn(title, servers, rounds, partial(load, size, streams, seconds))
+            mine, theirs = ([one.cpu_us for one in found[who]] for who in ("nearmile", "nginx"))
             cases.append(case(f"{title}: CPU per request", mine, theirs, "us", goal))
     return cases
 
