@@ -21,7 +21,7 @@ from nearmile.reports.hit import COMPLETE, RECORD, RECORD_BYTES, Cache, Records
 SEGMENT_RECORDS_MAX = 8192
 PLACES_MAX = 8192  # about twice the first-level subdivisions that exist
 COUNTRY_BYTES_MAX, STATE_BYTES_MAX = 8, 40  # in UTF-8; longer names are cut
-# Worst case: 8192 records in as many rollup rows and places. NATS refuses messages above 1 MiB by default.
+# Worst case: 8192 records in as many rollup rows and places. It travels in one message of the bus.
 SEGMENT_BYTES_MAX = 1_000_000
 TIME_MS_MAX = (1 << 32) * 1000 - 1  # its second fits 32 bits: the year 2106
 SENT_BYTES_MAX = 1 << 48  # so that the sums of a segment stay far inside 64 bits

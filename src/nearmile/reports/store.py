@@ -25,7 +25,7 @@ from nearmile.reports.segment import PLACES_MAX, Header, Segment
 log = logging.getLogger("nearmile.store")
 
 DAY_S = 86_400
-# A reply travels in one message of the bus (1 MiB); a row of all columns is below 300 bytes.
+# A reply travels in one message of the bus, and nobody reads more; a row of all columns is below 300 bytes.
 ROWS_MAX = 3000
 # The collector shares its machine with the servers it counts for. Nothing is downloaded while we run.
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
