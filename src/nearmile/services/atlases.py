@@ -49,8 +49,9 @@ class Atlases:
             self._take(atlas)
 
     def _take(self, atlas: Atlas) -> None:
-        if self._atlas is None or self._atlas.digest != atlas.digest:
-            self._atlas, self._packed = atlas, b""
+        known, self._atlas = self._atlas, atlas  # also where it has come out the same: it is of another basis
+        if known is None or known.digest != atlas.digest:
+            self._packed = b""
             self._made(atlas)
 
     async def _work(self) -> None:
