@@ -188,6 +188,7 @@ def test_a_configuration_that_does_not_work_is_not_used(config: Config, tmp_path
                     ask("cdn.test", qtype="SOA"), top.me.address, port=PORT, timeout=DEADLINE_S
                 )
                 serial = 1 if version == 2 else 3
+                assert top.config.version == serial, "and that is what its heartbeats tell"
                 assert f"hostmaster.cdn.test. {serial} " in found.answer[0].to_text()
 
     run(scenario())

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from nearmile.base.errors import NearmileError
 from nearmile.base.geography import Point
 from nearmile.config.layout import Config, at_version, lay_out
 from nearmile.config.layout import encode as encode_config
@@ -82,6 +83,27 @@ def test_what_a_role_cannot_use_is_taken_back(tmp_path: Path, config: Config) ->
     runtime._take_config(1, msgspec.json.encode(at_version(config, 7)))
     assert seen == [5, 7, 5]
     assert Runtime(tmp_path, "a-1").config.version == 5, "what did not work is not kept"
+
+
+def test_what_cannot_be_taken_back_either_stays_in_use(
+    tmp_path: Path, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A database may have gone that is open still: the watch must outlive that, and the next version is taken."""
+    runtime, seen = Runtime(tmp_path, "a-1"), list[int]()
+
+    def take(each: Config) -> None:
+        if seen and each.version != 8:
+            raise NearmileError("places.mmdb cannot be read")
+        seen.append(each.version)
+
+    runtime.on_config(take)
+    for version in (7, 8):
+        runtime._take_config(version, msgspec.json.encode(at_version(config, version)))
+    assert (seen, runtime.config.version) == ([5, 8], 8)
+    assert [record.message for record in caplog.records] == [
+        "a new Config cannot be used; the last one that worked stays: places.mmdb cannot be read",
+        "the Config that worked cannot be taken up again; what is in use stays: places.mmdb cannot be read",
+    ]
 
 
 def test_a_disk_that_is_full_ends_nothing(

@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 
-from nearmile.base.errors import NearmileError
 from nearmile.cache.pages import Shelf
 from nearmile.cache.store import MemoryStore
 from nearmile.cache.tier.disk import memory_room
@@ -79,12 +78,9 @@ async def run(runtime: Runtime) -> None:
 
     def take_config(config: Config) -> None:
         nonlocal places
+        places = Places.open(config.network)
         certificates.take_config(config)
         issued.take_config(config)
-        try:
-            places = Places.open(config.network)
-        except NearmileError as error:
-            log.error("the places of clients stay as they were: %s", error)
         node.take_config(config, {named.name: read_files(named) for named in config.sites})
         runtime.keep(SHAPES, msgspec.json.encode(node.shapes))
 

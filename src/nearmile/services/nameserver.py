@@ -90,14 +90,8 @@ class Nameserver:
             return wire.failure(packet)
 
     def _take_config(self, config: Config) -> None:
-        try:
-            locator = self._locate(config)
-            self._renew(config, locator, self._runtime.map)
-            self._responder = Responder(self._runtime.me.name, self._secret, config.network.dns.rate_per_s)
-        except NearmileError as error:
-            if self._config is None:
-                raise
-            log.error("configuration %d is not used: %s", config.version, error)
+        self._renew(config, self._locate(config), self._runtime.map)
+        self._responder = Responder(self._runtime.me.name, self._secret, config.network.dns.rate_per_s)
 
     def _locate(self, config: Config) -> Locator:
         return Locator(Places.open(config.network).lookup, config.network.trusted, self._atlas)

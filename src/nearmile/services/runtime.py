@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
@@ -56,6 +56,8 @@ class Runtime:
         self.bus = Bus(state.bus_url(self.config), state.read_token(root), name)
         self.stopping = asyncio.Event()
         self.ready = False
+        self.leaving = False
+        """Whether it has been told to leave all answers, though it runs on."""
         self.full: Callable[[], bool] = lambda: False
         """Whether no more clients should come for now, where the role knows."""
         self.requests = 0
@@ -97,6 +99,7 @@ class Runtime:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self.stopping.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._leave)
         self.bus.watch(KV_CONFIG, KV_CURRENT, self._take_config)
         self.bus.watch(KV_MAP, KV_CURRENT, self._take_map)
         self.bus.watch(KV_ATLAS, KV_CURRENT, self._take_atlas)
@@ -108,6 +111,9 @@ class Runtime:
             self.ready = False
             beating.cancel()
             await self.bus.close()
+
+    def _leave(self) -> None:
+        self.leaving = True
 
     def _take_config(self, _revision: int, value: bytes) -> None:
         new = _decode(value, layout.decode, "a configuration from the bus")
@@ -148,7 +154,7 @@ class Runtime:
                 role=self.me.role,
                 epoch=self.epoch,
                 seq=seq,
-                ready=self.ready and not self.stopping.is_set(),
+                ready=self.ready and not self.leaving and not self.stopping.is_set(),
                 full=self.full(),
                 requests_per_s=(self.requests - requests) / elapsed_s,
                 cpu=(now_cpu_s - cpu_s) / elapsed_s,
@@ -164,16 +170,27 @@ class Runtime:
 
 def _adopt(callbacks: list[Callable[[T], None]], new: T, old: T | None) -> bool:
     """Hands everybody the new value; where somebody cannot use it, all get the old one back, which worked."""
+    what = type(new).__name__
+    if _told(callbacks, new, f"a new {what} cannot be used; the last one that worked stays"):
+        return True
+    if old is not None:
+        for callback in callbacks:
+            _told((callback,), old, f"the {what} that worked cannot be taken up again; what is in use stays")
+    return False
+
+
+def _told(callbacks: Iterable[Callable[[T], None]], value: T, otherwise: str) -> bool:
+    """Whatever goes wrong: a value that cannot be used must not end what runs well without it."""
     try:
         for callback in callbacks:
-            callback(new)
-    except Exception:  # whatever it is: a value that cannot be used must not end what runs well without it
-        log.exception("a new %s cannot be used; the last one that worked stays", type(new).__name__)
-        if old is not None:
-            for callback in callbacks:
-                callback(old)
-        return False
-    return True
+            callback(value)
+    except NearmileError as error:
+        log.error("%s: %s", otherwise, error)
+    except Exception:
+        log.exception(otherwise)
+    else:
+        return True
+    return False
 
 
 def _decode(data: bytes, read: Callable[[bytes], T], what: object) -> T | None:
