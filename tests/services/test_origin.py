@@ -35,7 +35,16 @@ def make_site(folder: Path) -> Path:
 
 def fake_runtime(folder: Path) -> Any:
     me = Process(name="origin-a", role="origin", address=ADDRESS, port=PORT, folder=str(folder))
-    return SimpleNamespace(me=me, stopping=asyncio.Event(), ready=False, requests=0)
+    config = SimpleNamespace(processes=(me,))
+    taking = []
+
+    def on_config(take: Callable[[Any], None]) -> None:
+        taking.append(take)
+        take(config)
+
+    return SimpleNamespace(
+        me=me, config=config, stopping=asyncio.Event(), ready=False, requests=0, on_config=on_config, taking=taking
+    )
 
 
 @contextlib.asynccontextmanager
@@ -135,6 +144,25 @@ def test_a_missing_folder_and_a_taken_port_are_named(tmp_path: Path) -> None:
                 NearmileError, match=r"cannot listen on 127.36.0.128 port 8036: Address already in use"
             ):
                 await origin.run(cast(Runtime, fake_runtime(tmp_path)))
+
+    uvloop.run(main())
+
+
+def test_another_folder_is_taken_up_as_it_runs(tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "style.css").write_text("p {}")
+
+    async def main() -> None:
+        async with serving(make_site(tmp_path)) as runtime:
+            (take,) = runtime.taking
+            for folder, body in ((new, b"p {}"), (tmp_path / "gone", b"p {}"), (tmp_path / "site", b"body {}")):
+                me = Process(name="origin-a", role="origin", address=ADDRESS, port=PORT, folder=str(folder))
+                with contextlib.suppress(NearmileError):
+                    take(SimpleNamespace(processes=(me,)))
+                assert (await asyncio.to_thread(get, "/style.css"))[2] == body
+            take(SimpleNamespace(processes=()))
+            assert (await asyncio.to_thread(get, "/style.css"))[2] == b"body {}", "until it is ended"
 
     uvloop.run(main())
 

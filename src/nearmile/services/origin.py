@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nearmile.base.errors import NearmileError
-from nearmile.config.layout import Process
+from nearmile.config.layout import Config, Process
 from nearmile.services.runtime import Runtime
 
 PAGE_CACHE_CONTROL = "public, max-age=60"
@@ -34,7 +34,7 @@ STOP_TIMEOUT_S = 2
 
 async def run(runtime: Runtime) -> None:
     """Serves the folder until the runtime stops; NearmileError where folder or address is not to be had."""
-    server = _Server(runtime, _counted(site(runtime.me.folder), runtime))
+    server = _Server(runtime, _Folder(runtime))
     listener = _listen(runtime.me)
     serving = asyncio.create_task(server.serve([listener]))
     stopping = asyncio.create_task(runtime.stopping.wait())
@@ -81,12 +81,22 @@ def _names_page(path: str) -> bool:
     return path.endswith(("/", ".html", ".htm"))
 
 
-def _counted(app: ASGIApp, runtime: Runtime) -> ASGIApp:
-    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
-        runtime.requests += 1
-        await app(scope, receive, send)
+class _Folder:
+    """The folder that the configuration names; requests are counted."""
 
-    return counted
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._app: ASGIApp
+        runtime.on_config(self._take_config)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._runtime.requests += 1
+        await self._app(scope, receive, send)
+
+    def _take_config(self, config: Config) -> None:
+        for process in config.processes:  # in which one that is to end is not any more
+            if process.name == self._runtime.me.name:
+                self._app = site(process.folder)
 
 
 def _listen(me: Process) -> socket.socket:
