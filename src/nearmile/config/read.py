@@ -112,10 +112,13 @@ def read_directory(folder: Path) -> Documents:
     return Documents(_network_with_paths(network, folder), found, _points(network))
 
 
-def read_config(folder: Path, version: int, loopback: str = "") -> Config:
-    """Reads, checks and lays out a network; ``loopback`` stands in for its own block where that is taken."""
+def read_config(folder: Path, version: int, loopback: str = "", former: Config | None = None) -> Config:
+    """Reads, checks and lays out a network; ``loopback`` stands in for its own block where that is taken.
+
+    Processes that were in the ``former`` layout of that block stay what they were.
+    """
     documents = read_directory(folder)
-    config = lay_out(documents.network, documents.sites, documents.points, version, loopback)
+    config = lay_out(documents.network, documents.sites, documents.points, version, loopback, former)
     problems = [Problem(str(folder / NETWORK_FILE), 0, "", what) for what in _clashes(config)]
     for name, key, what in beyond_the_bus(config):
         file = folder / SITES_FOLDER / f"{name}.toml" if name else folder / NETWORK_FILE

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import structs
 
-from nearmile.config.layout import Config, NamedSite, Process, beacon_zone, edge_hostname
+from nearmile.config.layout import Config, NamedSite, Process, beacon_zone, edge_hostname, number_of
 from nearmile.dns import wire
 from nearmile.dns.dnssec import nsec_record
 from nearmile.dns.records import (
@@ -183,7 +183,7 @@ def low_apex(config: Config) -> bytes:
 def low_servers(config: Config) -> tuple[tuple[Process, bytes], ...]:
     """The low-level name servers and their names, in the document's order."""
     servers = (p for p in config.of_role("nameserver") if p.tier == "low")
-    return tuple((p, to_wire(f"n{n}.g.{config.network.zone}")) for n, p in enumerate(servers, start=1))
+    return tuple((p, to_wire(f"n{number_of(p)}.g.{config.network.zone}")) for p in servers)
 
 
 def low_zone(config: Config, signer: Signer | None = None) -> Zone:
@@ -202,7 +202,7 @@ def top_zones(config: Config, signer: Signer | None = None) -> Zones:
     """The network's zone and those of its sites."""
     network = config.network
     tops = [p for p in config.of_role("nameserver") if p.tier == "top"]
-    servers = tuple((to_wire(f"ns{n}.{network.zone}"), p.address) for n, p in enumerate(tops, start=1))
+    servers = tuple((to_wire(f"ns{number_of(p)}.{network.zone}"), p.address) for p in tops)
     own = to_wire(network.zone)
     apexes = dict.fromkeys([own, *(to_wire(zone) for site in config.sites for zone in site.document.dns.zones)])
     names = _site_names(config, apexes)

@@ -217,6 +217,8 @@ class Node:
         The parent is the owner in the first of the site's parent regions that has live servers; a server of such a
         region asks only those before its own. ``hop`` is who asks this server.
         """
+        if not self.visitors.is_server(self.me.address):
+            return  # the configuration has this server no more: others would take it for a client
         near = self._owner_in(self.me.region, key)
         if hop is Hop.CLIENT and near is not None and near.name != self.me.name:
             yield self._server(site, near, limits.OWNER_CONNECT_TIMEOUT_S, 2 * limits.PATIENCE_S), Hop.NEIGHBOUR
