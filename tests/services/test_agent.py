@@ -1,4 +1,4 @@
-"""Who holds a state folder, what is in the way of a network's addresses, and what the agent renews."""
+"""Who holds a state folder, what is in the way of its addresses, what the agent renews and whom it ends."""
 
 import asyncio
 import os
@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -16,6 +17,7 @@ from edge_world import config, run
 from nearmile.base.errors import NearmileError
 from nearmile.config.certificate import end_of
 from nearmile.config.layout import Config
+from nearmile.fleet import watch
 from nearmile.services import agent, authority, state
 from waiting import until
 
@@ -124,3 +126,35 @@ def test_a_damaged_secret_is_named_before_anything_starts(tmp_path: Path, name: 
     (tmp_path / name).write_bytes(b"\xff" * 35)
     with pytest.raises(NearmileError, match=f"{tmp_path / name} {said}"):
         agent.Agent(tmp_path, config(), print)
+
+
+def test_what_hangs_is_ended_and_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "HUNG_TIMES", 2)
+    monkeypatch.setattr(watch, "BUS_HUNG_AFTER_S", 6.0)
+    whole, told = config(), list[str]()
+    few = structs.replace(whole, processes=tuple(map(whole.process, ("nats", "controller-1", "here-1"))))
+    state.write_atomically(tmp_path / "config.json", msgspec.json.encode(few))
+
+    async def test() -> None:
+        network = agent.Agent(tmp_path, few, told.append)
+        running = asyncio.create_task(network.run())
+        await until(lambda: network.status().ready)
+        for name, signum, end in (
+            ("here-1", signal.SIGSTOP, "SIGKILL"),
+            ("nats", signal.SIGSTOP, "SIGKILL"),
+            ("controller-1", signal.SIGABRT, "SIGABRT"),  # what it is sent, and can act on unless it is stopped
+        ):
+            before = network.status().processes
+            (one,) = (one for one in before if one.name == name)
+            os.kill(pid := one.pid, signum)
+            await until(lambda one=one, pid=pid: one.pid not in (0, pid) and network.status().ready)  # type: ignore[misc]
+            hung = [f"{name} hangs: it has been silent for too long, and is ended"] * (signum == signal.SIGSTOP)
+            assert told == [*hung, f"{name} ended ({end}); starts again in 0.2 s"]
+            told.clear()
+        network.stopping.set()
+        await running
+        assert [one.restarts for one in network.status().processes] == [1, 1, 1]
+
+    run(test())
+    said = (tmp_path / "log" / "controller-1.log").read_text()
+    assert "Fatal Python error: Aborted" in said and " in main\n" in said, "where it hangs"

@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from nearmile.services import children
 
 SLEEPER = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
@@ -25,16 +23,15 @@ def test_a_child_says_why_it_ended(tmp_path: Path) -> None:
     assert asyncio.run(run()) == (3, -signal.SIGKILL)
 
 
-def test_stop_ends_also_what_does_not_want_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_ends_also_what_does_not_want_to(tmp_path: Path) -> None:
     async def run() -> int:
         log = tmp_path / "a.log"
         child = await children.start([sys.executable, "-c", STUBBORN], log)
         while not log.read_text():
             await asyncio.sleep(0.01)
-        await child.stop()
+        await child.stop(patience_s=0.2)
         return await child.wait()
 
-    monkeypatch.setattr(children, "STOP_PATIENCE_S", 0.2)
     assert asyncio.run(run()) == -signal.SIGKILL
 
 

@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +25,7 @@ from nearmile.config.layout import Config, Process
 from nearmile.config.network import Edge
 from nearmile.fleet.beat import SUBJECT, Beat
 from nearmile.fleet.restart import RestartPolicy
+from nearmile.fleet.watch import BUS, Watch
 from nearmile.services import authority, children, natsserver, state
 from nearmile.services.bus import Bus
 from nearmile.services.trouble import Trouble
@@ -35,8 +35,10 @@ log = logging.getLogger("nearmile.agent")
 STATUS_EVERY_S = 0.25
 # Certificates have two months left when their time has come.
 RENEW_EVERY_S = 3600.0
-# A process whose beats stay away for so long (while the bus answers) is shown as silent.
+# A process whose beats stay away for so long (while the bus answers) is silent; it is longer for rare beats.
 SILENT_AFTER_S = 2.0
+# What hangs is told to say where (SIGABRT), and then killed.
+ABORT_PATIENCE_S = 1.0
 BUS_PATIENCE_S = 10.0
 LOCK_FILE = "agent.lock"
 # Who asks whether the folder is held holds it for a moment, too.
@@ -96,12 +98,13 @@ class Agent:
             self._commands["nats"] = natsserver.prepare(root, config)
         self._bus = Bus(state.bus_url(config), state.read_token(root), "agent")
         self._echo = f"echo.{os.getpid()}"
-        self._echo_s = -inf
-        """When the bus last gave back what it was told: a server that hangs keeps its connections."""
+        """The bus gives back what it is told on this subject: a server that hangs keeps its connections."""
         self._status = {p.name: _status_of(p) for p in config.processes}
-        self._beats: dict[str, tuple[float, Beat]] = {}
+        self._beats: dict[str, Beat] = {}
+        self._watch = Watch(max(SILENT_AFTER_S, config.network.health.dead_after_ms / 1000))
         self._children: dict[str, children.Child] = {}
         self._supervisors: list[asyncio.Task[None]] = []
+        self._ending: set[asyncio.Task[None]] = set()
         self._unwritten = Trouble(log, "cannot write status.json", "status.json can be written again")
         self.stopping = asyncio.Event()
 
@@ -127,17 +130,11 @@ class Agent:
     def status(self) -> Status:
         """How everything is now."""
         now_s = time.monotonic()
-        bus = self._bus.up and now_s - self._echo_s <= SILENT_AFTER_S
-        for name, one in self._status.items():
-            at_s, beat = self._beats.get(name, (0.0, None))
-            if name not in self._children:
-                continue
-            if name == "nats":
-                one.state = "ready" if bus else "starting" if self._echo_s == -inf else "silent"
-            elif beat is not None and bus and now_s - at_s > SILENT_AFTER_S:
-                one.state = "silent"
-            elif beat is not None:
-                one.state = "ready" if beat.ready else "starting"
+        bus = self._bus.up and self._watch.answers(now_s)
+        for name in self._children:
+            ready = bus if name == BUS else self._watch.heard(name) and self._beats[name].ready
+            silent = self._watch.silent(name, now_s) and (bus or name == BUS)
+            self._status[name].state = "silent" if silent else "ready" if ready else "starting"
         return Status(
             ready=all(one.state == "ready" for one in self._status.values()),
             network=self.config.network.name,
@@ -177,9 +174,7 @@ class Agent:
         """Starts a process and waits for its end; returns the reason."""
         said = self.root / "log" / f"{name}.log"
         child = await children.start(self._commands[name], said)
-        self._beats.pop(name, None)
-        if name == "nats":
-            self._echo_s = -inf
+        self._watch.begin(name)
         self._children[name] = child
         self._status[name].pid, self._status[name].state = child.pid, "starting"
         code = await child.wait()
@@ -208,9 +203,11 @@ class Agent:
             beat = msgspec.msgpack.decode(message.data, type=Beat)
         except msgspec.DecodeError:
             return
-        one = self._status.get(beat.name)
-        if one is not None and beat.name in self._children:
-            self._beats[beat.name] = (time.monotonic(), beat)
+        one, before = self._status.get(beat.name), self._beats.get(beat.name)
+        late = before is not None and before.epoch == beat.epoch and not self._watch.heard(beat.name)
+        if one is not None and beat.name in self._children and not late:  # not of the life that ended
+            self._watch.hear(beat.name, time.monotonic())
+            self._beats[beat.name] = beat
             one.requests_per_s, one.cpu = beat.requests_per_s, beat.cpu
             one.config_version, one.map_version, one.detail = beat.config_version, beat.map_version, beat.detail
 
@@ -224,11 +221,20 @@ class Agent:
                 log.error("certificates are not renewed: %s", error)
 
     async def _take_echo(self, _message: Msg) -> None:
-        self._echo_s = time.monotonic()
+        self._watch.hear(BUS, time.monotonic())
+
+    def _end_hanging(self) -> None:
+        for name in self._watch.look(time.monotonic()):
+            if name in self._children:
+                self._tell(f"{name} hangs: it has been silent for too long, and is ended")
+                task = asyncio.create_task(self._children[name].stop(signal.SIGABRT, ABORT_PATIENCE_S))
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
 
     async def _write_status(self) -> None:
         while True:
             self._bus.publish(self._echo, b"")
+            self._end_hanging()
             self._save()
             await asyncio.sleep(STATUS_EVERY_S)
 

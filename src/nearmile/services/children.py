@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import ctypes
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
+from signal import SIGKILL, SIGTERM
 from typing import BinaryIO
 
 from nearmile.config.layout import Process
@@ -40,13 +40,13 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             self._running.send_signal(signum)
 
-    async def stop(self) -> None:
+    async def stop(self, signum: int = SIGTERM, patience_s: float = STOP_PATIENCE_S) -> None:
         """Asks it to end; ends it when it does not."""
-        self.signal(signal.SIGTERM)
+        self.signal(signum)
         try:
-            await asyncio.wait_for(self._running.wait(), STOP_PATIENCE_S)
+            await asyncio.wait_for(self._running.wait(), patience_s)
         except TimeoutError:
-            self.signal(signal.SIGKILL)
+            self.signal(SIGKILL)
             await self._running.wait()
 
 
@@ -67,7 +67,7 @@ async def start(arguments: list[str], log: Path) -> Child:
     libc = ctypes.CDLL(None)
 
     def tie_to_agent() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        libc.prctl(PR_SET_PDEATHSIG, SIGTERM)
         if os.getppid() != agent:  # the agent died in between
             os._exit(1)
 

@@ -5,6 +5,7 @@ waits for ``runtime.stopping`` and tidies up.
 """
 
 import asyncio
+import faulthandler
 import importlib
 import logging
 import os
@@ -218,6 +219,8 @@ def main() -> None:
     logging.basicConfig(
         level=os.environ.get("NEARMILE_LOG", "INFO"), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+
+    faulthandler.enable()  # who is aborted, since it hangs, says where
 
     async def live() -> None:
         runtime = Runtime(root, name)
