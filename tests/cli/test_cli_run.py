@@ -17,12 +17,11 @@ from nats_server import NatsServer
 from nearmile.base.errors import NearmileError, NotRunning
 from nearmile.base.geography import Point
 from nearmile.base.packing import pack
-from nearmile.cli import status
 from nearmile.cli.main import main
 from nearmile.cli.run import settle, state_option
 from nearmile.config.layout import lay_out
 from nearmile.config.network import Network
-from nearmile.services import agent, authority, state
+from nearmile.services import authority, running, state
 from nearmile.services.bus import KV_CONFIG, KV_CURRENT
 
 PARIS = {"Paris": Point(48.9, 2.3)}
@@ -150,7 +149,7 @@ def test_a_status_of_a_run_before_is_not_taken_for_this_one(
 ) -> None:
     """Its process id may be anybody's by now."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
-        before = agent.Status(
+        before = running.Status(
             ready=True,
             network="n",
             agent_pid=stranger.pid,
@@ -162,19 +161,19 @@ def test_a_status_of_a_run_before_is_not_taken_for_this_one(
         )
         (root / "status.json").write_bytes(msgspec.json.encode(before))
         with pytest.raises(NotRunning, match="no network runs"):
-            status.read(root)
-        agent.hold(root)
+            running.read(root)
+        running.hold(root)
         with pytest.raises(NotRunning, match="only just starting"):
-            status.read(root)
+            running.read(root)
         (root / "status.json").write_bytes(
             msgspec.json.encode(msgspec.structs.replace(before, agent_pid=os.getpid()))
         )
-        assert status.read(root).agent_pid == os.getpid()
+        assert running.read(root).agent_pid == os.getpid()
         assert ended("status", "--state", str(root)) == 1
         assert "the agent wrote this" in capsys.readouterr().err
         (root / "status.json").write_bytes(b'{"ready":true}')
         with pytest.raises(NearmileError, match="of another release"):
-            status.read(root)
+            running.read(root)
         assert stranger.poll() is None
         assert stranger.stdin is not None
         stranger.stdin.close()

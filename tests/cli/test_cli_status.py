@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from nearmile.cli.status import show
-from nearmile.services.agent import ProcessStatus, Status
+from nearmile.services.running import ProcessStatus, Status
 
 EDGE = ProcessStatus(
     name="san-jose-1",

@@ -1,8 +1,13 @@
 import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from nearmile.cli.main import parser, seconds
+from nearmile.cli.main import COMMANDS, Group, parser
+from nearmile.cli.spans import seconds
 
 
 @pytest.mark.parametrize(
@@ -19,20 +24,34 @@ def test_spans_that_are_none(text: str) -> None:
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (
-        "up",
-        "down",
-        "check",
-        "status",
-        "fetch",
-        "report",
-        "purge",
-        "sign",
-        "geography",
-        "map",
-        "map diff",
-    ):
-        with pytest.raises(SystemExit) as ended:
-            parser().parse_args([*command.split(), "--help"])
-        assert ended.value.code == 0
-        assert "exit codes" in capsys.readouterr().out
+    for name, command in COMMANDS.items():
+        subs = [[sub] for sub in command.commands] if isinstance(command, Group) else []
+        for words in ([name], *([name, *sub] for sub in subs)):
+            with pytest.raises(SystemExit) as ended:
+                parser().parse_args([*words, "--help"])
+            assert ended.value.code == 0
+            assert "exit codes" in capsys.readouterr().out
+
+
+HEAVY = {"cryptography", "dns", "duckdb", "nats", "numpy", "rich", "uvloop"}
+
+
+@pytest.mark.parametrize(
+    ("words", "may_import"),
+    [
+        (["--help"], set()),
+        (["map", "--help"], set()),
+        (["status", "--json"], set()),
+        (["sign", "http://a.test/", "--expires", "1h"], set()),
+        (["purge", "http://a.test/"], {"nats", "uvloop"}),
+        (["report", "--json"], {"nats", "uvloop"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_command_imports_what_it_needs(words: list[str], may_import: set[str], tmp_path: Path) -> None:
+    """All together they would cost each of them half a second."""
+    program = "import sys, atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); "
+    program += "from nearmile.cli.main import main; main(sys.argv[1:])"
+    where = {**os.environ, "NEARMILE_STATE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program, *words], env=where, capture_output=True, text=True)
+    assert set(done.stderr.split()) & HEAVY <= may_import, done.stderr[:200]

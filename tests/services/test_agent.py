@@ -1,11 +1,9 @@
-"""Who holds a state folder, what is in the way of its addresses, what the agent renews and whom it ends."""
+"""What is in the way of a network's addresses, what the agent renews, and whom it ends."""
 
 import asyncio
 import os
 import signal
 import socket
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,34 +18,6 @@ from nearmile.config.layout import Config
 from nearmile.fleet import watch
 from nearmile.services import agent, authority, state
 from waiting import until
-
-HOLDS = """
-import sys, pathlib
-from nearmile.services import agent
-agent.hold(pathlib.Path(sys.argv[1]))
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_folder_is_held_by_one_until_it_ends(tmp_path: Path) -> None:
-    assert agent.holder(tmp_path) is None
-    command = [sys.executable, "-c", HOLDS, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == b"held\n"
-        assert agent.holder(tmp_path) == other.pid
-        with pytest.raises(NearmileError, match="already runs"):
-            agent.hold(tmp_path)
-        (tmp_path / agent.LOCK_FILE).write_text("")
-        assert agent.holder(tmp_path) == 0, "one of an older release"
-        other.kill()
-    assert agent.holder(tmp_path) is None
-
-
-def test_no_folder_is_held_by_nobody(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert agent.holder(tmp_path / "file") is agent.holder(tmp_path / "none") is None
 
 
 def at(*addresses: str) -> Config:

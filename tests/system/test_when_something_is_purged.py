@@ -8,8 +8,8 @@ from pathlib import Path
 
 from live_network import LiveNetwork, eventually
 from nearmile.cache.purge import Kind, Order
-from nearmile.cli import status
 from nearmile.cli.purge import NOT_RUNNING
+from nearmile.services import running
 from nearmile.services.bus import Bus, BusDown
 from nearmile.services.purger import Purged, Purger
 from nearmile.services.state import bus_url, read_token
@@ -61,7 +61,7 @@ class Purging:
         return done
 
     def _down(self, since_s: float) -> set[str]:
-        now = status.read(self.network.root)
+        now = running.read(self.network.root)
         return {one.name for one in now.processes if one.state in NOT_RUNNING} if now.at_s > since_s else set()
 
     async def until_back(self, name: str, pid: int) -> None:

@@ -6,15 +6,12 @@ import msgspec
 import uvloop
 
 from nearmile.base.errors import WrongInput
-from nearmile.cli import status
 from nearmile.config.layout import Config
-from nearmile.services import state
+from nearmile.services import running, state
 from nearmile.services.bus import KV_CONFIG, KV_DRAINED, Bus
 
-TEXT = "Take regions or servers out of all answers, though they run on; without names: show who is out."
 
-
-def arguments(sub: argparse.ArgumentParser) -> None:
+def drain_arguments(sub: argparse.ArgumentParser) -> None:
     """Of the subcommand."""
     sub.add_argument("names", nargs="*", metavar="REGION|SERVER", help="such as tokyo or tokyo-1")
     sub.add_argument("--undo", action="store_true", help="these may be in the answers again")
@@ -22,7 +19,7 @@ def arguments(sub: argparse.ArgumentParser) -> None:
 
 def drain(args: argparse.Namespace) -> int:
     """Prints who is out now. It stays so, whoever restarts, until it is undone."""
-    status.read(args.state)
+    running.read(args.state)
     config = state.read_config(args.state)
     out = sorted(uvloop.run(_change(args, config)))
     if args.json:

@@ -20,14 +20,14 @@ from rich.console import Console
 from nearmile.base.errors import NearmileError, WrongInput
 from nearmile.base.gazetteer import find_city, near_misses
 from nearmile.base.geography import distance_km, expected_rtt_ms
-from nearmile.cli import status, urls
-from nearmile.cli.purge import of_host
+from nearmile.cli import urls
+from nearmile.cli.sites import of_host
 from nearmile.config.layout import Config
 from nearmile.config.problems import did_you_mean
 from nearmile.mapping.choose import ranked
 from nearmile.mapping.map import Map, MapRegion, decode, unit_of
 from nearmile.mapping.places import Places
-from nearmile.services import state
+from nearmile.services import running, state
 from nearmile.services.resolver import Resolution, resolver_for
 
 TIMEOUT_S = 10.0
@@ -49,11 +49,20 @@ class Fetched(msgspec.Struct, kw_only=True):
     attempts: list[str]
 
 
+def fetch_arguments(sub: argparse.ArgumentParser) -> None:
+    """Of the subcommand."""
+    sub.add_argument("url", metavar="URL", help="http://HOST[:PORT]/PATH; the port defaults to the network's own")
+    sub.add_argument(
+        "--from", dest="where", metavar="CITY|ADDRESS", help="where the user is: a city, or an address"
+    )
+    sub.add_argument("--output", type=Path, metavar="FILE", help="keep the body in a file")
+
+
 def fetch(args: argparse.Namespace) -> int:
     """Prints the steps, or JSON; exit code 1 where the response is an error (400 and above)."""
     url = urls.split(args.url)
     host = url.hostname or ""
-    status.read(args.state)
+    running.read(args.state)
     config = state.read_config(args.state)
     client = client_address(args.where) if args.where else None
     started_s = time.perf_counter()

@@ -1,110 +1,117 @@
-"""The ``nearmile`` command: reads the arguments, calls the rooms, shows what they say."""
+"""The ``nearmile`` command: reads the arguments, calls the rooms, shows what they say.
+
+What a subcommand needs is imported when it is chosen: all together they would cost each half a second.
+"""
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from nearmile.base.errors import NearmileError
-from nearmile.cli import drain, fetch, maps, names, purge, report, run, sign, status
-from nearmile.services.state import default_root
 
 EXIT_CODES = """exit codes:
   0  it worked
   1  it did not (the fetch failed, not every server confirmed the purge, the network is not ready...)
   2  the arguments or the documents are wrong
   3  no network runs on this state folder"""
-FOLDER = "folder with network.toml and sites/*.toml"
-DEFAULT_WINDOW_S = 60
+PURGE_TEXT = "Remove what is cached from every server; returns when all that run have confirmed."
+DRAIN_TEXT = "Take regions or servers out of all answers, though they run on; without names: show who is out."
+DS_TEXT = "Print the DS records that the parents of the network's signed zones have to publish."
+ROLL_TEXT = """Change the keys of all zones, or of one, in three steps; after each, publish at the parents what
+`nearmile dns ds` prints. `begin` adds new keys: then wait for the TTLs of the old DS records. `switch` signs by
+the new keys, `end` drops the old ones. Before each, dns.top_ttl_s must have gone by since the last step, so that
+resolvers know the keys that they will need."""
 
 
-def seconds(text: str) -> int:
-    """`60`, `60s`, `5m`, `2h` or `1d` in seconds; `all` is 0, everything kept."""
-    if text == "all":
-        return 0
-    scale = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(text[-1:], 0)
-    digits = text[:-1] if scale else text
-    if not digits.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time span: write 60s, 5m, 2h, 1d or all")
-    return int(digits) * (scale or 1)
+class Command(NamedTuple):
+    """A subcommand: in a module of this room the function of its name, and ``NAME_arguments``, if it takes any."""
+
+    module: str
+    text: str
+    on_state: bool = True
+    """Whether it is about a network on this machine."""
+    json: bool = False
+    """Whether programs may want its answer."""
 
 
-Action = Callable[[argparse.Namespace], int]
+class Group(NamedTuple):
+    """A subcommand that has subcommands."""
+
+    text: str
+    commands: Mapping[str, Command]
 
 
-class Grammar:
-    """The command's grammar; each subcommand has help, the exit codes, and the state folder it works on."""
+COMMANDS: Mapping[str, Command | Group] = {
+    "up": Command("run", "Run the whole network of a folder of documents on this machine."),
+    "down": Command("run", "Stop the network that runs on a state folder."),
+    "check": Command("run", "Check documents: all errors at once, nothing is started.", on_state=False),
+    "status": Command("status", "Show what runs, how it is, and its load.", json=True),
+    "fetch": Command("fetch", "Fetch a URL as a user somewhere would, showing every step.", json=True),
+    "report": Command("report", "Show who was served what, up to a few seconds ago.", json=True),
+    "purge": Command("purge", PURGE_TEXT, json=True),
+    "sign": Command("sign", "Sign a URL, so that a site that asks for it serves it until it expires."),
+    "drain": Command("drain", DRAIN_TEXT, json=True),
+    "map": Group(
+        "Explain the map: why a user is sent where, and what changed.",
+        {
+            "explain": Command("maps", "Show who serves a user, and why.", json=True),
+            "diff": Command("maps", "Show what changed from one map to another.", json=True),
+        },
+    ),
+    "dns": Group(
+        "DNSSEC: what parents of zones have to publish, and changing keys.",
+        {"ds": Command("names", DS_TEXT, json=True), "roll": Command("names", ROLL_TEXT)},
+    ),
+    "geography": Command("run", "Install the full address-to-place database (64 MB, by npm).", on_state=False),
+}
 
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        self.parser = parser
-        parser.epilog = EXIT_CODES
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
-        self._commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def group(self, name: str, text: str) -> "Grammar":
-        """A subcommand that has subcommands."""
-        return Grammar(self._commands.add_parser(name, help=text, description=text))
+class Parser(argparse.ArgumentParser):
+    """One that learns its arguments when it is chosen."""
 
-    def command(self, name: str, action: Action, text: str) -> argparse.ArgumentParser:
-        """A subcommand without arguments yet."""
-        sub = self._commands.add_parser(name, help=text, description=text, epilog=EXIT_CODES)
-        sub.formatter_class = argparse.RawDescriptionHelpFormatter
-        sub.set_defaults(action=action)
-        return sub
+    learn: Callable[[], None] | None = None
 
-    def on_state(self, name: str, action: Action, text: str) -> argparse.ArgumentParser:
-        """A subcommand about a network on this machine."""
-        sub = self.command(name, action, text)
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Of argparse, which calls it for the chosen subcommand alone."""
+        if self.learn is not None:
+            self.learn()
+        return super().parse_known_args(*args, **kwargs)
+
+
+def parser() -> Parser:
+    """All subcommands."""
+    top = Parser(prog="nearmile", description="A content delivery network: run it, look at it, use it.")
+    _add(top, COMMANDS)
+    return top
+
+
+def _add(to: Parser, commands: Mapping[str, Command | Group]) -> None:
+    to.epilog, to.formatter_class = EXIT_CODES, argparse.RawDescriptionHelpFormatter
+    under = to.add_subparsers(metavar="COMMAND", required=True)
+    for name, command in commands.items():
+        sub = under.add_parser(name, help=command.text, description=command.text)
+        if isinstance(command, Group):
+            _add(sub, command.commands)
+        else:
+            sub.epilog, sub.formatter_class = EXIT_CODES, argparse.RawDescriptionHelpFormatter
+            sub.learn = partial(_learn, sub, name, command)
+
+
+def _learn(sub: Parser, name: str, command: Command) -> None:
+    module = import_module(f"nearmile.cli.{command.module}")
+    sub.set_defaults(action=getattr(module, name))
+    if command.on_state:
+        from nearmile.services.running import default_root
+
         where = "where the network keeps its state (default: $NEARMILE_STATE, else %(default)s)"
         sub.add_argument("--state", type=Path, default=default_root(), metavar="DIR", help=where)
-        return sub
-
-    def question(self, name: str, action: Action, text: str) -> argparse.ArgumentParser:
-        """A subcommand whose answer programs may want."""
-        sub = self.on_state(name, action, text)
+    if command.json:
         sub.add_argument("--json", action="store_true", help="print JSON for programs")
-        return sub
-
-
-def parser() -> argparse.ArgumentParser:
-    """All subcommands."""
-    about = "A content delivery network: run it, look at it, use it."
-    grammar = Grammar(argparse.ArgumentParser(prog="nearmile", description=about))
-
-    up = grammar.on_state("up", run.up, "Run the whole network of a folder of documents on this machine.")
-    up.add_argument("folder", type=Path, metavar="DIR", help=FOLDER)
-    up.add_argument("--detach", action="store_true", help="return when it is ready; stop it with `nearmile down`")
-    grammar.on_state("down", run.down, "Stop the network that runs on a state folder.")
-    check = grammar.command("check", run.check, "Check documents: all errors at once, nothing is started.")
-    check.add_argument("folder", type=Path, metavar="DIR", help=FOLDER)
-    grammar.question("status", status.status, "Show what runs, how it is, and its load.")
-
-    sub = grammar.question("fetch", fetch.fetch, "Fetch a URL as a user somewhere would, showing every step.")
-    sub.add_argument("url", metavar="URL", help="http://HOST[:PORT]/PATH; the port defaults to the network's own")
-    sub.add_argument(
-        "--from", dest="where", metavar="CITY|ADDRESS", help="where the user is: a city, or an address"
-    )
-    sub.add_argument("--output", type=Path, metavar="FILE", help="keep the body in a file")
-
-    sub = grammar.question("report", report.report, "Show who was served what, up to a few seconds ago.")
-    spans = "60s, 5m, 2h, 1d or all (default 60s)"
-    sub.add_argument("--last", type=seconds, default=DEFAULT_WINDOW_S, metavar="SPAN", help=spans)
-    keys = "comma-separated: site, region, server, country, state, status, cache (default %(default)s)"
-    sub.add_argument("--by", default="site,region", metavar="KEYS", help=keys)
-
-    purge.arguments(grammar.question("purge", purge.purge, purge.TEXT))
-    sub = grammar.on_state("sign", sign.sign, sign.TEXT)
-    sign.arguments(sub)
-    sub.add_argument("--expires", type=seconds, required=True, metavar="SPAN", help="from now on: 10m, 2h, 1d")
-    drain.arguments(grammar.question("drain", drain.drain, drain.TEXT))
-    group = grammar.group("map", "Explain the map: why a user is sent where, and what changed.")
-    maps.explain_arguments(group.question("explain", maps.explain, "Show who serves a user, and why."))
-    maps.diff_arguments(group.question("diff", maps.diff, "Show what changed from one map to another."))
-    group = grammar.group("dns", "DNSSEC: what parents of zones have to publish, and changing keys.")
-    names.ds_arguments(group.question("ds", names.ds, names.DS_TEXT))
-    names.roll_arguments(group.on_state("roll", names.roll, names.ROLL_TEXT))
-    grammar.command("geography", run.geography, "Install the full address-to-place database (64 MB, by npm).")
-    return grammar.parser
+    getattr(module, f"{name}_arguments", lambda _: None)(sub)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

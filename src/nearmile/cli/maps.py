@@ -11,14 +11,14 @@ from rich.table import Table
 
 from nearmile.base.errors import WrongInput
 from nearmile.base.geography import distance_km, expected_rtt_ms
-from nearmile.cli import fetch, purge, status
+from nearmile.cli import fetch, sites, status
 from nearmile.config.layout import Config
 from nearmile.mapping import explain as explaining
 from nearmile.mapping.atlas import Finder, unpack
 from nearmile.mapping.explain import NOTHING_TOLD, Difference, Explanation, Told, difference
 from nearmile.mapping.map import PARTS, Map, decode, unit_of
 from nearmile.mapping.places import Places
-from nearmile.services import agent, state
+from nearmile.services import running, state
 from nearmile.services.bus import EXPLAIN_SUBJECT, KV_ATLAS, KV_CURRENT, KV_MAP, Bus, BusDown
 
 
@@ -36,7 +36,7 @@ def diff_arguments(sub: argparse.ArgumentParser) -> None:
 
 def explain(args: argparse.Namespace) -> int:
     """Prints the candidates, the best of the map first, and who answers."""
-    now, config = status.read(args.state), state.read_config(args.state)
+    now, config = running.read(args.state), state.read_config(args.state)
     address = fetch.client_address(args.where)
     place = Places.open(config.network).lookup(address)
     unit, kept, told = _learned(args, config, address, unit_of(place))
@@ -59,7 +59,7 @@ def explain(args: argparse.Namespace) -> int:
 
 def diff(args: argparse.Namespace) -> int:
     """Prints which servers came and went, and which units moved."""
-    status.read(args.state)
+    running.read(args.state)
     kept = {map_.version: map_ for map_ in _kept(args, state.read_config(args.state))}
     for version in (args.before, args.after):
         if version not in kept:
@@ -113,10 +113,10 @@ def _kept(args: argparse.Namespace, config: Config) -> list[Map]:
 def serial_of(config: Config, site: str) -> int:
     """Of the site with that name or hostname; WrongInput where there is none."""
     names = {named.name for named in config.sites}
-    return (purge.of_name(config, site) if site in names else purge.of_host(config, site)).serial
+    return (sites.of_name(config, site) if site in names else sites.of_host(config, site)).serial
 
 
-def _loads(now: agent.Status, map_: Map) -> dict[str, float]:
+def _loads(now: running.Status, map_: Map) -> dict[str, float]:
     cpu = {one.name: one.cpu for one in now.processes}
     return {
         region.name: fmean(cpu.get(server.name, 0.0) for server in region.servers) if region.servers else 0.0

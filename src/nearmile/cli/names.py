@@ -15,11 +15,6 @@ from nearmile.services import state
 from nearmile.services.nameserver import LOOK_S
 
 STEPS = ("begin", "switch", "end")
-DS_TEXT = "Print the DS records that the parents of the network's signed zones have to publish."
-ROLL_TEXT = """Change the keys of all zones, or of one, in three steps; after each, publish at the parents what
-`nearmile dns ds` prints. `begin` adds new keys: then wait for the TTLs of the old DS records. `switch` signs by
-the new keys, `end` drops the old ones. Before each, dns.top_ttl_s must have gone by since the last step, so that
-resolvers know the keys that they will need."""
 
 
 def ds_arguments(sub: argparse.ArgumentParser) -> None:

@@ -8,10 +8,10 @@ import uvloop
 
 from nearmile.base.errors import WrongInput
 from nearmile.cache.purge import VALUE_BYTES_MAX, VALUES_MAX, Kind, Order, split_tags
-from nearmile.cli import status, urls
-from nearmile.config.layout import Config, NamedSite
+from nearmile.cli import sites, urls
+from nearmile.config.layout import Config
 from nearmile.edge.rules.site import space_of, stored_target
-from nearmile.services import state
+from nearmile.services import running, state
 from nearmile.services.bus import Bus
 from nearmile.services.purger import Purged, Purger
 
@@ -19,10 +19,7 @@ CONFIRM_PATIENCE_S = 3.0
 NOT_RUNNING = frozenset(("waiting", "stopped"))
 
 
-TEXT = "Remove what is cached from every server; returns when all that run have confirmed."
-
-
-def arguments(sub: argparse.ArgumentParser) -> None:
+def purge_arguments(sub: argparse.ArgumentParser) -> None:
     """Of the subcommand."""
     sub.add_argument("url", nargs="?", metavar="URL", help="http://HOST/PATH, with all its variants")
     sub.add_argument("--prefix", metavar="URL", help="all URLs of a site that begin so")
@@ -37,7 +34,7 @@ def arguments(sub: argparse.ArgumentParser) -> None:
 
 def purge(args: argparse.Namespace) -> int:
     """Prints how many servers confirmed; exit code 1 unless all that run did."""
-    status.read(args.state)
+    running.read(args.state)
     config = state.read_config(args.state)
     done = uvloop.run(_purge(args, config, order_of(args, config)))
     missing = sorted(done.missing)
@@ -76,17 +73,17 @@ def order_of(args: argparse.Namespace, config: Config) -> Order:
     if kind in ("url", "prefix"):
         url = urls.split(args.url or args.prefix)
         host, target = url.hostname or "", urls.target(url).encode()
-        site = of_host(config, host)
+        site = sites.of_host(config, host)
         stored = stored_target(site.document, target) if kind == "url" else target
         values = ((space_of(site.document, host.encode()) + stored).decode(),)
     elif kind == "tag":
-        site = of_name(config, args.site)
+        site = sites.of_name(config, args.site)
         values = tuple(tag.decode() for tag in split_tags(" ".join(args.tag).encode()))
         if not values:
             raise WrongInput("--tag names no tag")
     else:
         host = (args.host or "").lower().removesuffix(".")
-        site = of_host(config, host) if host else of_name(config, args.site)
+        site = sites.of_host(config, host) if host else sites.of_name(config, args.site)
         # A wildcard stands for names that nobody has a list of.
         if host and not host.startswith("*") and (space := space_of(site.document, host.encode())):
             kind, values = "prefix", (f"{space.decode()}/",)
@@ -95,27 +92,9 @@ def order_of(args: argparse.Namespace, config: Config) -> Order:
     return Order(id=str(uuid.uuid4()), serial=site.serial, kind=kind, values=values, soft=args.soft)
 
 
-def of_host(config: Config, host: str) -> NamedSite:
-    """The site with that hostname; WrongInput where there is none."""
-    for name in (host, f"*.{host.partition('.')[2]}"):
-        for site in config.sites:
-            if name in site.document.hostnames:
-                return site
-    known = ", ".join(host for site in config.sites for host in site.document.hostnames)
-    raise WrongInput(f"no site here is called {host!r}; there are: {known}")
-
-
-def of_name(config: Config, name: str) -> NamedSite:
-    """The site of that name; WrongInput where there is none."""
-    for site in config.sites:
-        if name == site.name:
-            return site
-    raise WrongInput(f"no site {name!r}; there are: {', '.join(site.name for site in config.sites)}")
-
-
 async def _purge(args: argparse.Namespace, config: Config, order: Order) -> Purged:
     def down(since_s: float) -> set[str]:
-        now = status.read(args.state)
+        now = running.read(args.state)
         return {one.name for one in now.processes if one.state in NOT_RUNNING} if now.at_s > since_s else set()
 
     bus = Bus(state.bus_url(config), state.read_token(args.state), "purge")

@@ -5,20 +5,28 @@ from typing import Any
 
 import msgspec
 import uvloop
-from rich.console import Console
-from rich.table import Table
 
 from nearmile.base.errors import WrongInput
 from nearmile.cli import status
-from nearmile.services import state
+from nearmile.cli.spans import seconds
+from nearmile.services import running, state
 from nearmile.services.bus import Bus
 
 ANSWER_PATIENCE_S = 10.0
+DEFAULT_WINDOW_S = 60
+
+
+def report_arguments(sub: argparse.ArgumentParser) -> None:
+    """Of the subcommand."""
+    spans = "60s, 5m, 2h, 1d or all (default 60s)"
+    sub.add_argument("--last", type=seconds, default=DEFAULT_WINDOW_S, metavar="SPAN", help=spans)
+    keys = "comma-separated: site, region, server, country, state, status, cache (default %(default)s)"
+    sub.add_argument("--by", default="site,region", metavar="KEYS", help=keys)
 
 
 def report(args: argparse.Namespace) -> int:
     """Prints the rows, most hits first."""
-    status.read(args.state)
+    running.read(args.state)
     by = [key.strip() for key in args.by.split(",") if key.strip()]
     answer = uvloop.run(_ask(args, by))
     if "error" in answer:
@@ -26,7 +34,7 @@ def report(args: argparse.Namespace) -> int:
     if args.json:
         print(msgspec.json.encode(answer).decode())
     else:
-        _show(answer, by, status.console())
+        _show(answer, by)
     return 0
 
 
@@ -39,7 +47,10 @@ async def _ask(args: argparse.Namespace, by: list[str]) -> dict[str, Any]:
         return answer
 
 
-def _show(answer: dict[str, Any], by: list[str], out: Console) -> None:
+def _show(answer: dict[str, Any], by: list[str]) -> None:
+    from rich.table import Table
+
+    out = status.console()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for key in by:
         table.add_column(key, no_wrap=True)

@@ -25,7 +25,7 @@ from nearmile.config.certificate import end_of
 from nearmile.config.layout import Config, at_version
 from nearmile.config.read import read_config
 from nearmile.mapping.places import check_databases, installed_folder
-from nearmile.services import agent, children, state
+from nearmile.services import agent, children, running, state
 from nearmile.services.bus import KV_CONFIG, KV_CURRENT, Bus, BusDown
 from nearmile.services.geography import install_full
 
@@ -35,6 +35,17 @@ POLL_S = 0.1
 # Those of 90 days are renewed a month before their end.
 CERTIFICATE_LEFT = timedelta(days=14)
 LOOPBACK_NETS = range(20, 251)
+
+
+def up_arguments(sub: argparse.ArgumentParser) -> None:
+    """Of `up`."""
+    check_arguments(sub)
+    sub.add_argument("--detach", action="store_true", help="return when it is ready; stop it with `nearmile down`")
+
+
+def check_arguments(sub: argparse.ArgumentParser) -> None:
+    """Of `check`."""
+    sub.add_argument("folder", type=Path, metavar="DIR", help="folder with network.toml and sites/*.toml")
 
 
 def check(args: argparse.Namespace) -> int:
@@ -75,7 +86,7 @@ def up(args: argparse.Namespace) -> int:
     console = status.console()
     if args.detach:
         return _detached(args, console)
-    agent.hold(args.state)
+    running.hold(args.state)
     config = settle(args.folder, args.state)
     uvloop.run(_foreground(args.state, config, console))
     return 0
@@ -128,26 +139,26 @@ async def _foreground(root: Path, config: Config, console: Console) -> None:
     network = agent.Agent(root, config, lambda line: console.print(f"[yellow]{escape(line)}[/yellow]"))
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(signum, network.stopping.set)
-    running = asyncio.create_task(network.run())
+    network_runs = asyncio.create_task(network.run())
     started_s = time.monotonic()
     with _progress(config) as progress:
         bar = progress.add_task("starting", total=len(config.processes))
-        while not (running.done() or network.stopping.is_set() or network.status().ready):
+        while not (network_runs.done() or network.stopping.is_set() or network.status().ready):
             progress.update(bar, completed=_ready_count(network.status()))
             await asyncio.sleep(POLL_S)
         progress.update(bar, completed=_ready_count(network.status()))
-    if not running.done() and not network.stopping.is_set():
+    if not network_runs.done() and not network.stopping.is_set():
         _welcome(root, config, network.status(), time.monotonic() - started_s, console)
         console.print("Ctrl-C stops everything.")
         await network.stopping.wait()
     console.print("stopping...")
-    await running
+    await network_runs
 
 
 def _detached(args: argparse.Namespace, console: Console) -> int:
     """Starts `nearmile up` in the background and waits until it is ready."""
     _read(args.folder)
-    if agent.holder(args.state) is not None:
+    if running.holder(args.state) is not None:
         raise NearmileError(f"a network already runs on {args.state}; stop it with `nearmile down`")
     log = args.state / "log" / "agent.log"
     command = [sys.executable, "-m", "nearmile.cli.main", "up", str(args.folder), "--state", str(args.state)]
@@ -156,12 +167,12 @@ def _detached(args: argparse.Namespace, console: Console) -> int:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
-    now: agent.Status | None = None
+    now: running.Status | None = None
     while time.monotonic() - started_s < READY_PATIENCE_S:
         if process.poll() is not None:
             raise NearmileError(f"it ended at once; {log} says:\n{_tail(log)}")
         try:
-            now = status.read(args.state)
+            now = running.read(args.state)
         except NearmileError:  # there is none yet, or what the last run left cannot be read
             now = None
         if now is not None and now.ready and now.agent_pid == process.pid:
@@ -176,7 +187,7 @@ def _detached(args: argparse.Namespace, console: Console) -> int:
 
 def down(args: argparse.Namespace) -> int:
     """Stops the network and waits until all its processes have ended."""
-    pid = agent.holder(args.state) or status.read(args.state).agent_pid
+    pid = running.holder(args.state) or running.read(args.state).agent_pid
     try:
         os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:  # it has ended by itself
@@ -184,7 +195,7 @@ def down(args: argparse.Namespace) -> int:
     except PermissionError:
         raise NearmileError(f"the agent (process {pid}) is another user's") from None
     deadline_s = time.monotonic() + STOP_PATIENCE_S
-    while agent.holder(args.state) is not None:
+    while running.holder(args.state) is not None:
         if time.monotonic() > deadline_s:
             raise NearmileError(f"the agent (process {pid}) has not stopped in {STOP_PATIENCE_S:.0f} s")
         time.sleep(POLL_S)
@@ -209,11 +220,11 @@ def _progress(config: Config) -> Progress:
     )
 
 
-def _ready_count(now: agent.Status) -> int:
+def _ready_count(now: running.Status) -> int:
     return sum(one.state == "ready" for one in now.processes)
 
 
-def _welcome(root: Path, config: Config, now: agent.Status, elapsed_s: float, console: Console) -> None:
+def _welcome(root: Path, config: Config, now: running.Status, elapsed_s: float, console: Console) -> None:
     status.show(now, console)
     edge = config.network.edge
     ports = (("http", edge.http_port), ("https", edge.https_port))
@@ -234,7 +245,7 @@ def _welcome(root: Path, config: Config, now: agent.Status, elapsed_s: float, co
 
 def state_option(root: Path) -> str:
     """What a command needs to find the network, as a shell reads it."""
-    return "" if root == state.default_root() else f" --state {shlex.quote(str(root))}"
+    return "" if root == running.default_root() else f" --state {shlex.quote(str(root))}"
 
 
 def _tail(path: Path, lines: int = 12) -> str:

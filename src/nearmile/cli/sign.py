@@ -5,29 +5,28 @@ import time
 from ipaddress import ip_network
 
 from nearmile.base.errors import NearmileError, WrongInput
-from nearmile.cli import urls
-from nearmile.cli.purge import of_host, of_name
+from nearmile.cli import sites, urls
+from nearmile.cli.spans import seconds
 from nearmile.edge.rules.signatures import Claims, signed
 from nearmile.edge.rules.site import stored_target
 from nearmile.services import state
 from nearmile.services.site_files import read_secret
 
-TEXT = "Sign a URL, so that a site that asks for it serves it until it expires."
 
-
-def arguments(sub: argparse.ArgumentParser) -> None:
-    """Of the subcommand, without those for time spans."""
+def sign_arguments(sub: argparse.ArgumentParser) -> None:
+    """Of the subcommand."""
     sub.add_argument("url", metavar="URL", help="http://HOST/PATH")
     sub.add_argument("--site", metavar="NAME", help="the site; by default the one with that host name")
     sub.add_argument("--key", metavar="ID", help="the key to sign with; by default the document's last")
     sub.add_argument("--for", dest="block", metavar="BLOCK", help="only for clients in that address block")
+    sub.add_argument("--expires", type=seconds, required=True, metavar="SPAN", help="from now on: 10m, 2h, 1d")
 
 
 def sign(args: argparse.Namespace) -> int:
     """Prints the signed URL."""
     config = state.read_config(args.state)
     url = urls.split(args.url)
-    named = of_name(config, args.site) if args.site else of_host(config, url.hostname or "")
+    named = sites.of_name(config, args.site) if args.site else sites.of_host(config, url.hostname or "")
     site = named.document
     if site.signed is None:
         raise WrongInput(f"site {named.name} serves URLs without signatures: its document has no [signed]")

@@ -3,14 +3,16 @@
 import argparse
 import shutil
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
-from nearmile.base.errors import NearmileError, NotRunning
-from nearmile.services import agent
+from nearmile.base.errors import NearmileError
+from nearmile.services import running
+from nearmile.services.running import Status
+
+if TYPE_CHECKING:  # to show costs more than to read
+    from rich.console import Console
 
 TABLE_COLUMNS = 160
 # What a status takes with all its columns.
@@ -20,25 +22,9 @@ STALE_S = 5.0
 STATE_STYLES = {"ready": "green", "starting": "yellow", "waiting": "red", "silent": "red", "stopped": "dim"}
 
 
-def read(root: Path) -> agent.Status:
-    """The running network's status; NotRunning where no agent holds the folder, or it has said nothing yet."""
-    pid = agent.holder(root)
-    if pid is None:
-        raise NotRunning(f"no network runs on {root}; start one with `nearmile up DIR --state {root}`")
-    try:
-        now = msgspec.json.decode((root / "status.json").read_bytes(), type=agent.Status)
-    except FileNotFoundError:
-        now = None
-    except msgspec.DecodeError as error:
-        raise NearmileError(f"{root / 'status.json'} cannot be read ({error}): of another release?") from None
-    if now is None or now.agent_pid != (pid or now.agent_pid):
-        raise NotRunning(f"the network on {root} is only just starting; ask again in a moment")
-    return now
-
-
 def status(args: argparse.Namespace) -> int:
     """Prints the status; exit code 1 where something is not ready."""
-    now = read(args.state)
+    now = running.read(args.state)
     age_s = time.time() - now.at_s
     if args.json:
         print(msgspec.json.encode(now).decode())
@@ -50,14 +36,18 @@ def status(args: argparse.Namespace) -> int:
     return 0 if now.ready else 1
 
 
-def console() -> Console:
+def console() -> "Console":
     """For tables: wide enough for all columns. What is too long a terminal breaks; cut off, it would be lost."""
+    from rich.console import Console
+
     plain = Console(highlight=False)
     return Console(highlight=False, width=max(plain.width, TABLE_COLUMNS))
 
 
-def show(now: agent.Status, out: Console) -> None:
+def show(now: Status, out: "Console") -> None:
     """The status as a table; in a narrow terminal without what the names say, too."""
+    from rich.table import Table
+
     narrow = out.is_terminal and shutil.get_terminal_size().columns < STATUS_COLUMNS
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("name", *(() if narrow else ("role", "city")), "address", "state"):

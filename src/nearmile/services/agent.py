@@ -5,7 +5,6 @@ Everything it knows is in ``status.json`` of the state folder, so that asking ne
 
 import asyncio
 import errno
-import fcntl
 import logging
 import os
 import signal
@@ -14,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 from nats.aio.msg import Msg
@@ -26,8 +24,9 @@ from nearmile.config.network import Edge
 from nearmile.fleet.beat import SUBJECT, Beat
 from nearmile.fleet.restart import RestartPolicy
 from nearmile.fleet.watch import BUS, Watch
-from nearmile.services import authority, children, natsserver, state
+from nearmile.services import authority, children, natsserver, running, state
 from nearmile.services.bus import Bus
+from nearmile.services.running import ProcessStatus, Status
 from nearmile.services.trouble import Trouble
 
 log = logging.getLogger("nearmile.agent")
@@ -40,46 +39,6 @@ SILENT_AFTER_S = 2.0
 # What hangs is told to say where (SIGABRT), and then killed.
 ABORT_PATIENCE_S = 1.0
 BUS_PATIENCE_S = 10.0
-LOCK_FILE = "agent.lock"
-# Who asks whether the folder is held holds it for a moment, too.
-HOLD_PATIENCE_S, HOLD_PAUSE_S = 0.5, 0.02
-
-State = Literal["starting", "ready", "silent", "waiting", "stopped"]
-
-
-class ProcessStatus(msgspec.Struct, kw_only=True):
-    """How one process is.
-
-    ``state``: starting, ready, silent (its heartbeats, or the bus's answers, stay away), waiting (to be started
-    again), stopped.
-    """
-
-    name: str
-    role: str
-    region: str
-    city: str
-    address: str
-    pid: int = 0
-    state: State = "stopped"
-    restarts: int = 0
-    requests_per_s: float = 0.0
-    cpu: float = 0.0
-    config_version: int = 0
-    map_version: int = 0
-    detail: dict[str, float] = {}
-
-
-class Status(msgspec.Struct, kw_only=True):
-    """How the network on this machine is; ``ready`` when every process is."""
-
-    ready: bool
-    network: str
-    agent_pid: int
-    at_s: float
-    bus: bool
-    config_version: int
-    map_version: int
-    processes: list[ProcessStatus]
 
 
 class Agent:
@@ -241,7 +200,7 @@ class Agent:
     def _save(self) -> None:
         why = ""
         try:
-            state.write_atomically(self.root / "status.json", msgspec.json.encode(self.status()))
+            state.write_atomically(self.root / running.STATUS_FILE, msgspec.json.encode(self.status()))
         except OSError as error:  # a full disk must not end the network
             why = str(error)
         self._unwritten.tell(why)
@@ -252,42 +211,6 @@ def _status_of(process: Process) -> ProcessStatus:
     return ProcessStatus(
         name=process.name, role=process.role, region=process.region, city=process.city, address=address
     )
-
-
-def hold(root: Path) -> None:
-    """Holds the state folder until this process has ended (the kernel lets go); NearmileError where it is held."""
-    root.mkdir(parents=True, exist_ok=True)
-    lock = os.open(root / LOCK_FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-    deadline_s = time.monotonic() + HOLD_PATIENCE_S
-    while not _locked(lock, fcntl.LOCK_EX):
-        if time.monotonic() > deadline_s:
-            os.close(lock)
-            raise NearmileError(
-                f"a network already runs on {root}; stop it with `nearmile down`, or choose another --state"
-            )
-        time.sleep(HOLD_PAUSE_S)
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
-
-
-def holder(root: Path) -> int | None:
-    """The process that holds the state folder; None for nobody, 0 for an older release's, which does not say."""
-    try:
-        with (root / LOCK_FILE).open("rb") as lock:
-            if _locked(lock.fileno(), fcntl.LOCK_SH):
-                return None
-            said = lock.read()
-            return int(said) if said.isdigit() else 0
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _locked(lock: int, how: int) -> bool:
-    try:
-        fcntl.flock(lock, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def taken(config: Config) -> list[str]:

@@ -16,8 +16,8 @@ from nats.aio.msg import Msg
 from nearmile.cache.purge import Order, Position
 from nearmile.edge.follower import write_order
 from nearmile.services.bus import Bus
-from nearmile.services.purges import ASK_SUBJECT, DONE_SUBJECT, Confirmation
 
+DONE_SUBJECT, ASK_SUBJECT = "purge.done", "purge.ask"
 # Confirmations come in milliseconds; who has not sent one by then is asked, in case a message was lost.
 ASK_AFTER_S = 0.2
 # Orders whose objects are counted at a time.
@@ -25,6 +25,15 @@ COUNTED_MAX = 1024
 
 Down = Callable[[float], Collection[str]]
 """Which servers were seen not to run, after that time (seconds since 1970)."""
+
+
+class Confirmation(Struct, frozen=True):
+    """A server has applied the orders of that log up to ``seq``, which concerned so many single objects."""
+
+    name: str
+    log: str
+    seq: int
+    objects: int = 0
 
 
 class Purged(Struct, frozen=True):

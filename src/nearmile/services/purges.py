@@ -5,32 +5,22 @@ import contextlib
 import logging
 
 import msgspec
-from msgspec import Struct
 from nats.aio.msg import Msg
 
 from nearmile.cache.purge import Position
 from nearmile.edge.follower import Apply, Command, Follower
 from nearmile.edge.node import Node
 from nearmile.services.bus import PURGE_STORED, SEQUENCE, Bus, BusDown
+from nearmile.services.purger import ASK_SUBJECT, DONE_SUBJECT, Confirmation
 
 log = logging.getLogger("nearmile.purges")
 
-DONE_SUBJECT, ASK_SUBJECT = "purge.done", "purge.ask"
 # A lost message is missed for no longer than this, or until somebody asks.
 RECHECK_S, RETRY_S = 5.0, 0.2
 # At the start: a bus that is up answers in milliseconds; then a week of orders can be read.
 BUS_PATIENCE_S, CATCH_UP_PATIENCE_S = 1.0, 30.0
 # The store's sweep: an object takes 2 to 3 us to look at.
 SWEEP_OBJECTS, SWEEP_PAUSE_S, SWEEP_LOOK_S = 512, 0.02, 1.0
-
-
-class Confirmation(Struct, frozen=True):
-    """A server has applied the orders of that log up to ``seq``, which concerned so many single objects."""
-
-    name: str
-    log: str
-    seq: int
-    objects: int = 0
 
 
 class Purges:

@@ -4,7 +4,6 @@ import logging
 import os
 from pathlib import Path
 
-from nearmile.config.certificate import authority_problem
 from nearmile.config.clients import PAGE_BYTES_MAX, SECRET_BYTES_MAX, SECRET_BYTES_MIN
 from nearmile.config.layout import NamedSite
 from nearmile.config.network import SigningKey
@@ -40,6 +39,8 @@ def _read_authorities(named: NamedSite) -> str:
     file = named.document.upstream.authority
     if file is None:
         return ""
+    from nearmile.config.certificate import authority_problem  # with a library that `nearmile sign` does not need
+
     try:
         pem = _read(Path(file), AUTHORITY_BYTES_MAX)
         if what := authority_problem(pem):

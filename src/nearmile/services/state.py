@@ -14,7 +14,6 @@ import tempfile
 from pathlib import Path
 
 import msgspec
-import platformdirs
 
 from nearmile.base import packing
 from nearmile.base.errors import NearmileError
@@ -24,11 +23,6 @@ log = logging.getLogger("nearmile")
 
 SECRET_BYTES = 32
 DNSSEC_ZONES = "dnssec-zones"
-
-
-def default_root() -> Path:
-    """Where state lives unless somebody says otherwise: $NEARMILE_STATE, else the platform's state folder."""
-    return Path(os.environ.get("NEARMILE_STATE") or platformdirs.user_state_dir("nearmile"))
 
 
 def process_folder(root: Path, name: str) -> Path:
