@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import msgspec
+from nats.js.api import ConsumerConfig
 
 from hits import seal
 from nearmile.base.geography import Point
@@ -19,8 +20,9 @@ from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.reports.disk import JOURNAL, Journal, has_hits
 from nearmile.reports.hit import Cache
 from nearmile.services import children, natsserver
-from nearmile.services.bus import FAULTS, Bus, BusDown
+from nearmile.services.bus import FAULTS, HITS_STREAM, Bus, BusDown
 from nearmile.services.children import Child
+from nearmile.services.collector import CONSUMER
 from nearmile.services.runtime import Runtime
 from nearmile.services.shipper import MESSAGE_ID, Shipper
 from waiting import PATIENCE_S, until
@@ -186,6 +188,32 @@ async def send_twice_and_damaged(stage: Stage, journal: Journal, random: Random)
             except (*FAULTS, BusDown):
                 await asyncio.sleep(0.05)
     journal.forget(segment)
+
+
+def test_its_place_in_the_stream_is_found_again(tmp_path: Path) -> None:
+    """NATS lost it: by a damaged file, as of an earlier release, and by somebody's command."""
+
+    async def act(stage: Stage) -> None:
+        await stage.bus.create_stores()
+        random, expected = Random(7), Counter[tuple[str, str]]()
+        shipping = asyncio.create_task(stage.shipper.run())
+        await stage.bus.js.add_consumer(HITS_STREAM, ConsumerConfig(durable_name=CONSUMER, ack_wait=0.2))
+        place = await stage.bus.js.pull_subscribe_bind(CONSUMER, HITS_STREAM)
+        serve(stage.journal, random, 10, expected)
+        await place.fetch(1, PATIENCE_S)  # by somebody who dies before it is counted
+        await stage.kill("nats")
+        (file,) = (tmp_path / "nats").rglob(f"{CONSUMER}/o.dat")
+        file.write_bytes(os.urandom(40))
+        await stage.start("nats")
+        await stage.start("collector")
+        await stage.until_reported(["country", "cache"], expected)
+        await stage.bus.js.delete_consumer(HITS_STREAM, CONSUMER)
+        serve(stage.journal, random, 10, expected)
+        await stage.until_reported(["country", "cache"], expected)
+        stage.edge.stopping.set()
+        await shipping
+
+    on_stage(tmp_path, "127.35.0.0/16", act)
 
 
 def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:

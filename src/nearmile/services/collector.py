@@ -123,7 +123,9 @@ class Collector:
                         await consumer.unsubscribe()
 
     async def _attach(self) -> JetStreamContext.PullSubscription:
-        config = ConsumerConfig(ack_wait=ACK_WAIT_S, max_ack_pending=2 * BATCH_MAX)
+        # In memory: what was acknowledged is in the stream no more, and what comes again is not counted again, so
+        # a file would tell nothing. But where one is damaged, NATS does not open it any more, nor makes another.
+        config = ConsumerConfig(ack_wait=ACK_WAIT_S, max_ack_pending=2 * BATCH_MAX, mem_storage=True)
         js = self._runtime.bus.js
         return await js.pull_subscribe(f"{HITS_SUBJECT}.*", durable=CONSUMER, stream=HITS_STREAM, config=config)
 
