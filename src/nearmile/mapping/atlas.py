@@ -25,8 +25,6 @@ Indexes = NDArray[np.uint32]
 Starts = NDArray[np.uint64]
 
 BITS = {4: 32, 6: 64}
-# Less than any NATS carries in a message, whatever it was told.
-PACKED_BYTES_MAX = 1_000_000
 # Packed once, read by everybody.
 LEVEL = 12
 DIGEST_BYTES = 8

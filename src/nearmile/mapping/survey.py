@@ -6,17 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
+from nearmile.base import packing
 from nearmile.base.gazetteer import areas
 from nearmile.base.geography import NOWHERE, Place, Point
 from nearmile.config.network import Network
 from nearmile.mapping import mmdb
-from nearmile.mapping.atlas import BITS, PACKED_BYTES_MAX, Atlas, pack
+from nearmile.mapping.atlas import BITS, Atlas, pack
 from nearmile.mapping.cut import DEPTHS, RANGES_MAX, Ground, Ints, Survey, cut, overlay
 from nearmile.mapping.mmdb import Blocks
 from nearmile.mapping.places import entries_of, place_of
 
 # Part of what an atlas is made of: another number for another way to cut.
-EDITION = 2
+EDITION = 3
 # With fewer ranges, nobody would be told from anybody.
 RANGES_MIN = 10_000
 NONE = Blocks(np.zeros(1, np.int64), np.full(1, mmdb.NO_RECORD))
@@ -41,7 +42,7 @@ def make_atlas(network: Network, files: Sequence[Path], networks: Path | None, r
     ranges_max = RANGES_MAX
     while True:
         made = cut(survey, areas(), regions, network.units, basis, ranges_max)
-        if len(pack(made)) <= PACKED_BYTES_MAX or ranges_max < RANGES_MIN:
+        if len(pack(made)) <= packing.MESSAGE_BYTES_MAX or ranges_max < RANGES_MIN:
             return made
         ranges_max = ranges_max * 3 // 4
 

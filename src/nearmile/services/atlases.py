@@ -4,7 +4,6 @@ What was made last is on the disk, so a controller that starts has an atlas at o
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from nearmile.mapping.places import database_files, installed_folder
 from nearmile.mapping.survey import basis_of, make_atlas
 from nearmile.services.bus import KV_ATLAS, KV_CURRENT, BusDown, Conflict
 from nearmile.services.runtime import Runtime
+from nearmile.services.trouble import START_S, Trouble
 
 log = logging.getLogger("nearmile.controller")
 # How soon a controller that has come to lead publishes the atlas that it goes by.
@@ -31,6 +31,9 @@ class Atlases:
         self._atlas: Atlas | None = None
         self._packed = b""
         self._published = ""
+        self._unpublished = Trouble(
+            log, "the mapping units are not published", "the mapping units are published", START_S
+        )
         self._working: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -84,7 +87,11 @@ class Atlases:
         if self._atlas is None or self._published == self._atlas.digest or not self._leading():
             return
         self._packed = self._packed or await asyncio.to_thread(pack, self._atlas)
-        with contextlib.suppress(BusDown, Conflict):  # the next look tries again
+        try:
             held = await self._runtime.bus.get(KV_ATLAS, KV_CURRENT)
             await self._runtime.bus.put(KV_ATLAS, KV_CURRENT, self._packed, held[0] if held is not None else 0)
             self._published = self._atlas.digest
+            self._unpublished.tell("")
+        except (BusDown, Conflict) as error:  # the next look tries again
+            if self._runtime.bus.up:
+                self._unpublished.tell(str(error))

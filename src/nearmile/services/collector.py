@@ -27,6 +27,7 @@ from nearmile.reports.store import Store, StoreHeld, open_store
 from nearmile.services import leftovers
 from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, BusDown
 from nearmile.services.runtime import Runtime
+from nearmile.services.trouble import START_S, Trouble
 
 log = logging.getLogger("nearmile.collector")
 T = TypeVar("T")
@@ -39,8 +40,6 @@ BATCH_WAIT_S = 0.5
 # A segment not acknowledged comes again after so long; a batch takes a tenth of a second.
 ACK_WAIT_S = 5.0
 RETRY_S = 0.3
-# After so many tries it is no start any more.
-LOUD_TRY = 50
 # A predecessor that is being stopped may hold the file for a moment.
 OPEN_TIMEOUT_S = 10.0
 # Reports that wait their turn; more are told to come again.
@@ -102,20 +101,20 @@ class Collector:
 
     async def collect(self) -> None:
         """Segments into the store until the process is told to stop."""
-        stopping, tries = asyncio.create_task(self._runtime.stopping.wait()), 0
+        stopping = asyncio.create_task(self._runtime.stopping.wait())
+        waiting = Trouble(
+            log, "hits wait in their stream (nats.log may say why)", "hits wait no more in their stream", START_S
+        )
         while not stopping.done():
             consumer = None
             try:
                 consumer = await self._attach()
-                self._runtime.ready, tries = True, 0
+                self._runtime.ready = True
                 while not stopping.done():
                     await self._take_batch(consumer, stopping)
+                    waiting.tell("")
             except (*FAULTS, BusDown) as error:
-                tries += 1
-                level = {1: logging.INFO, LOUD_TRY: logging.ERROR}.get(tries, logging.DEBUG)
-                log.log(
-                    level, "hits wait in their stream (nats.log may say why): %s %s", type(error).__name__, error
-                )
+                waiting.tell(f"{type(error).__name__} {error}")
                 await asyncio.wait([stopping], timeout=RETRY_S)
             finally:
                 if consumer is not None:

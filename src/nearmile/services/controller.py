@@ -5,7 +5,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from itertools import count
 from random import Random
 from typing import TypeVar
 
@@ -52,15 +51,13 @@ from nearmile.services.bus import (
     Conflict,
 )
 from nearmile.services.runtime import Runtime
-from nearmile.services.trouble import Trouble
+from nearmile.services.trouble import START_S, Trouble
 
 log = logging.getLogger("nearmile.controller")
 LEASE_KEY = "controller"
 EXIT_SUBJECT = "exit"  # exit.<process name>
 # JetStream may need a moment after NATS is up.
 RETRY_S = 0.2
-# After so many tries it is more than that.
-LOUD_TRY = 50
 LEASE, NAMES = msgspec.json.Decoder(Lease), msgspec.json.Decoder(frozenset[str])
 T = TypeVar("T")
 
@@ -80,8 +77,9 @@ class Shell:
         """For when it is set."""
         self._greeting: asyncio.Task[None] | None = None
         self._held = Trouble(
-            log, "a map is held back, as it loses too much at once", "no map is held back any more"
+            log, "a map is held back, as it loses too much at once", "no map is held back any more", START_S
         )
+        self._unready = Trouble(log, "the bus is not ready", "the bus is ready", START_S)
         self._unwritten = {
             bucket: Trouble(log, f"the {bucket} is not published", f"the {bucket} is published again")
             for bucket in (KV_LEASE, KV_MAP)
@@ -172,15 +170,16 @@ class Shell:
 
     async def _greet(self) -> None:
         """Makes the stores, publishes our configuration if it is newer, reads what the machine goes on from."""
-        for attempt in count(1):
+        while True:
             try:
                 await self._bus.create_stores()
                 await self._publish_config()
                 await self._read(KV_LEASE, LEASE_KEY)
                 await self._read(KV_MAP, KV_CURRENT)
+                self._unready.tell("")
                 return
             except (*FAULTS, BusDown, Conflict) as error:
-                log.log(logging.ERROR if attempt == LOUD_TRY else logging.DEBUG, "the bus is not ready: %s", error)
+                self._unready.tell(f"{type(error).__name__} {error}")
                 await asyncio.sleep(RETRY_S)
 
     async def _publish_config(self) -> None:
