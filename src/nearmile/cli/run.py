@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import IO, Any, cast
 
 import msgspec
 import uvloop
@@ -83,13 +84,28 @@ def old_certificates(config: Config, now: datetime) -> Iterator[tuple[str, str]]
 
 def up(args: argparse.Namespace) -> int:
     """Runs the network in the foreground until Ctrl-C or SIGTERM, or starts it in the background."""
-    console = status.console()
     if args.detach:
-        return _detached(args, console)
+        return _detached(args, status.console())
     running.hold(args.state)
     config = settle(args.folder, args.state)
-    uvloop.run(_foreground(args.state, config, console))
+    uvloop.run(_foreground(args.state, config, status.console(cast(IO[str], _Out()))))
     return 0
+
+
+class _Out:
+    """Standard output as far as it goes: a full disk, or a reader that has gone, must not end a network."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            sys.stdout.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
 
 
 def settle(folder: Path, root: Path) -> Config:
@@ -141,7 +157,7 @@ async def _foreground(root: Path, config: Config, console: Console) -> None:
         loop.add_signal_handler(signum, network.stopping.set)
     network_runs = asyncio.create_task(network.run())
     started_s = time.monotonic()
-    with _progress(config) as progress:
+    with _progress(config, console) as progress:
         bar = progress.add_task("starting", total=len(config.processes))
         while not (network_runs.done() or network.stopping.is_set() or network.status().ready):
             progress.update(bar, completed=_ready_count(network.status()))
@@ -209,7 +225,7 @@ def geography(_args: argparse.Namespace) -> int:
     return 0
 
 
-def _progress(config: Config) -> Progress:
+def _progress(config: Config, console: Console) -> Progress:
     return Progress(
         TextColumn(f"network {config.network.name}"),
         BarColumn(),
@@ -217,6 +233,7 @@ def _progress(config: Config) -> Progress:
         TextColumn("processes ready"),
         TimeElapsedColumn(),
         transient=True,
+        console=console,
     )
 
 

@@ -3,7 +3,7 @@
 import argparse
 import shutil
 import time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -36,12 +36,12 @@ def status(args: argparse.Namespace) -> int:
     return 0 if now.ready else 1
 
 
-def console() -> "Console":
+def console(file: IO[str] | None = None) -> "Console":
     """For tables: wide enough for all columns. What is too long a terminal breaks; cut off, it would be lost."""
     from rich.console import Console
 
-    plain = Console(highlight=False)
-    return Console(highlight=False, width=max(plain.width, TABLE_COLUMNS))
+    plain = Console(highlight=False, file=file)
+    return Console(highlight=False, file=file, width=max(plain.width, TABLE_COLUMNS))
 
 
 def show(now: Status, out: "Console") -> None:
