@@ -27,6 +27,7 @@ SHELL_MODULES = {
     "link",
     "pool",
     "h2link",
+    "answer",
     "server",
     "door",
     "h1server",

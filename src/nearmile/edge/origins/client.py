@@ -12,8 +12,9 @@ from itertools import chain
 from typing import NamedTuple
 
 from nearmile.edge import limits
+from nearmile.edge.origins.answer import Hint
 from nearmile.edge.origins.health import turns
-from nearmile.edge.origins.link import Hint, Link
+from nearmile.edge.origins.link import Link
 from nearmile.edge.origins.peer import BrokenOff, Died, Origin, Peer, Question, Refused, Unsent, UpstreamError
 from nearmile.edge.origins.pool import Channel, Pool, new_context
 from nearmile.http.fields import Pairs

@@ -4,16 +4,14 @@ A stalled response holds its own window's worth of bytes and nobody up. All time
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import cast
 
 from nearmile.edge import limits
-from nearmile.edge.origins.link import Hint
+from nearmile.edge.origins.answer import Answer
 from nearmile.edge.origins.peer import BrokenOff, Died, Peer, Question, Refused, UpstreamError
 from nearmile.http import h2client as h2
 from nearmile.http.fields import BadMessage, Pairs
-from nearmile.http.head import ResponseHead
 
 
 class H2Link(asyncio.Protocol):
@@ -112,17 +110,15 @@ class H2Link(asyncio.Protocol):
         self.streams.clear()
 
 
-class H2Exchange:
+class H2Exchange(Answer):
     """One request and its response; has what ``client`` uses of a Link."""
 
     def __init__(self, link: H2Link) -> None:
-        self.link, self.loop = link, link.loop
+        super().__init__(link.loop)
+        self.link = link
         self.reused, link.reused = link.reused, True
         self.deadline_s = 0.0
         self._number = 0
-        self._head: ResponseHead | None = None
-        self._hints: deque[ResponseHead] = deque()
-        self._interim = 0
         self._pieces: list[bytes] = []
         self.trailers: Pairs = ()
         """See Link.trailers."""
@@ -131,9 +127,6 @@ class H2Exchange:
         self._bodiless = False
         self._body_bytes = 0
         self._closed = False
-        self._error: UpstreamError | None = None
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
 
     def begin(self, question: Question) -> None:
         """Sends a request's head."""
@@ -156,23 +149,13 @@ class H2Exchange:
     async def send(self, data: bytes, end: bool = False) -> None:
         """Sends a part of the request's body, or its ``end``, and waits for room; raises UpstreamError."""
         link = self.link
-        if self._error is not None:
-            raise self._error.anew()
+        if self.error is not None:
+            raise self.error.anew()
         link.session.send(self._number, (data,) if data else (), end)
         self.deadline_s = self.loop.time() + link.peer.first_byte_timeout_s
         link.flush()
         if not self._closed and link.session.queued_bytes(self._number) > limits.REQUEST_BUFFER_BYTES_MAX:
-            self._writer = self.loop.create_future()
-            await self._writer
-
-    async def head(self, hint: Hint) -> ResponseHead:
-        """See Link.head."""
-        while True:
-            while self._hints:
-                await hint(self._hints.popleft())
-            if self._head is not None:
-                return self._head
-            await self._news()
+            await self._room()
 
     async def pieces(self) -> list[bytes]:
         """See Link.pieces."""
@@ -258,13 +241,6 @@ class H2Exchange:
             raise BadMessage("a body of another length than it says")
         self._whole = end
 
-    def _inform(self, head: ResponseHead) -> None:
-        self._interim += 1
-        if self._interim > limits.INTERIM_MAX:
-            raise BadMessage("interim responses that nobody asked for")
-        if head.status != 100:
-            self._hints.append(head)
-
     def _end(self, code: int) -> None:
         self._closed = True
         self.link.ended(self._number)
@@ -272,24 +248,7 @@ class H2Exchange:
             what = "the origin refused the request" if code == h2.REFUSED else "the origin broke the response off"
             self._fail((Refused if code == h2.REFUSED and self._head is None else UpstreamError)(what))
 
-    async def _news(self) -> None:
-        if self._error is not None:
-            raise self._error.anew()
-        self._reader = self.loop.create_future()
-        await self._reader
-
-    def _fail(self, error: UpstreamError) -> None:
-        if self._error is None:
-            self._error = error
-        self._wake()
-
     def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
-        if self._closed or self._error is not None:
+        super()._wake()
+        if self._closed or self.error is not None:
             self._release()
-
-    def _release(self) -> None:
-        if self._writer is not None and not self._writer.done():
-            self._writer.set_result(None)
-        self._writer = None

@@ -6,23 +6,21 @@ are the event loop's.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import cast
 
 from nearmile.edge import limits
 from nearmile.edge.backlog import unread
 from nearmile.edge.messages import request_head
+from nearmile.edge.origins.answer import Answer
 from nearmile.edge.origins.peer import BrokenOff, Died, Peer, Question, UpstreamError
 from nearmile.http.body import LAST_CHUNK, ChunkedBody, Decoder, OpenBody, encode_chunk, response_body
 from nearmile.http.fields import BadMessage, Pairs
 from nearmile.http.head import ResponseHead, parse_response
 from nearmile.http.limits import RESPONSE_HEAD_BYTES_MAX
 
-Hint = Callable[[ResponseHead], Awaitable[None]]
-"""Takes an interim response (RFC 9110 section 15.2), which may come before the final one."""
 
-
-class Link(asyncio.Protocol):
+class Link(Answer, asyncio.Protocol):
     """``on_lost`` is told when it has ended, ``on_free`` when it can take another request."""
 
     def __init__(
@@ -32,29 +30,24 @@ class Link(asyncio.Protocol):
         on_free: Callable[["Link"], None],
         on_lost: Callable[["Link"], None],
     ) -> None:
-        self.peer, self.loop = peer, loop
+        super().__init__(loop)
+        self.peer = peer
         self._on_free, self._on_lost = on_free, on_lost
         self.deadline_s = loop.time() + limits.LINK_IDLE_S
         """When the sweep ends what goes on, or the idleness."""
         self.reused = False
-        self.error: UpstreamError | None = None
         self._transport: asyncio.Transport
         self._method = b""
         self._chunked = False
         self._may_switch = self._switched = False
         self._busy = False
         self._held = b""
-        self._head: ResponseHead | None = None
         self._decoder: Decoder | None = None
         self._pieces: deque[bytes] = deque()
         self._paused = False
         self._full = False
-        self._interim = 0
-        self._hints: deque[ResponseHead] = deque()
         self._spoiled = False
         self._told: Callable[[], None] | None = None
-        self._reader: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Of asyncio."""
@@ -108,17 +101,7 @@ class Link(asyncio.Protocol):
         peer = self.peer
         self.deadline_s = self.loop.time() + (peer.idle_timeout_s if self._switched else peer.first_byte_timeout_s)
         if self._full:
-            self._writer = self.loop.create_future()
-            await self._writer
-
-    async def head(self, hint: Hint) -> ResponseHead:
-        """The final response's head; ``hint`` is told of those before it. Raises UpstreamError."""
-        while True:
-            while self._hints:
-                await hint(self._hints.popleft())
-            if self._head is not None:
-                return self._head
-            await self._news()
+            await self._room()
 
     async def pieces(self) -> list[bytes]:
         """The next parts of the body; empty at its end. Raises UpstreamError where it ended too early."""
@@ -209,8 +192,7 @@ class Link(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Of asyncio."""
         self._full = False
-        if self._writer is not None and not self._writer.done():
-            self._writer.set_result(None)
+        self._release()
 
     def _take(self, data: bytes) -> None:
         while self._decoder is None:
@@ -227,13 +209,10 @@ class Link(asyncio.Protocol):
             elif head.status == 101 and self._may_switch:
                 self._head, self._decoder, self._switched = head, OpenBody(), True
                 self.deadline_s = self.loop.time() + self.peer.idle_timeout_s
-            elif head.status == 101 or self._interim >= limits.INTERIM_MAX:
-                raise BadMessage("interim responses that nobody asked for")
+            elif head.status == 101:
+                raise BadMessage("a switch of protocols that nobody asked for")
             else:
-                self._interim += 1
-                if head.status != 100:  # which answers an expectation that is never passed on
-                    self._hints.append(head)
-                    self._wake()
+                self._inform(head)
         pieces, rest = self._decoder.feed(data) if data and not self._decoder.done else ([], data)
         # Whatever follows the response is nobody's answer: it goes with the connection.
         self._spoiled = bool(rest)
@@ -244,22 +223,9 @@ class Link(asyncio.Protocol):
             self._transport.pause_reading()
         self._wake()
 
-    def _news(self) -> "asyncio.Future[None]":
-        """To be awaited. Raises UpstreamError."""
-        if self.error is not None:
-            raise self.error.anew()
-        self._reader = self.loop.create_future()
-        return self._reader
-
     def _wake(self) -> None:
         if self._told is not None:
             self.loop.call_soon(self._told)
             self._told = None
-        for future in (self._reader, self._writer):
-            if future is not None and not future.done():
-                future.set_result(None)
-
-    def _fail(self, error: UpstreamError) -> None:
-        if self.error is None:
-            self.error = error
-        self._wake()
+        super()._wake()
+        self._release()
