@@ -18,7 +18,7 @@ def read_address(text: str) -> Address:
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
-class Blocks(Generic[T]):
+class BlockTable(Generic[T]):
     """What is known of blocks; of several around an address the longest prefix counts.
 
     One look into a dictionary for each length that occurs.

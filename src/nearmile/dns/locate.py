@@ -6,7 +6,7 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from nearmile.base.addresses import Blocks, read_address
+from nearmile.base.addresses import BlockTable, read_address
 from nearmile.base.geography import Place, Point
 from nearmile.dns.memo import Memo
 from nearmile.dns.wire import Subnet
@@ -68,7 +68,7 @@ class Locator:
         self.beacons = Sightings()
         """Which resolvers asked for beacons' names."""
         self._alike: dict[int, tuple[Units, Shares, Alike]] = {}
-        self._trusted = Blocks((ip_network(block, strict=False), True) for block in trusted)
+        self._trusted = BlockTable((ip_network(block, strict=False), True) for block in trusted)
         self._resolvers: Memo[str, Spot] = Memo(REMEMBERED_MAX)
         self._subnets: dict[int, Memo[bytes, Spot]] = {family: Memo(REMEMBERED_MAX) for family in ADDRESS_BYTES}
 
@@ -76,7 +76,7 @@ class Locator:
         """Where that resolver is."""
         spot = self._resolvers.get(address)
         if spot is None:
-            spot = self._spot(address, self._trusted.find(read_address(address)) is not None)
+            spot = self._spot(address, bool(self._trusted.find(read_address(address))))
             self._resolvers.put(address, spot)
         return spot
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable
 from enum import IntEnum
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
+from nearmile.base.addresses import BlockTable, read_address
 from nearmile.edge.limits import PLACES_MAX
 from nearmile.http.fields import Pairs, field
 
@@ -38,21 +39,19 @@ class Visitors:
         self._look_up = place_id
         self.country = country
         self._places: dict[str, int] = {}
-        self._trusted: list[IPv4Network | IPv6Network] = []
+        self._trusted: BlockTable[bool] | None = None
         self._servers: frozenset[str] = frozenset()
 
     def configure(self, trusted: Iterable[str], servers: Iterable[str]) -> None:
         """Whom to believe: blocks of proxies, and the addresses of the network's own servers."""
-        self._trusted = [ip_network(block, strict=False) for block in trusted]
+        blocks = [(ip_network(block, strict=False), True) for block in trusted]
+        self._trusted = BlockTable(blocks) if blocks else None
         self._servers = frozenset(servers)
         self._places.clear()
 
     def trusts(self, peer: str) -> bool:
         """Whether that peer's X-Forwarded-For is believed."""
-        if not self._trusted:
-            return False
-        address = ip_address(peer)
-        return any(address in block for block in self._trusted)
+        return self._trusted is not None and bool(self._trusted.find(read_address(peer)))
 
     def is_server(self, peer: str) -> bool:
         """Whether that is the address of one of the network's own servers."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import maxminddb
 import platformdirs
 
-from nearmile.base.addresses import Block, Blocks, read_address
+from nearmile.base.addresses import Block, BlockTable, read_address
 from nearmile.base.errors import NearmileError
 from nearmile.base.gazetteer import find_city
 from nearmile.base.geography import NOWHERE, Place, Point
@@ -65,7 +65,7 @@ class Places:
     def __init__(self, databases: Iterable[Path], entries: Iterable[tuple[Block, Place]] = ()) -> None:
         self._readers: dict[int, maxminddb.Reader] = {}
         self._memo: dict[str, Place] = {}
-        self._entries = Blocks(entries)
+        self._entries = BlockTable(entries)
         opened = [_open(path) for path in databases]
         # A file for both families may have a file for one beside it, which then knows better.
         for reader in sorted(opened, key=lambda reader: -reader.metadata().ip_version):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nearmile.edge.rules.access import read_address
+from nearmile.base.addresses import read_address
 from nearmile.edge.rules.signatures import Claims, Keys, signed, split
 
 SECRETS = {"old": b"o" * 32, "new": b"n" * 32}

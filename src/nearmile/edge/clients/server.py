@@ -13,7 +13,7 @@ from nearmile.edge.clients.rounds import Round
 from nearmile.edge.clients.tlsserver import Secured, TlsTransport
 from nearmile.edge.clients.udpserver import UdpServer
 from nearmile.edge.node import Node
-from nearmile.edge.rules.access import client_key, read_address
+from nearmile.edge.rules.access import client_address, client_key
 from nearmile.http.quic import Choose
 from nearmile.mapping.downloads import beyond_ms
 
@@ -108,7 +108,7 @@ class EdgeServer:
     def _client_of(self, guest: Guest) -> bytes:
         """Who is counted as one; nobody (empty) for who speaks for many."""
         many = guest.trusted or self.node.visitors.is_server(guest.peer)
-        return b"" if many else client_key(read_address(guest.peer))
+        return b"" if many else client_key(client_address(guest.peer))
 
     async def close(self) -> None:
         """Takes no more clients, and gives responses in flight DRAIN_S to finish."""

@@ -15,7 +15,7 @@ from ipaddress import ip_network
 
 from msgspec import Struct
 
-from nearmile.edge.rules.access import Address
+from nearmile.base.addresses import Address
 
 VERSION = b"nearmile-1"
 EXPIRES, KEY, FOR, SIGNATURE = b"nm-expires", b"nm-key", b"nm-for", b"nm-signature"

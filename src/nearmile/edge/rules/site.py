@@ -18,7 +18,7 @@ from nearmile.cache.target import Form, ambiguous, cookie_values, form_of, norma
 from nearmile.config.layout import NamedSite
 from nearmile.config.network import Access, Limits, Site
 from nearmile.edge.limits import REQUEST_BODY_BYTES_MAX
-from nearmile.edge.rules.access import AccessRules, client_key, read_address
+from nearmile.edge.rules.access import AccessRules, client_address, client_key
 from nearmile.edge.rules.caching import Reading, Word, reading, words_of
 from nearmile.edge.rules.fields import NO_EDIT, Edit, edit_of
 from nearmile.edge.rules.rates import Limiter, Rate
@@ -123,7 +123,7 @@ class Rules(Struct, frozen=True, kw_only=True):
             target = normal(target)
             if ambiguous(target):
                 return Refuse(400, "the path can be read in two ways")
-        address = read_address(asked.client)
+        address = client_address(asked.client)
         if self.access is not None and not self.access.admits(address, asked.country(asked.client)):
             return Refuse(403, "this is not served to you")
         if self.client_rate is not None or self.site_rate is not None:
