@@ -88,6 +88,8 @@ class Client:
         self.tally.failures.append(f"{path} from {self.address}: {why}")
 
     async def _get(self, address: str, path: str) -> None:
+        if address in self._open and self._open[address][0].at_eof():
+            self._close(address)  # as the server has done
         if address not in self._open:
             self._open[address] = await asyncio.open_connection(address, self.port)
         reader, writer = self._open[address]

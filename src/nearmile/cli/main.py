@@ -18,6 +18,7 @@ EXIT_CODES = """exit codes:
   1  it did not (the fetch failed, not every server confirmed the purge, the network is not ready...)
   2  the arguments or the documents are wrong
   3  no network runs on this state folder"""
+APPLY_TEXT = "Have the network that runs take up changed documents; returns when all its processes have."
 PURGE_TEXT = "Remove what is cached from every server; returns when all that run have confirmed."
 DRAIN_TEXT = "Take regions or servers out of all answers, though they run on; without names: show who is out."
 DS_TEXT = "Print the DS records that the parents of the network's signed zones have to publish."
@@ -47,6 +48,7 @@ class Group(NamedTuple):
 
 COMMANDS: Mapping[str, Command | Group] = {
     "up": Command("run", "Run the whole network of a folder of documents on this machine."),
+    "apply": Command("apply", APPLY_TEXT, json=True),
     "down": Command("run", "Stop the network that runs on a state folder."),
     "check": Command("run", "Check documents: all errors at once, nothing is started.", on_state=False),
     "status": Command("status", "Show what runs, how it is, and its load.", json=True),

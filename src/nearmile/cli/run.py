@@ -51,7 +51,7 @@ def check_arguments(sub: argparse.ArgumentParser) -> None:
 
 def check(args: argparse.Namespace) -> int:
     """Reads the documents and says what they describe; errors come as WrongInput."""
-    config = _read(args.folder)
+    config = read_documents(args.folder)
     network, servers, nameservers = config.network, config.of_role("edge"), config.of_role("nameserver")
     print(
         f"{args.folder}: correct; network {network.name} has {len(network.regions)} regions with {len(servers)} "
@@ -60,9 +60,9 @@ def check(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(folder: Path) -> Config:
-    """The documents, checked with the databases that they name."""
-    config = read_config(folder, 1)
+def read_documents(folder: Path, former: Config | None = None) -> Config:
+    """The documents, checked with the databases that they name; laid out as they are, or as the network runs."""
+    config = read_config(folder, 1, former.loopback if former is not None else "", former)
     try:
         check_databases(config.network)
     except NearmileError as error:
@@ -113,13 +113,13 @@ def settle(folder: Path, root: Path) -> Config:
     previous = None
     with contextlib.suppress(NearmileError):  # there is none, or one that another release wrote otherwise
         previous = state.read_config(root)
-    config = _read(folder)
+    config = read_documents(folder)
     wanted = [config.network.loopback, *(f"127.{net}.0.0/16" for net in LOOPBACK_NETS)]
     if previous is not None and previous.network.loopback == config.network.loopback:
         wanted.insert(0, previous.loopback)
     busy = []
     for loopback in wanted:
-        config = read_config(folder, 1, loopback)
+        config = read_config(folder, 1, loopback, previous)
         busy = agent.taken(config)
         if not busy:
             break
@@ -136,10 +136,9 @@ def _number(config: Config, previous: Config | None, root: Path) -> int:
     if config.network.nats is not None:  # a cluster of its own may know more than this folder
         with contextlib.suppress(BusDown):
             published = uvloop.run(_published(config.network.nats, state.read_token(root)))
-    if previous is None:
-        return max(published, state.newest_version(root)) + 1
-    number = previous.version + (at_version(previous, 1) != config)
-    return number if published <= number else published + 1
+    if previous is not None and at_version(previous, 1) == config and published <= previous.version:
+        return previous.version
+    return max(published, state.newest_version(root)) + 1
 
 
 async def _published(url: str, token: str) -> int:
@@ -157,12 +156,12 @@ async def _foreground(root: Path, config: Config, console: Console) -> None:
         loop.add_signal_handler(signum, network.stopping.set)
     network_runs = asyncio.create_task(network.run())
     started_s = time.monotonic()
-    with _progress(config, console) as progress:
-        bar = progress.add_task("starting", total=len(config.processes))
+    with progress(f"network {config.network.name}: processes ready", console) as bars:
+        bar = bars.add_task("starting", total=len(config.processes))
         while not (network_runs.done() or network.stopping.is_set() or network.status().ready):
-            progress.update(bar, completed=_ready_count(network.status()))
+            bars.update(bar, completed=_ready_count(network.status()))
             await asyncio.sleep(POLL_S)
-        progress.update(bar, completed=_ready_count(network.status()))
+        bars.update(bar, completed=_ready_count(network.status()))
     if not network_runs.done() and not network.stopping.is_set():
         _welcome(root, config, network.status(), time.monotonic() - started_s, console)
         console.print("Ctrl-C stops everything.")
@@ -173,7 +172,7 @@ async def _foreground(root: Path, config: Config, console: Console) -> None:
 
 def _detached(args: argparse.Namespace, console: Console) -> int:
     """Starts `nearmile up` in the background and waits until it is ready."""
-    _read(args.folder)
+    read_documents(args.folder)
     if running.holder(args.state) is not None:
         raise NearmileError(f"a network already runs on {args.state}; stop it with `nearmile down`")
     log = args.state / "log" / "agent.log"
@@ -225,16 +224,10 @@ def geography(_args: argparse.Namespace) -> int:
     return 0
 
 
-def _progress(config: Config, console: Console) -> Progress:
-    return Progress(
-        TextColumn(f"network {config.network.name}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("processes ready"),
-        TimeElapsedColumn(),
-        transient=True,
-        console=console,
-    )
+def progress(what: str, console: Console) -> Progress:
+    """A bar that is gone at its end."""
+    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=console, transient=True)
 
 
 def _ready_count(now: running.Status) -> int:

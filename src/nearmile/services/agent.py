@@ -4,13 +4,14 @@ Everything it knows is in ``status.json`` of the state folder, so that asking ne
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,13 +20,17 @@ from nats.aio.msg import Msg
 
 from nearmile.base.errors import NearmileError
 from nearmile.base.hosts import bracketed
+from nearmile.config import layout
+from nearmile.config.change import at_start, change
 from nearmile.config.layout import Config, Process
 from nearmile.config.network import Edge
 from nearmile.fleet.beat import SUBJECT, Beat
 from nearmile.fleet.restart import RestartPolicy
 from nearmile.fleet.watch import BUS, Watch
+from nearmile.mapping.map import decode
 from nearmile.services import authority, children, natsserver, running, state
-from nearmile.services.bus import Bus
+from nearmile.services.bus import KV_CONFIG, KV_CURRENT, KV_MAP, Bus, BusDown
+from nearmile.services.rollout import Rollout
 from nearmile.services.running import ProcessStatus, Status
 from nearmile.services.trouble import Trouble
 
@@ -52,17 +57,21 @@ class Agent:
         if config.network.dns.dnssec:  # without keys no name server starts: who starts them should hear of it
             state.dnssec_secrets(root)
             state.dnssec_own_secrets(root)
-        self._commands = {p.name: children.command(root, p) for p in config.processes if p.role != "nats"}
-        if config.network.nats is None:
-            self._commands["nats"] = natsserver.prepare(root, config)
+        self._nats = natsserver.prepare(root, config) if config.network.nats is None else []
         self._bus = Bus(state.bus_url(config), state.read_token(root), "agent")
         self._echo = f"echo.{os.getpid()}"
         """The bus gives back what it is told on this subject: a server that hangs keeps its connections."""
         self._status = {p.name: _status_of(p) for p in config.processes}
         self._beats: dict[str, Beat] = {}
-        self._watch = Watch(max(SILENT_AFTER_S, config.network.health.dead_after_ms / 1000))
+        self._watch = Watch(_silent_after_s(config))
         self._children: dict[str, children.Child] = {}
-        self._supervisors: list[asyncio.Task[None]] = []
+        self._started: dict[str, tuple[object, ...]] = {}
+        """What each child has read at its start."""
+        self._supervisors: dict[str, asyncio.Task[None]] = {}
+        self._ends: dict[str, asyncio.Event] = {}
+        self._renewed: set[str] = set()
+        self._rollout = Rollout(self, self._mapped, tell)
+        self._rolling: asyncio.Task[None] | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._unwritten = Trouble(log, "cannot write status.json", "status.json can be written again")
         self.stopping = asyncio.Event()
@@ -71,14 +80,16 @@ class Agent:
         """Starts everything, keeps it running until ``stopping``, then stops everything."""
         self._bus.subscribe(f"{SUBJECT}.*", self._take_beat)
         self._bus.subscribe(self._echo, self._take_echo)
+        self._bus.watch(KV_CONFIG, KV_CURRENT, self._take_config)
         works = [asyncio.create_task(work) for work in (self._write_status(), self._renew_certificates())]
         try:
-            self._supervise("nats")
+            if self._nats:
+                self.keep("nats")
             self._bus.start()
-            await self._until_stopping(self._bus.connected(BUS_PATIENCE_S))
-            for name in self._commands:
-                if name != "nats" and not self.stopping.is_set():
-                    self._supervise(name)
+            await _until(self.stopping, self._bus.connected(BUS_PATIENCE_S))
+            for process in self.config.processes:
+                if process.name not in self._supervisors and not self.stopping.is_set():
+                    self.keep(process.name)
             await self.stopping.wait()
         finally:
             await self._stop_all()
@@ -103,59 +114,144 @@ class Agent:
             config_version=self.config.version,
             map_version=max(one.map_version for one in self._status.values()),
             processes=list(self._status.values()),
+            pending=self._rollout.pending,
+            leaving=tuple(self._rollout.leaving),
         )
 
-    def _supervise(self, name: str) -> None:
-        if name in self._commands:
-            self._supervisors.append(asyncio.create_task(self._keep(name)))
+    def kept(self) -> Collection[str]:
+        """All that is to run, or still does."""
+        return tuple(self._supervisors)
 
-    async def _keep(self, name: str) -> None:
-        """Runs one process for as long as the agent lives, with the restart policy's pauses in between."""
+    def keep(self, name: str) -> None:
+        """Starts a process, and keeps it running until ``end``."""
+        self._ends[name] = asyncio.Event()
+        self._supervisors[name] = asyncio.create_task(self._keep(name, self._ends[name]))
+
+    async def end(self, name: str) -> None:
+        """Ends it for good."""
+        self._ends[name].set()
+        if (child := self._children.get(name)) is not None:
+            await child.stop()
+        await self._supervisors[name]
+        self._watch.begin(name)
+        for known in (self._supervisors, self._ends, self._status, self._beats, self._started):
+            known.pop(name, None)
+
+    async def renew(self, name: str) -> None:
+        """Ends it, to be started at once again; one that waits to be started reads what is new anyway."""
+        if (child := self._children.get(name)) is not None:
+            self._renewed.add(name)
+            await child.stop()
+            self._watch.begin(name)
+
+    def tell(self, name: str, signum: int) -> None:
+        """Sends it a signal, if it runs."""
+        if (child := self._children.get(name)) is not None:
+            child.signal(signum)
+
+    def ready(self, name: str) -> bool:
+        """Whether it says so."""
+        return name in self._children and self._watch.heard(name) and self._beats[name].ready
+
+    def outdated(self, process: Process) -> bool:
+        """Whether it reads something else when it starts than it has read."""
+        return self._started.get(process.name) not in (None, at_start(self.config, process))
+
+    async def _keep(self, name: str, end: asyncio.Event) -> None:
+        """Runs one process until its end, with the restart policy's pauses in between."""
         policy, one = RestartPolicy(), self._status[name]
-        while not self.stopping.is_set():
+        while not end.is_set():
             policy.started(time.monotonic())
             try:
-                reason = await self._run_once(name)
+                reason = await self._run_once(name, end)
             except OSError as error:
                 reason = str(error)
             one.pid, one.state, one.requests_per_s, one.cpu = 0, "waiting", 0.0, 0.0
-            if self.stopping.is_set():
+            if end.is_set():
                 break
+            if name in self._renewed:
+                self._renewed.discard(name)
+                continue
             self._bus.publish(f"exit.{name}", name.encode())
             now_s = time.monotonic()
             pause_s = policy.exited(now_s) - now_s
             one.restarts += 1
             self._tell(f"{name} ended ({reason}); starts again in {max(0.0, pause_s):.1f} s")
-            await self._until_stopping(asyncio.sleep(pause_s))
+            await _until(end, asyncio.sleep(pause_s))
         one.state = "stopped"
 
-    async def _run_once(self, name: str) -> str:
+    async def _run_once(self, name: str, end: asyncio.Event) -> str:
         """Starts a process and waits for its end; returns the reason."""
         said = self.root / "log" / f"{name}.log"
-        child = await children.start(self._commands[name], said)
+        process = self.config.process(name)
+        self._started[name] = at_start(self.config, process)
+        child = await children.start(self._nats if name == "nats" else children.command(self.root, process), said)
         self._watch.begin(name)
         self._children[name] = child
         self._status[name].pid, self._status[name].state = child.pid, "starting"
+        if end.is_set():  # it was told while the process was being started
+            await child.stop()
         code = await child.wait()
         del self._children[name]
         return signal.Signals(-code).name if code < 0 else f"exit code {code}, see {said}"
 
-    async def _until_stopping(self, wait: Awaitable[object]) -> None:
-        """Waits for something, but no longer than until the agent is told to stop."""
-        task = asyncio.ensure_future(wait)
-        stopping = asyncio.create_task(self.stopping.wait())
-        await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
-        for each in (task, stopping):
-            each.cancel()
-
     async def _stop_all(self) -> None:
         """Roles first, all at once; the bus last, since they say their last words on it."""
         self.stopping.set()
+        if self._rolling is not None:
+            self._rolling.cancel()
+        for end in self._ends.values():
+            end.set()
         roles = [child for name, child in self._children.items() if name != "nats"]
         await asyncio.gather(*(child.stop() for child in roles))
         await self._bus.close()
         await asyncio.gather(*(child.stop() for child in list(self._children.values())))
-        await asyncio.gather(*self._supervisors, return_exceptions=True)
+        await asyncio.gather(*self._supervisors.values(), return_exceptions=True)
+
+    def _take_config(self, _revision: int, value: bytes) -> None:
+        """Another configuration than the one that was started: the processes hear of it by themselves."""
+        try:
+            new = layout.decode(value)
+        except msgspec.DecodeError as error:
+            log.error("a configuration from the bus cannot be read and is not used: %s", error)
+            return
+        old = self.config
+        if new.version <= old.version or self.stopping.is_set():
+            return
+        refused = change(old, new).refused
+        if refused or new.loopback != old.loopback:
+            why = ", ".join(refused) or "its addresses"
+            self._tell(f"configuration {new.version} is not for a network that runs: {why}")
+            return
+        self.config, self._watch.silent_after_s = new, _silent_after_s(new)
+        try:
+            state.write_atomically(self.root / "config.json", msgspec.json.encode(new), mode=0o600)
+        except OSError as error:
+            log.error("configuration %d cannot be kept for the next start: %s", new.version, error)
+        if self._rolling is not None:
+            self._rolling.cancel()
+        self._rollout.begin(old, new)
+        made = [_status_of(process) for process in new.processes]
+        known = {one.name: self._status.get(one.name, one) for one in made}
+        for one in made:
+            known[one.name].city = one.city
+        self._status = known | {name: self._status[name] for name in self._rollout.leaving}
+        self._rolling = asyncio.create_task(self._roll(old, new))
+
+    async def _roll(self, old: Config, new: Config) -> None:
+        try:
+            await self._make_certificates()
+            await self._rollout.run(old, new)
+        except Exception:  # whatever it is: what runs goes on
+            log.exception("not all processes go by configuration %d", new.version)
+
+    async def _mapped(self) -> Collection[str] | None:
+        """The servers that the map names; None where nobody can say."""
+        with contextlib.suppress(BusDown, ValueError):
+            held = await self._bus.get(KV_MAP, KV_CURRENT)
+            if held is not None:
+                return {server.name for region in decode(held[1]).regions for server in region.servers}
+        return None
 
     async def _take_beat(self, message: Msg) -> None:
         try:
@@ -174,10 +270,13 @@ class Agent:
         """Those of the local authority; the edges take them up by themselves."""
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
-            try:
-                await asyncio.to_thread(authority.ensure, self.root, self.config, datetime.now(UTC))
-            except (OSError, NearmileError) as error:
-                log.error("certificates are not renewed: %s", error)
+            await self._make_certificates()
+
+    async def _make_certificates(self) -> None:
+        try:
+            await asyncio.to_thread(authority.ensure, self.root, self.config, datetime.now(UTC))
+        except (OSError, NearmileError) as error:
+            log.error("certificates are not renewed: %s", error)
 
     async def _take_echo(self, _message: Msg) -> None:
         self._watch.hear(BUS, time.monotonic())
@@ -204,6 +303,19 @@ class Agent:
         except OSError as error:  # a full disk must not end the network
             why = str(error)
         self._unwritten.tell(why)
+
+
+def _silent_after_s(config: Config) -> float:
+    return max(SILENT_AFTER_S, config.network.health.dead_after_ms / 1000)
+
+
+async def _until(end: asyncio.Event, wait: Awaitable[object]) -> None:
+    """Waits for something, but no longer than until the end."""
+    task = asyncio.ensure_future(wait)
+    ending = asyncio.create_task(end.wait())
+    await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
+    for each in (task, ending):
+        each.cancel()
 
 
 def _status_of(process: Process) -> ProcessStatus:

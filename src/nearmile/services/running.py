@@ -51,6 +51,10 @@ class Status(msgspec.Struct, kw_only=True):
     config_version: int
     map_version: int
     processes: list[ProcessStatus]
+    pending: tuple[str, ...] = ()
+    """Who is yet to be started again, as what it reads at its start has changed."""
+    leaving: tuple[str, ...] = ()
+    """Who is not in the configuration any more, and ends once nobody asks it."""
 
 
 def default_root() -> Path:

@@ -69,9 +69,10 @@ def newest_version(root: Path) -> int:
     Whoever starts with another must number it higher, or processes go on with what the bus has.
     """
     newest = 0
-    for name in ("config.json", "status.json"):
+    # A controller may have taken up what the agent was about to.
+    for path in (root / "config.json", root / "status.json", *root.glob("processes/controller-*/config.json")):
         with contextlib.suppress(OSError):
-            newest = max(newest, version_of((root / name).read_bytes()))
+            newest = max(newest, version_of(path.read_bytes()))
     return newest
 
 
