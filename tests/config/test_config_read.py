@@ -421,3 +421,17 @@ def test_what_is_wrong_about_https_and_shares_is_named(
 ) -> None:
     write(tmp_path, f"{NETWORK}{network}\n", a=f"{SITE}{site}\n")
     assert any(found in problem for problem in problems(tmp_path))
+
+
+def test_a_file_that_a_site_names_is_part_of_its_configuration(tmp_path: Path) -> None:
+    """So that a network that runs reads it again; nothing of what it holds is."""
+    page = tmp_path / "page.html"
+    site = SITE + '[error_pages]\n503 = "page.html"\n'
+    seen = []
+    for text in ("a", "a", "longer"):
+        if not page.exists() or page.read_text() != text:
+            page.write_text(text)
+        seen.append(read_config(write(tmp_path, a=site, b=SITE.replace("a.test", "b.test")), 1).sites)
+    first, same, other = seen
+    assert first == same
+    assert (first[0] == other[0], first[1] == other[1]) == (False, True)

@@ -44,6 +44,8 @@ class NamedSite(Struct, frozen=True, kw_only=True):
     serial: int
     origins: tuple[str, ...]
     document: Site
+    files: str = ""
+    """Differs where a file that the document names has changed: then it is read again."""
 
 
 class Config(Struct, frozen=True, kw_only=True):

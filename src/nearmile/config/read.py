@@ -6,6 +6,8 @@ This is the only place where documents are read. All that is wrong is reported a
 import errno
 import tomllib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +33,7 @@ from nearmile.config.values import Name
 NETWORK_FILE, SITES_FOLDER = "network.toml", "sites"
 # Far above any document a person writes; a wrong file must not fill the memory.
 DOCUMENT_BYTES_MAX = 8 << 20
+STAMP_BYTES = 8
 T = TypeVar("T")
 
 
@@ -125,7 +128,18 @@ def read_config(folder: Path, version: int, loopback: str = "", former: Config |
         problems.append(Problem(str(file), 0, key, what))
     if problems:
         raise DocumentErrors(problems)
-    return config
+    return structs.replace(config, sites=tuple(structs.replace(s, files=_stamp(s.document)) for s in config.sites))
+
+
+def _stamp(site: Site) -> str:
+    """Of the files that edge servers read for it; those of certificates they look at by themselves."""
+    keys = site.signed.keys.values() if site.signed is not None else ()
+    digest, names = blake2b(digest_size=STAMP_BYTES), (*site.error_pages.values(), *(key.file for key in keys))
+    for name in filter(None, (*names, site.upstream.authority)):
+        with suppress(OSError):
+            found = Path(name).stat()
+            digest.update(f"{name} {found.st_mtime_ns} {found.st_size}".encode())
+    return digest.hexdigest()
 
 
 def _clashes(config: Config) -> Iterator[str]:
