@@ -166,5 +166,6 @@ def test_what_a_request_has_changed_is_not_what_the_owner_began_to_fetch_before(
             assert (await client.get(theirs)).body == b"2"
             go.set()
             assert (await slow).body == b"1"
+            assert (await owner.get(theirs)).body == b"2", "the owner keeps what was asked for last"
 
     run(test())

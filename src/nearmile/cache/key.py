@@ -66,6 +66,14 @@ def variant_key(names: tuple[bytes, ...], fields: Fields) -> bytes:
     return _variant_key(names, tuple([field for field in fields if field[0] in wanted]))
 
 
+def same_variant(names: tuple[bytes, ...], one: Fields, other: Fields) -> bool:
+    """Whether the response to one request, which varies by those fields, suits the other (RFC 9111 section 4.1).
+
+    That is the origin's, which we have not coded yet.
+    """
+    return not names or variant_key(names, uncoded(one)) == variant_key(names, uncoded(other))
+
+
 def wanted_coding(fields: Fields) -> bytes:
     """The coding that a request likes best; empty: none."""
     wanted = values_of(fields, CODING)

@@ -157,6 +157,10 @@ class _Mark:
         self.soft_at_s = 0.0
 
 
+# Before all marks: what began then counts as purged, whatever it is.
+NEVER = -1
+
+
 class Marks:
     """The latest marks, at most MARKS_MAX, in the order of their making."""
 

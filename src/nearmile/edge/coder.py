@@ -129,8 +129,8 @@ class Coder:
             kept, fields = coded(plain.kept, fields_of(plain.head), coding)
             head = response_head(kept.status, fields, len(packed))
             if not store.purged_since(key, generation, kept.tags):
-                # Also where the store has no room for it: it is made.
-                stored = store.put(key, pairs, kept, head, packed, generation)
+                # Also where the store has no room for it: it is made. But it must not outlive what it is made of.
+                stored = None if now is None else store.put(key, pairs, kept, head, packed, generation)
                 job.entry = stored or Entry(key, name[1], kept, head, packed, 0)
         except Damaged:
             return

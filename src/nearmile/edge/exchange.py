@@ -14,8 +14,6 @@ from msgspec.structs import replace
 from nearmile.cache.coding import for_origin
 from nearmile.cache.directives import RequestDirectives, request_directives
 from nearmile.cache.entry import Entry, not_modified_head, renewing_head, response_head
-from nearmile.cache.key import uncoded, variant_key
-from nearmile.cache.policy import Storable
 from nearmile.cache.purge import APPLIED, write_position
 from nearmile.cache.ranges import Uncut, wanted
 from nearmile.cache.reuse import SAFE_METHODS, age_s, not_modified, reusable, shareable, usable_on_error, verdict
@@ -263,7 +261,7 @@ class Exchange:
                 await fill.news.wait()
             head = fill.head
             assert head is not None
-            for_me = mine or (head.kept is not None and shareable(head.kept, self.node.now_s()))
+            for_me = mine or head.suits(self.pairs, self.node.now_s())
             if fill.verdict is Verdict.RENEWED and for_me:
                 assert head.entry is not None
                 cache = Cache.STALE if head.stands_in else Cache.REVALIDATED
@@ -272,19 +270,12 @@ class Exchange:
             elif fill.verdict is Verdict.FAILED:
                 await self._instead(site, entry, head.status, head.why, head.error_fields)
                 return
-            elif mine or (fill.verdict is Verdict.SHARED and for_me and self._same_variant(head.kept, head.asked)):
+            elif for_me:
                 await self._stream(fill, reader, why + (b"" if mine else b"; collapsed"), mine)
                 return
         finally:
             fill.leave(reader)
         await self._forward(site, why, entry)
-
-    def _same_variant(self, kept: Storable | None, asked: tuple[tuple[bytes, bytes], ...]) -> bool:
-        """Whether the response to a request with the fields ``asked`` suits this one (RFC 9111 section 4.1)."""
-        if kept is None or not kept.vary:
-            return True
-        # What comes from the origin is coded by nobody yet.
-        return variant_key(kept.vary, uncoded(self.pairs)) == variant_key(kept.vary, uncoded(asked))
 
     async def _stream(self, fill: ObjectFill, reader: Reader, why: bytes, mine: bool) -> None:
         """A fill's response, as it comes."""

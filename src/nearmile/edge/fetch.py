@@ -4,23 +4,19 @@ Runs as an errand of its own, so that the client that caused it may go away.
 """
 
 from collections.abc import Awaitable
-from contextlib import suppress
 from functools import partial
 from math import inf
 
-from msgspec.structs import replace
-
 from nearmile.cache.accept import normal_accept
-from nearmile.cache.coding import plain, told, without_ours
+from nearmile.cache.coding import plain, without_ours
 from nearmile.cache.directives import Said, delta_seconds, directives_of, grouped
-from nearmile.cache.entry import Damaged, Entry, response_head, with_length
+from nearmile.cache.entry import Entry, with_length
 from nearmile.cache.hints import EARLY_HINTS, links_of
-from nearmile.cache.pages import Body
-from nearmile.cache.parts import joined, strong
 from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import APPLIED, STALE, VARY, believed, read_position
 from nearmile.cache.reuse import CONDITIONS, hinted, no_fresher, usable_on_error, validators
 from nearmile.edge.fill import Fill, Verdict
+from nearmile.edge.joining import put_part
 from nearmile.edge.messages import (
     OVERRIDES,
     dated,
@@ -32,6 +28,7 @@ from nearmile.edge.messages import (
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
 from nearmile.edge.origins.client import Answer, Asked
 from nearmile.edge.origins.peer import Origin, Question, UpstreamError
+from nearmile.edge.race import Racer
 from nearmile.edge.renewal import Confirmed, renewed
 from nearmile.edge.rules.site import Rules
 from nearmile.edge.sites import Site
@@ -47,10 +44,9 @@ MISDIRECTED = 421
 RANGES = frozenset((b"range", b"if-range"))
 NO_CACHE = (b"cache-control", b"no-cache")
 NOT_ASKED = CONDITIONS | OVERRIDES
-OF_PART = frozenset((b"content-length", b"content-range"))
 
 
-class Fetch:
+class Fetch(Racer):
     """The making of one fill. ``stale`` is what the store has, to be validated."""
 
     def __init__(
@@ -72,18 +68,17 @@ class Fetch:
         self.forwarded = forwarded
         self.ranged = ranged
         """Of an object that is not stored, the client wants a part: that is asked for, the whole otherwise."""
-        pairs = request.fields.pairs
-        of_part = request.fields.conditions and not ranged
-        self.asked = tuple([pair for pair in pairs if pair[0] not in RANGES]) if of_part else pairs
+        asked = request.fields.pairs
+        if request.fields.conditions and not ranged:
+            asked = tuple([pair for pair in asked if pair[0] not in RANGES])
+        # Its generation is noted before the origin is asked: what is purged from here on is unfit for the store.
+        super().__init__(node.races, key[0], asked, node.store.generation)
         self.hop = hop
         """Who asks; what another server asks goes fewer ways."""
         self.before: tuple[tuple[Origin, Hop], ...] = ()
         """Whom to ask before the origin, and as what."""
         self.fill: ObjectFill = Fill(node.loop.create_future)
-        # Noted before the origin is asked: a purge from here on makes the response unfit for the store.
-        self.generation = node.store.generation
         self.position = node.position
-        self.sent_at_s = 0.0
         self.by_neighbour = False
         """The answer is a neighbour's."""
         self.fresh_until_max_s = inf
@@ -98,6 +93,7 @@ class Fetch:
         """Begins, and lets others join."""
         if joinable:
             self.node.fills[self.key] = self.fill
+        self.enter()
         self.before = tuple(self.node.servers_before(self.site, self.place_key, self.hop))
         if self.stale is None and not self.ranged and not self.before:
             self.node.loop.call_soon(self._begin)
@@ -153,6 +149,7 @@ class Fetch:
         fill = self.fill
         self._close()
         self._release()
+        self.leave()
         self.node.fetching.give(self.site.serial)
         if fill.verdict is Verdict.PENDING:
             fill.decide(Verdict.FAILED, FillHead(status=500, why="the fetch failed"))
@@ -256,8 +253,13 @@ class Fetch:
         )
         if entry is None:
             return False
+        self.overtake(entry.kept.vary)
         head = FillHead(
-            status=entry.kept.status, kept=entry.kept, entry=entry, stands_in=self.fresh_until_max_s < inf
+            status=entry.kept.status,
+            kept=entry.kept,
+            asked=self.asked,
+            entry=entry,
+            stands_in=self.fresh_until_max_s < inf,
         )
         self.fill.decide(Verdict.RENEWED, head)
         self.fill.finish(True)
@@ -280,6 +282,7 @@ class Fetch:
                 and self.request.fields.get(b"authorization") is None
             ):
                 self._forget_stale()
+                self.overtake()
                 if not self.ranged:
                     self.node.unstorable.add(self.key[0], now_s)
             edited = self.rules.to_client.apply(dated(forwarded_response(pairs, bool(self.hop)), now_s))
@@ -287,6 +290,7 @@ class Fetch:
             head = FillHead(status=answer.status, start=start, own_start=start, length=length)
             self.fill.decide(Verdict.OWN, head)
             return
+        self.overtake(kept.vary)
         stored = tuple([pair for pair in stored_fields(pairs, now_s, said) if pair[0] != b"content-length"])
         self.stored_fields = self.site.told(kept, stored)
         start = own_start = response_start(answer.status, self.stored_fields)
@@ -357,7 +361,7 @@ class Fetch:
         head = self.fill.head
         assert head is not None and head.kept is not None
         if head.kept.part is not None:
-            await self.put_part(self.key[0], head.kept, self.stored_fields, self.fill.body())
+            await put_part(self.node, self.site, self, head.kept, self.stored_fields, self.fill.body())
         else:
             self._put_whole()
 
@@ -367,28 +371,16 @@ class Fetch:
         start = with_length(head.start, head.status, len(body))
         self.node.store.put(self.key[0], self.asked, head.kept, start, body, self.generation)
 
-    async def put_part(self, key: bytes, kept: Storable, fields: Pairs, body: Body) -> None:
-        """Stores a part that came, joined with the one that is stored if both are of the same bytes."""
-        node = self.node
-        stored = await node.store.find(key, self.asked)
-        if stored is not None:
-            if stored.kept.part is None:
-                return  # The whole came meanwhile.
-            kept = replace(kept, links=kept.links or stored.kept.links)
-            with suppress(Damaged):
-                kept, body = with_part(kept, bytes(body), stored.kept, await stored.whole(), node.object_bytes_max)
-        length = b"content-length", b"%d" % len(body)
-        fields = (*(pair for pair in fields if pair[0] not in OF_PART), length)
-        # Now that it is the whole, it may be one that is coded.
-        kept = self.site.keyed(kept, fields) or kept
-        fields = told(kept, fields)
-        node.store.put(key, self.asked, kept, response_head(kept.status, fields, len(body)), body, self.generation)
-
     def _stop_storing(self) -> None:
         self._close()
         self._release()
         self._forget_stale()
         self.fill.give_up_storing()
+
+    def overtaken(self, at_s: float) -> None:
+        """See Racer."""
+        super().overtaken(at_s)
+        self._close()
 
     def _close(self) -> None:
         """Nobody may join any more."""
@@ -414,20 +406,3 @@ def failure_of(answer: Answer) -> UpstreamError:
     """What such an answer counts as."""
     again = tuple(pair for pair in answer.fields.pairs if pair[0] == b"retry-after")
     return UpstreamError("the origin fails", answer.status, fields=again)
-
-
-def with_part(
-    kept: Storable, body: bytes, stored: Storable, stored_body: bytes, body_bytes_max: int
-) -> tuple[Storable, bytes]:
-    """A part that came, joined with the stored one where both are of the same bytes (RFC 9111 section 3.4).
-
-    When that makes the whole, it is kept as such.
-    """
-    part, both = kept.part, None
-    if part is not None and stored.part is not None and strong(kept.etag) and stored.etag == kept.etag:
-        both = joined(stored.part, stored_body, part, body)
-    if both is None or len(both[1]) > body_bytes_max:
-        return kept, body
-    part, body = both
-    whole = part.first == 0 and part.reaches_end
-    return replace(kept, status=200 if whole else kept.status, part=None if whole else part), body

@@ -13,6 +13,7 @@ from nearmile.cache.policy import Storable, decide_store, stored_fields
 from nearmile.cache.purge import tags_of
 from nearmile.cache.reuse import answers_get, confirmed_by_head, invalidated
 from nearmile.edge.node import Node
+from nearmile.edge.race import overtake
 from nearmile.edge.renewal import Confirmed, renewed
 from nearmile.edge.sites import Site
 from nearmile.http.fields import Pairs
@@ -73,11 +74,12 @@ class Lesson:
         """The answer to a HEAD: the terms of what is stored, or news that it is no longer right."""
         node, asked = self.node, self.request.fields.pairs
         entry = await node.store.find(self.key, uncoded(asked))
-        if entry is None or entry.kept.part is not None:
+        if entry is None or entry.kept.part is not None or entry.kept.born_at_s > self.asked_at_s:
             return
         confirmed = confirmed_by_head(entry.kept, entry.fields(), new)
         if confirmed is False:
             node.store.delete(entry)
+            overtake(node.races, self.key, asked, self.asked_at_s, entry.kept.vary)
             node.outdated.add(self.key, node.now_s())
         elif confirmed:
             said = Confirmed(asked, new, (), self.asked_at_s, inf, self.generation)
@@ -90,5 +92,7 @@ class Lesson:
         return self.site.keyed(kept, fields)
 
     def _put(self, kept: Storable, fields: Pairs, body: Body) -> None:
+        if self.node.store.get(self.key, self.request.fields.pairs) is not None:
+            return  # All that was stored went when the head came: this was asked for later.
         head = response_head(kept.status, self.site.told(kept, fields), len(body))
         self.node.store.put(self.key, self.request.fields.pairs, kept, head, body, self.generation)

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from nearmile.cache.entry import Entry
-from nearmile.cache.key import CODING, object_key, variant_key
+from nearmile.cache.key import CODING, object_key, same_variant, variant_key
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import EVERYTHING, Order, Position, key_mark, marks_of, may_concern
+from nearmile.cache.reuse import shareable
 from nearmile.cache.shares import Shares
 from nearmile.cache.slices import SLICE_BYTES
 from nearmile.cache.store import MemoryStore
@@ -24,6 +25,7 @@ from nearmile.edge.narrow import Narrow
 from nearmile.edge.origins.client import Origins
 from nearmile.edge.origins.peer import Origin, Peer
 from nearmile.edge.quota import Quota
+from nearmile.edge.race import Races
 from nearmile.edge.rules.rates import Limiter
 from nearmile.edge.rules.site import Allow, Asked, Files
 from nearmile.edge.sites import Site, Sites, sites_of
@@ -74,6 +76,11 @@ class FillHead(Struct, frozen=True, kw_only=True):
     """Of a FAILED fill: what to tell the client, in a page with ``error_fields``."""
     error_fields: Pairs = ()
 
+    def suits(self, pairs: Pairs, now_s: float) -> bool:
+        """Whether it may answer another request, with those fields, that has waited for it."""
+        kept = self.kept
+        return kept is not None and shareable(kept, now_s) and same_variant(kept.vary, pairs, self.asked)
+
 
 ObjectFill = Fill[FillHead]
 
@@ -107,8 +114,7 @@ class Node:
         self.store, self.origins, self.visitors = store, origins, visitors
         self.record, self.counter = record, counter
         self.memo, self.streams, self.narrow = FieldsMemo(), StreamsMemo(), Narrow()
-        self.sites = Sites()
-        self.secure_sites = Sites()
+        self.sites, self.secure_sites = Sites(), Sites()
         """By http, and by https."""
         self.shapes: dict[int, str] = {}
         """Under which rules each site's stored responses were made: by serial, see sites.shape_of."""
@@ -129,6 +135,7 @@ class Node:
         """How far it has come in the log of purge orders; None where it has not seen that log yet."""
         self.fills: dict[FillKey, ObjectFill] = {}
         """Those that may be joined."""
+        self.races: Races = {}
         self.fetching = Quota(limits.FILLS_PER_SITE_MAX, limits.FILLS_MAX)
         """Fills under way."""
         self.waiting = Quota(0, 0)

@@ -47,12 +47,13 @@ async def _family(node: Node, stale: Entry, asked: Pairs) -> dict[bytes, Entry]:
     if CODING in stale.kept.vary:
         for coding in {b"", *CODINGS} - {stale.kept.coding}:
             entry = await node.store.find(stale.key, (*asked, (CODING, coding)))
-            if entry is not None and entry.elsewhere is None and _same(entry.kept, stale.kept):
+            if entry is not None and entry.elsewhere is None and same_version(entry.kept, stale.kept):
                 family[coding] = entry
     return family
 
 
-def _same(one: Storable, other: Storable) -> bool:
+def same_version(one: Storable, other: Storable) -> bool:
+    """Whether what the origin says of two responses lets them be of the same version."""
     return plain(one).etag == plain(other).etag and one.last_modified == other.last_modified
 
 

@@ -16,6 +16,7 @@ from nearmile.cache.policy import PARTIAL
 from nearmile.cache.reuse import updated_by_304
 from nearmile.cache.slices import place_key
 from nearmile.edge.fetch import RANGES, SERVER_ERRORS, Fetch
+from nearmile.edge.joining import put_part
 from nearmile.edge.node import FillHead, FillKey, Node, ObjectFill
 from nearmile.edge.origins.client import Answer, Asked
 from nearmile.edge.origins.peer import UpstreamError
@@ -133,7 +134,7 @@ class Parted(Source):
         fields = updated_by_304(record.kept, record.fields(), fetch.came, now_s)
         placed = [pair for pair in fetch.came if pair[0] == b"content-range"]
         if fields is not None and (kept := fetch.terms(PARTIAL, (*fields, *placed), now_s)) is not None:
-            await fetch.put_part(record.key, kept, fetch.edited(kept, fields, now_s), body)
+            await put_part(self.node, self.site, fetch, kept, fetch.edited(kept, fields, now_s), body)
 
 
 class SegmentFetch(Fetch):
