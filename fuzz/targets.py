@@ -214,7 +214,7 @@ def _reply(
     (ready,) = [None] if over_tcp else responder.ready([data[2:]], ["9.9.9.9"], world, now_s)
     if ready is None:
         return responder.answer(data, "9.9.9.9", world, now_s, over_tcp)
-    return data[:2] + ready.header + data[12 : ready.name_end] + ready.rest
+    return data[:2] + ready
 
 
 def query(data: bytes) -> None:

@@ -283,6 +283,12 @@ def test_connections_are_bounded(config: Config, tmp_path: Path, monkeypatch: py
     run(scenario())
 
 
+@pytest.mark.parametrize(("address", "level", "option"), [("127.0.0.1", 0, 10), ("::1", 41, 23)])
+def test_no_response_becomes_fragments(address: str, level: int, option: int) -> None:
+    with nameserver.bind_datagrams(address, 0) as sock:
+        assert sock.getsockopt(level, option) == 3
+
+
 def test_an_error_in_the_answer_is_servfail_and_logged_once(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,7 @@ from nearmile.dns import wire
 from nearmile.dns.answer import World, body_for
 from nearmile.dns.cookies import Jar
 from nearmile.dns.memo import Memo
-from nearmile.dns.prepared import NUMBER_BYTES, Ready
+from nearmile.dns.prepared import NUMBER_BYTES
 from nearmile.dns.rates import Rates
 from nearmile.dns.wire import Body, Edns, Query
 
@@ -25,6 +25,8 @@ MISSING_PER_S, MISSING_ALL_PER_S = 1000, 4000
 # How long a TCP connection may be silent; told in units of 100 ms (RFC 7828).
 IDLE_S = 10.0
 SLIP = 2
+# What Python adds and divides fastest: half a word, of which two are their own hash.
+SMALL = (1 << 30) - 1
 TOO_MANY = Body(wire.SERVFAIL)
 
 
@@ -42,20 +44,26 @@ class Responder:
 
     def ready(
         self, queries: Sequence[bytes], resolvers: Sequence[str], world: World, now_s: float
-    ) -> list[Ready | None]:
-        """For each datagram, without its number, the response that is prepared; None where ``answer`` has to say.
+    ) -> list[bytes | None]:
+        """For each datagram the response that is prepared, both without their number; None where ``answer`` has to
+        say.
 
         Nearly all answers come from here, so there is one turn of one loop for each.
         """
-        found, take = world.prepared.find(queries), self._rates.take
-        for at, (query, ready, block) in enumerate(
-            zip(queries, found, self._blocks.get_each(resolvers), strict=True)
-        ):
-            if ready is not None and not (
-                block is not None and query.endswith(ready.asked) and take(block + ready.kind, now_s)
-            ):
-                found[at] = None
-        return found
+        out: list[bytes | None] = []
+        rates, found = self._rates, world.prepared.find(queries)
+        buckets, paid_until_s, paid_now_s = rates.buckets, rates.paid_until_s, now_s + rates.pause_s
+        for ready, block in zip(found, self._blocks.get_each(resolvers, self._block), strict=True):
+            if ready is None:
+                out.append(None)
+                continue
+            kind, response = ready
+            if paid_until_s[index := (block + kind) % buckets] <= now_s:  # as most often in ``take``
+                paid_until_s[index] = paid_now_s
+                out.append(response)
+            else:
+                out.append(response if rates.take(block + kind, now_s) else None)
+        return out
 
     def answer(self, packet: bytes, resolver: str, world: World, now_s: float, over_tcp: bool) -> bytes | None:
         """The response to a packet from that address, or None where it deserves none or there are too many."""
@@ -70,12 +78,12 @@ class Responder:
         if apex and not self._may_say_missing(apex, real, now_s):
             return wire.respond(query, TOO_MANY, 0, over_tcp, options) if real else self._slip(query, options)
         body, scope, varies = body_for(query, resolver, world, real)
-        kind = hash(query.name if body.answers else body.flags.to_bytes(2, "big"))
-        if not real and not self._rates.take((self._blocks.get(resolver) or self._block(resolver)) + kind, now_s):
+        kind = hash(query.name if body.answers else body.flags.to_bytes(2, "big")) & SMALL
+        if not real and not self._rates.take(self._block(resolver) + kind, now_s):
             return self._slip(query, options)
         response = wire.respond(query, body, scope, over_tcp, options)
         if body.answers and not (varies or over_tcp or options):
-            world.prepared.keep(packet[NUMBER_BYTES:], wire.HEADER_BYTES + len(query.name), response, kind)
+            world.prepared.keep(packet[NUMBER_BYTES:], response[NUMBER_BYTES:], kind)
         return response
 
     def _options(self, edns: Edns, resolver: str, now_s: float, over_tcp: bool) -> tuple[bytes, bool]:
@@ -99,9 +107,11 @@ class Responder:
         return wire.respond(query, wire.CUT, 0, False, options) if self._limited % SLIP else None
 
     def _block(self, address: str) -> int:
+        if (known := self._blocks.get(address)) is not None:
+            return known
         block, is_v4, _ = address.rpartition(".")
         if not is_v4:
             block = str(ip_network((ip_address(address.partition("%")[0]).packed, BLOCK_BITS_V6), strict=False))
-        found = hash(block)
+        found = hash(block) & SMALL
         self._blocks.put(address, found)
         return found

@@ -11,26 +11,26 @@ cards (interrupt moderation): each waits a quarter of a millisecond at most, for
 import ctypes
 import mmap
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from struct import Struct as Format
 from typing import Protocol
 
 from nearmile.dns.memo import Memo
-from nearmile.dns.prepared import NUMBER_BYTES, Ready
-from nearmile.dns.wire import HEADER_BYTES as DNS_HEADER_BYTES
+from nearmile.dns.prepared import NUMBER_BYTES
 
 # Datagrams taken at one wakeup, before other work (TCP, maps, heartbeats) has its turn: below a millisecond.
 BURST = 64
 # How long they gather (the kernel adds 50 us), where the last burst was more than one and far from a whole one.
 GATHER_S = 200e-6
-GATHER_MIN, GATHER_MAX = 2, BURST // 2
+GATHER_MIN, GATHER_MAX = 2, BURST // 4
 NAME_BYTES = 28  # of an IPv6 address and port; IPv4 takes 16
-NAME_BYTES_V4 = 16
+NAME_BYTES_V4 = ADDRESS_BYTES_V6 = 16
 HEADER_BYTES, VECTOR_BYTES, WORD_BYTES, LONG_BYTES = 64, 16, 4, 8
 _HEADER = Format("@PI4xPNPNi4xI4x")  # struct mmsghdr: name and its length, one vector, no control, flags, length
 _VECTOR = Format("@PN")
-_RECEIVED_AT, _ADDRESS_AT, _ADDRESS_V6_AT, _ADDRESS_V6_END = 56, 4, 8, 24
+_RECEIVED_AT, _ADDRESS_AT, _ADDRESS_V6_AT = 56, 4, 8
 # Addresses as text, 150 bytes each: resolvers ask again and again.
 KNOWN_MAX = 65_536
 
@@ -38,8 +38,8 @@ KNOWN_MAX = 65_536
 class Answering(Protocol):
     """Who answers; neither raises."""
 
-    def ready(self, queries: Sequence[bytes], resolvers: Sequence[str]) -> Sequence[Ready | None]:
-        """For queries without their numbers what makes them responses, where that is known."""
+    def ready(self, queries: Sequence[bytes], resolvers: Sequence[str]) -> Sequence[bytes | None]:
+        """For queries without their numbers the responses without theirs, where they are known."""
 
     def answer(self, packet: bytes, resolver: str) -> bytes | None:
         """The response to a whole packet, or None for none."""
@@ -54,11 +54,9 @@ class Datagrams:
         self._receive, self._send = libc.recvmmsg, libc.sendmmsg
         self._receive.argtypes = ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int, ctypes.c_void_p
         self._send.argtypes = ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int
-        slot_bytes = max(query_bytes + 1, response_bytes)
-        self._starts = range(0, BURST * slot_bytes, slot_bytes)
-        self._headers = [slice(start + NUMBER_BYTES, start + DNS_HEADER_BYTES) for start in self._starts]
         self._names, self._names_at = _memory(BURST * NAME_BYTES)
-        self._slots, slots_at = _memory(BURST * slot_bytes)
+        memory = [_memory(max(query_bytes + 1, response_bytes)) for _ in range(BURST)]
+        self._slots, slots_at = [slot for slot, _ in memory], [at for _, at in memory]
         asked, vectors_asked, self._asked_at = self._table(slots_at, query_bytes + 1)
         told, vectors, self._told_at = self._table(slots_at, 0)
         self._kept = vectors_asked, told  # the kernel's alone
@@ -68,13 +66,13 @@ class Datagrams:
         self._last = 0
         self._known: Memo[int | bytes, str] = Memo(KNOWN_MAX)
 
-    def _table(self, slots_at: int, room_bytes: int) -> tuple[mmap.mmap, mmap.mmap, int]:
+    def _table(self, slots_at: list[int], room_bytes: int) -> tuple[mmap.mmap, mmap.mmap, int]:
         """For each slot, where that much has room, a header and a vector, and where the headers are."""
         name_bytes = NAME_BYTES if self._is_v6 else NAME_BYTES_V4  # the kernel writes the same
         vectors, vectors_at = _memory(BURST * VECTOR_BYTES)
         headers, headers_at = _memory(BURST * HEADER_BYTES)
-        for number, start in enumerate(self._starts):
-            _VECTOR.pack_into(vectors, number * VECTOR_BYTES, slots_at + start, room_bytes)
+        for number, slot_at in enumerate(slots_at):
+            _VECTOR.pack_into(vectors, number * VECTOR_BYTES, slot_at, room_bytes)
             name_at, vector_at = self._names_at + number * NAME_BYTES, vectors_at + number * VECTOR_BYTES
             _HEADER.pack_into(headers, number * HEADER_BYTES, name_at, name_bytes, vector_at, 1, 0, 0, 0, 0)
         return headers, vectors, headers_at
@@ -87,16 +85,13 @@ class Datagrams:
         self._last = count
         if count < 1:  # -1 where nothing waits
             return 0
-        slots, starts, headers, filled = self._slots, self._starts[:count], self._headers, self._filled
-        queries = [
-            slots[start + NUMBER_BYTES : start + size] for start, size in zip(starts, self._sizes, strict=False)
-        ]
+        slots, filled = self._slots[:count], self._filled
+        queries = [slot[NUMBER_BYTES:size] for slot, size in zip(slots, self._sizes, strict=False)]
         askers, first = self._askers(count), 0
-        for number, (start, ready) in enumerate(zip(starts, server.ready(queries, askers), strict=True)):
-            if ready is not None:
-                slots[headers[number]] = ready.header
-                slots[start + ready.name_end : start + ready.size] = ready.rest
-                filled[number] = ready.size
+        for number, (slot, response) in enumerate(zip(slots, server.ready(queries, askers), strict=True)):
+            if response is not None:
+                size = filled[number] = NUMBER_BYTES + len(response)
+                slot[NUMBER_BYTES:size] = response
             elif not self._answer(server, number, askers[number]):
                 self._leave(first, number)
                 first = number + 1
@@ -105,33 +100,29 @@ class Datagrams:
 
     def _answer(self, server: Answering, number: int, asker: str) -> bool:
         """Whether there is an answer."""
-        start = self._starts[number]
-        response = server.answer(self._slots[start : start + self._sizes[number]], asker)
+        slot = self._slots[number]
+        response = server.answer(slot[: self._sizes[number]], asker)
         if response is None:
             return False
         size = self._filled[number] = len(response)
-        self._slots[start : start + size] = response
+        slot[:size] = response
         return True
 
     def _askers(self, count: int) -> list[str]:
         keys: Sequence[int | bytes]
         if self._is_v6:
             starts = range(_ADDRESS_V6_AT, count * NAME_BYTES, NAME_BYTES)
-            keys = [self._names[at : at + _ADDRESS_V6_END - _ADDRESS_V6_AT] for at in starts]
+            keys = [self._names[at : at + ADDRESS_BYTES_V6] for at in starts]
         else:
             keys = self._addresses[:count].tolist()
-        known = self._known.get_each(keys)
-        return [
-            text or self._text(number, key) for number, (text, key) in enumerate(zip(known, keys, strict=True))
-        ]
+        return self._known.get_each(keys, self._text)
 
-    def _text(self, number: int, key: int | bytes) -> str:
-        at = number * NAME_BYTES
-        if self._is_v6:
-            text = socket.inet_ntop(socket.AF_INET6, self._names[at + _ADDRESS_V6_AT : at + _ADDRESS_V6_END])
-        else:
-            text = socket.inet_ntoa(self._names[at + _ADDRESS_AT : at + _ADDRESS_V6_AT])
-        self._known.put(key, text)
+    def _text(self, key: int | bytes) -> str:
+        text = self._known.get(key)
+        if text is None:
+            packed = key if isinstance(key, bytes) else key.to_bytes(WORD_BYTES, sys.byteorder)
+            text = socket.inet_ntop(socket.AF_INET6 if self._is_v6 else socket.AF_INET, packed)
+            self._known.put(key, text)
         return text
 
     def _leave(self, first: int, end: int) -> None:

@@ -18,7 +18,6 @@ from nearmile.config.layout import Config
 from nearmile.dns import wire
 from nearmile.dns.answer import LowWorld, TopWorld, World
 from nearmile.dns.locate import Locator
-from nearmile.dns.prepared import Ready
 from nearmile.dns.records import to_wire
 from nearmile.dns.responder import IDLE_S, Responder
 from nearmile.dns.signer import Signer
@@ -35,6 +34,10 @@ from nearmile.services.runtime import Runtime
 log = logging.getLogger("nearmile.nameserver")
 # About 10,000 waiting queries, some 100 ms of work: more would be answered when nobody waits any more.
 SOCKET_BUFFER_BYTES = 2 << 20
+# No response is sent, or cut up on its way, as fragments, among which others could put theirs (RFC 9715). Python
+# does not know these names of <linux/in.h> and <linux/in6.h>: IP_MTU_DISCOVER, IPV6_MTU_DISCOVER.
+_DISCOVER = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
+_PROBE = 3  # "don't fragment" is set, and what ICMP says of smaller paths, which anybody could, is not believed
 # Resolvers come by TCP rarely, and each should get its answer at once (RFC 9210, section 4).
 CONNECTIONS_MAX = 512
 ACCEPT_BACKLOG = 256
@@ -68,7 +71,7 @@ class Nameserver:
         self._runtime.on_atlas(self._take_atlas)
         self._runtime.on_map(self._take_map)
 
-    def ready(self, queries: Sequence[bytes], resolvers: Sequence[str]) -> Sequence[Ready | None]:
+    def ready(self, queries: Sequence[bytes], resolvers: Sequence[str]) -> Sequence[bytes | None]:
         """For datagrams without their numbers what is prepared; the others are for ``answer``. Never raises."""
         self._runtime.requests += len(queries)
         try:
@@ -237,6 +240,8 @@ def bind_datagrams(address: str, port: int) -> socket.socket:
     sock = socket.socket(_family(address), socket.SOCK_DGRAM)
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
+    level, discover = _DISCOVER[sock.family]
+    sock.setsockopt(level, discover, _PROBE)
     try:
         with _bindable(address, port):
             sock.bind((address, port))
