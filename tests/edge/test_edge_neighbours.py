@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
-from edge_world import HOST, Asked, Client, Handler, World, response, run, world
+from edge_world import HOST, Asked, Client, Handler, World, request, response, run, world
 from nearmile.cache.purge import Order, Position
 from nearmile.edge.visitors import Hop
 from waiting import until
@@ -25,9 +26,11 @@ def owned_by_another(here: World) -> str:
 
 
 @asynccontextmanager
-async def beside_owner(handler: Handler) -> AsyncIterator[tuple[World, str, Client, Client]]:
+async def beside_owner(
+    handler: Handler, rules: dict[str, Any] | None = None
+) -> AsyncIterator[tuple[World, str, Client, Client]]:
     """Two servers, a target that the second owns, and a client of each."""
-    async with world(handler, servers=2) as here:
+    async with world(handler, servers=2, rules=rules) as here:
         here.tell_map()
         yield here, owned_by_another(here), await here.client(0), await here.client(1)
 
@@ -167,5 +170,69 @@ def test_what_a_request_has_changed_is_not_what_the_owner_began_to_fetch_before(
             go.set()
             assert (await slow).body == b"1"
             assert (await owner.get(theirs)).body == b"2", "the owner keeps what was asked for last"
+
+    run(test())
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new-to-it", "to-be-renewed"])
+def test_an_owner_that_has_too_much_to_do_is_passed_over(known: bool) -> None:
+    go = asyncio.Event()
+
+    async def handler(asked: Asked) -> bytes:
+        if "/slow" in asked.line:
+            await go.wait()
+        return response(b"hello", "Cache-Control: max-age=1")
+
+    async def test() -> None:
+        async with beside_owner(handler, {"upstream": {"requests_max": 1}}) as (here, theirs, client, owner):
+            owners = here.servers[1].node
+            if known:
+                await client.get(theirs)
+                here.skew_s = 5.0
+                owners.store.purge_all()
+            owner.send(request("/slow?1", "Cache-Control: no-store"))
+            (await here.client(1)).send(request("/slow?2", "Cache-Control: no-store"))
+            await until(lambda: owners.waiting.total == 2)
+            found = await client.get(theirs)
+            assert (found.status, found.body, "here-2" in found.cache) == (200, b"hello", False)
+            assert (await (await here.client(1)).get(theirs)).status == 503, "as its own clients are told"
+            go.set()
+
+    run(test())
+
+
+@pytest.mark.parametrize("failing", [None, BUSY])
+def test_an_origin_that_fails_is_not_asked_again_by_all_who_ask_its_owner(failing: bytes | None) -> None:
+    async def handler(asked: Asked) -> bytes | None:
+        return failing
+
+    async def test() -> None:
+        async with beside_owner(handler) as (here, theirs, client, _owner):
+            assert (await client.get(theirs)).status == (503 if failing else 502)
+            assert len(here.origin.asked) == 1
+
+    run(test())
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new-to-it", "to-be-renewed"])
+def test_what_stands_in_at_the_owner_is_for_all_who_wait_for_it(known: bool) -> None:
+    go, up = asyncio.Event(), [True]
+
+    async def handler(asked: Asked) -> bytes:
+        if up[0]:
+            return response(b"old", "Cache-Control: max-age=1", TAG)
+        await go.wait()
+        return BUSY
+
+    async def test() -> None:
+        async with beside_owner(handler) as (here, theirs, client, owner):
+            await (client if known else owner).get(theirs)
+            here.skew_s, up[0] = 5.0, False
+            clients = [client, *[await here.client(0) for _ in range(4)]]
+            asking = asyncio.gather(*(one.get(theirs) for one in clients))
+            await until(lambda: here.node.waiting.total == len(clients))
+            go.set()
+            assert {one.body for one in await asking} == {b"old"}
+            assert len(here.origin.asked) == 2
 
     run(test())

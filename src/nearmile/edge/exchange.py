@@ -20,7 +20,7 @@ from nearmile.cache.reuse import SAFE_METHODS, age_s, not_modified, reusable, sh
 from nearmile.cache.reuse import Verdict as Use
 from nearmile.edge import limits
 from nearmile.edge.assembly import assembled
-from nearmile.edge.fetch import Fetch, failure_of, outdone
+from nearmile.edge.fetch import MISDIRECTED, Fetch, failure_of, outdone
 from nearmile.edge.fill import Reader, Verdict
 from nearmile.edge.lesson import Lesson
 from nearmile.edge.messages import (
@@ -89,10 +89,7 @@ class Exchange:
             self.complete = True
         except UpstreamError as error:
             fault = self._fault
-            if fault is None:
-                await self._fail(error.status, str(error), error.fields)
-            else:
-                await self._fail(fault.status, str(fault))
+            await self._fail(error if fault is None else UpstreamError(str(fault), fault.status))
         finally:
             self._record()
 
@@ -239,7 +236,7 @@ class Exchange:
         except UpstreamError as error:
             if entry is None or self.reply.status:
                 raise
-            await self._instead(site, entry, error.status, str(error), error.fields)
+            await self._instead(site, entry, error)
 
     async def _awaited(self, site: Site, key: bytes, entry: Entry | None) -> None:
         """Waits for the one fetch of an object, and serves what comes of it."""
@@ -267,8 +264,8 @@ class Exchange:
                 cache = Cache.STALE if head.stands_in else Cache.REVALIDATED
                 if await self._stored(site, head.entry, cache, b"fwd=stale; fwd-status=304"):
                     return
-            elif fill.verdict is Verdict.FAILED:
-                await self._instead(site, entry, head.status, head.why, head.error_fields)
+            elif head.error is not None:
+                await self._instead(site, entry, head.error)
                 return
             elif for_me:
                 await self._stream(fill, reader, why + (b"" if mine else b"; collapsed"), mine)
@@ -329,12 +326,17 @@ class Exchange:
             await self._pass(site, b"uri-miss")
         return True
 
-    async def _instead(self, site: Site, entry: Entry | None, status: int, why: str, fields: Pairs) -> None:
+    async def _instead(self, site: Site, entry: Entry | None, error: UpstreamError) -> None:
         """The origin failed: what is stored where it may stand in, else a page that says so."""
         if entry is not None and usable_on_error(entry.kept, self.node.now_s()):
             await self._stored(site, entry, Cache.STALE, b"hit")
         else:
-            await self.reply.page(status, why, fields)
+            await self._tell(error)
+
+    async def _tell(self, error: UpstreamError) -> None:
+        """That there is no answer; another server is to ask elsewhere, if this one has too much to do."""
+        status = MISDIRECTED if self.internal and isinstance(error, Busy) else error.status
+        await self.reply.page(status, str(error), error.fields)
 
     async def _pass(self, site: Site, why: bytes, entry: Entry | None = None) -> None:
         """Forwards the request; ``entry`` may stand in for an origin that fails."""
@@ -422,11 +424,11 @@ class Exchange:
         host = site.host or self.request.host
         return forwarding(self.request, site.scheme, host, self.client.peer, self.client.trusted, self.internal)
 
-    async def _fail(self, status: int, why: str, fields: Pairs = ()) -> None:
+    async def _fail(self, error: UpstreamError) -> None:
         """A page, where no response has begun; where one has, the connection must end short of it."""
         if self.reply.status == 0:
             self.cache = Cache.ERROR
-            await self.reply.page(status, why, fields)
+            await self._tell(error)
             self.complete = True
 
     def _record(self) -> None:

@@ -139,8 +139,7 @@ class Fetch(Racer):
                 await self._take_body(answer)
         except UpstreamError as error:
             if self.fill.verdict is Verdict.PENDING:
-                head = FillHead(status=error.status, why=str(error), error_fields=error.fields)
-                self.fill.decide(Verdict.FAILED, head)
+                self.fill.decide(Verdict.FAILED, FillHead(status=error.status, error=error.anew()))
         finally:
             self._end(answer)
 
@@ -152,7 +151,7 @@ class Fetch(Racer):
         self.leave()
         self.node.fetching.give(self.site.serial)
         if fill.verdict is Verdict.PENDING:
-            fill.decide(Verdict.FAILED, FillHead(status=500, why="the fetch failed"))
+            fill.decide(Verdict.FAILED, FillHead(status=500, error=UpstreamError("the fetch failed", 500)))
         if not fill.over:
             fill.finish(False)
         if answer is not None:
@@ -202,7 +201,7 @@ class Fetch(Racer):
                     if for_s is not None:
                         self.fresh_until_max_s = self.sent_at_s - (delta_seconds(for_s) or 0)
                     return answer
-                # It may not know yet what is purged or changed here, or not the site as it is now.
+                # It may not know yet what is purged or changed here, or not the site as it is now; or it is busy.
                 answer.close()
             except UpstreamError:
                 pass

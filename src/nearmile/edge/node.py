@@ -11,7 +11,7 @@ from nearmile.cache.entry import Entry
 from nearmile.cache.key import CODING, object_key, same_variant, variant_key
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import EVERYTHING, Order, Position, key_mark, marks_of, may_concern
-from nearmile.cache.reuse import shareable
+from nearmile.cache.reuse import shareable, usable_on_error
 from nearmile.cache.shares import Shares
 from nearmile.cache.slices import SLICE_BYTES
 from nearmile.cache.store import MemoryStore
@@ -23,7 +23,7 @@ from nearmile.edge.fill import Fill
 from nearmile.edge.lately import Lately
 from nearmile.edge.narrow import Narrow
 from nearmile.edge.origins.client import Origins
-from nearmile.edge.origins.peer import Origin, Peer
+from nearmile.edge.origins.peer import Origin, Peer, UpstreamError
 from nearmile.edge.quota import Quota
 from nearmile.edge.race import Races
 from nearmile.edge.rules.rates import Limiter
@@ -72,14 +72,17 @@ class FillHead(Struct, frozen=True, kw_only=True):
     """Of a RENEWED fill: what is served."""
     stands_in: bool = False
     """It is what another server has stored, in place of what the origin has now."""
-    why: str = ""
-    """Of a FAILED fill: what to tell the client, in a page with ``error_fields``."""
-    error_fields: Pairs = ()
+    error: UpstreamError | None = None
+    """Of a FAILED fill: what to tell the client."""
 
     def suits(self, pairs: Pairs, now_s: float) -> bool:
         """Whether it may answer another request, with those fields, that has waited for it."""
         kept = self.kept
-        return kept is not None and shareable(kept, now_s) and same_variant(kept.vary, pairs, self.asked)
+        return (
+            kept is not None
+            and (shareable(kept, now_s) or (self.stands_in and usable_on_error(kept, now_s)))
+            and same_variant(kept.vary, pairs, self.asked)
+        )
 
 
 ObjectFill = Fill[FillHead]
