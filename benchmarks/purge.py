@@ -64,27 +64,25 @@ async def purges(root: Path, records: Path) -> tuple[list[float], list[Seen], li
     edges = config.of_role("edge")
     load = PurgeLoad(ORIGIN, records, [edge.address for edge in edges])
     bus = Bus(state.bus_url(config), state.read_token(root), "benchmark")
-    bus.start()
+    purger = Purger(bus, (edge.name for edge in edges))
     took_ms: list[float] = []
     try:
         await load.started()
-        await bus.connected(5)
-        purger = Purger(bus, (edge.name for edge in edges))
-        await asyncio.sleep(AFTERWARDS_S)  # caches fill
-        for number in range(PURGES):
-            what, concerned = order(number, config.sites[0].serial)
-            await load.change(concerned)
-            done = await purger.purge(what, lambda _since_s: (), PATIENCE_S)
-            load.purged(concerned)
-            if done.missing:
-                sys.exit(f"not confirmed: {sorted(done.missing)}")
-            took_ms.append(done.total_s * 1000)
-            if number % 100 == 99:
-                progress(f"{number + 1} purges: median {median(took_ms):.1f} ms, worst {max(took_ms):.1f} ms")
-        await asyncio.sleep(AFTERWARDS_S)
+        async with bus.opened():
+            await asyncio.sleep(AFTERWARDS_S)  # caches fill
+            for number in range(PURGES):
+                what, concerned = order(number, config.sites[0].serial)
+                await load.change(concerned)
+                done = await purger.purge(what, lambda _since_s: (), PATIENCE_S)
+                load.purged(concerned)
+                if done.missing:
+                    sys.exit(f"not confirmed: {sorted(done.missing)}")
+                took_ms.append(done.total_s * 1000)
+                if number % 100 == 99:
+                    progress(f"{number + 1} purges: median {median(took_ms):.1f} ms, worst {max(took_ms):.1f} ms")
+            await asyncio.sleep(AFTERWARDS_S)
     finally:
         seen = load.stop()
-        await bus.close()
     return took_ms, seen, load.stale(seen)
 
 

@@ -1,6 +1,7 @@
 """The rules of the house that a program can check: directions of imports, purity of decisions, sizes."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,3 +98,9 @@ def test_a_file_tells_one_story(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             assert lines <= FUNCTION_LINES_MAX, f"{node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*/__init__.py")), ids=ids)
+def test_a_room_tells_of_what_is_in_it(path: Path) -> None:
+    named = re.findall(r"``(\w+)``", ast.get_docstring(ast.parse(path.read_text())) or "")
+    assert not set(named) - {one.stem for one in path.parent.iterdir()}

@@ -98,12 +98,9 @@ def test_nothing_stale_once_it_was_confirmed(tmp_path: Path) -> None:
 
         async def run() -> None:
             bus = Bus(bus_url(network.config), read_token(network.root), "test")
-            bus.start()
-            try:
-                assert await bus.connected(5)
-                await scenario(network, load, Purging(network, load, Purger(bus, (one.name for one in edges))))
-            finally:
-                await bus.close()
+            purger = Purger(bus, (one.name for one in edges))
+            async with bus.opened():
+                await scenario(network, load, Purging(network, load, purger))
 
         try:
             asyncio.run(run())
