@@ -50,6 +50,7 @@ def kept(
 
 
 PLAIN, SWR = kept(), kept(while_revalidating_s=50)
+NEVER_FRESH = kept(0)
 STRICT, ALWAYS = kept(must_revalidate=True), kept(no_cache=True)
 
 
@@ -69,6 +70,7 @@ STRICT, ALWAYS = kept(must_revalidate=True), kept(no_cache=True)
         pytest.param(PLAIN, b"max-stale=10", 109, Verdict.FRESH, id="5.2.1.2-within"),
         pytest.param(PLAIN, b"max-stale=10", 110, Verdict.VALIDATE, id="5.2.1.2-beyond"),
         pytest.param(PLAIN, b"max-stale", 10**6, Verdict.FRESH, id="5.2.1.2-any"),
+        pytest.param(NEVER_FRESH, b"max-stale", 1, Verdict.VALIDATE, id="5.2.1.2-what-may-be-a-users-own"),
         pytest.param(STRICT, b"max-stale", 101, Verdict.VALIDATE, id="5.2.2.2-must-revalidate"),
         pytest.param(PLAIN, b"only-if-cached", 99, Verdict.FRESH, id="5.2.1.7-stored"),
         pytest.param(PLAIN, b"only-if-cached", 101, Verdict.UNAVAILABLE, id="5.2.1.7-stale"),

@@ -41,6 +41,20 @@ def test_a_page_that_each_must_ask_for_goes_to_nobody_else(terms: str, shared: b
     run(test())
 
 
+def test_a_page_that_each_must_ask_for_is_not_had_by_wishing() -> None:
+    async def handler(asked: Asked) -> bytes:
+        return response(asked.fields["cookie"].encode(), f'ETag: "{asked.fields["cookie"]}"')
+
+    async def test() -> None:
+        async with world(handler) as here:
+            client = await here.client()
+            for user in (b"mine", b"yours"):
+                found = await client.get("/", f"Cookie: {user.decode()}", "Cache-Control: max-stale")
+                assert found.body == user
+
+    run(test())
+
+
 def test_a_page_that_each_must_ask_for_stands_in_for_none() -> None:
     up = [True]
 

@@ -58,7 +58,9 @@ def verdict(kept: Storable, asked: RequestDirectives, now_s: float) -> Verdict:
         takes_any = asked.max_age_s is None and not asked.min_fresh_s
         if takes_any and 0 <= stale_s < kept.stale_while_revalidate_s:
             return Verdict.STALE_WHILE_REVALIDATE
-        if 0 <= stale_s < asked.max_stale_s and not asked.min_fresh_s and not kept.must_revalidate:
+        # What was never fresh may be a user's own page, which another's wish must not get.
+        for_all = not kept.must_revalidate and shareable(kept, kept.born_at_s)
+        if 0 <= stale_s < asked.max_stale_s and not asked.min_fresh_s and for_all:
             return Verdict.FRESH
     return Verdict.UNAVAILABLE if asked.only_if_cached else Verdict.VALIDATE
 
