@@ -45,14 +45,14 @@ from nearmile.edge.rules.site import Allow, Asked, Files, Rules, rules_of, store
 from nearmile.edge.visitors import Hop
 from nearmile.http import h2
 from nearmile.http.body import ChunkedBody, encode_chunk
-from nearmile.http.fields import BadMessage, parse_fields, parse_pairs
+from nearmile.http.fields import BadMessage, Pairs, parse_fields, parse_pairs
 from nearmile.http.h2frames import CANCEL, PREFACE
 from nearmile.http.h3frames import Fault
 from nearmile.http.head import parse_request, parse_response, write_fields
 from nearmile.http.prefixed import Strings
 from nearmile.http.qpackread import Reader
 from nearmile.http.quic import INITIAL_BYTES_MIN, Lobby
-from nearmile.http.streams import Headers, request_of
+from nearmile.http.streams import request_of
 from nearmile.reports import segment
 from strict_http import read_request
 
@@ -139,7 +139,7 @@ def h2_frames(data: bytes) -> None:
     assert _asked([data]) == _asked([data[at : at + step] for at in range(0, len(data), step)])
 
 
-def _asked(pieces: list[bytes]) -> tuple[list[tuple[Headers, bool]], int]:
+def _asked(pieces: list[bytes]) -> tuple[list[tuple[Pairs, bool]], int]:
     session, brought_bytes = h2.Session(Strings()), 0
     asked: list[h2.Requested] = []
     for piece in (PREFACE, *pieces):
@@ -156,7 +156,7 @@ def _asked(pieces: list[bytes]) -> tuple[list[tuple[Headers, bool]], int]:
     return [(said.headers, ended) for _, said, ended in asked], brought_bytes
 
 
-def _answer_stream(session: h2.Session, number: int, headers: Headers, ended: bool) -> None:
+def _answer_stream(session: h2.Session, number: int, headers: Pairs, ended: bool) -> None:
     with contextlib.suppress(BadMessage):
         taken = request_of(headers, ended)
         assert parse_pairs(write_fields(taken.fields.pairs)) == taken.fields.pairs

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearmile.http import hpack
-from nearmile.http.hpack import AGE, NO_TABLE, STATIC, Headers, Reader, TooMuch, lines
+from nearmile.http.fields import Pairs
+from nearmile.http.hpack import AGE, NO_TABLE, STATIC, Reader, TooMuch, lines
 from nearmile.http.limits import HEAD_BYTES_MAX
 from nearmile.http.prefixed import Strings
 
@@ -24,7 +25,7 @@ def test_the_static_table_is_that_of_the_rfc() -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(HEADS, st.booleans(), st.none() | st.integers(0, 4_096)), max_size=8))
 def test_what_another_says_is_understood_and_said_again(
-    blocks: list[tuple[Headers, bool, int | None]],
+    blocks: list[tuple[Pairs, bool, int | None]],
 ) -> None:
     encoder, reader, decoder = other.Encoder(), Reader(Strings()), other.Decoder()
     for number, (headers, coded, table_bytes) in enumerate(blocks):

@@ -3,7 +3,7 @@
 import pytest
 
 from nearmile.http import streams
-from nearmile.http.fields import BadMessage
+from nearmile.http.fields import BadMessage, Pairs
 from nearmile.http.streams import StreamsMemo, headers_of, request_of
 
 FIRST = ((b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"A.example:8443"), (b":path", b"/x?y"))
@@ -50,7 +50,7 @@ def test_host_may_stand_in_for_the_authority_but_not_contradict_it() -> None:
         ((*FIRST, *[(b"x", b"1")] * 101), 431),
     ],
 )
-def test_what_http_1_1_could_not_say_is_refused(headers: streams.Headers, status: int) -> None:
+def test_what_http_1_1_could_not_say_is_refused(headers: Pairs, status: int) -> None:
     with pytest.raises(BadMessage) as caught:
         request_of(headers, True)
     assert caught.value.status == status

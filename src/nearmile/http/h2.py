@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from nearmile.http import h2frames as h2
 from nearmile.http import hpack
-from nearmile.http.fields import BadMessage, Fields
+from nearmile.http.fields import BadMessage, Fields, Pairs
 from nearmile.http.h2frames import FRAME_BYTES_MAX, HEAD, PREFACE, Fault, frame
 from nearmile.http.h2send import Asked, Sender, Stream, StreamEnded
 from nearmile.http.limits import (
@@ -28,7 +28,7 @@ from nearmile.http.limits import (
     HEAD_BYTES_MAX,
 )
 from nearmile.http.prefixed import Strings
-from nearmile.http.streams import Headers, check_fields, check_trailers
+from nearmile.http.streams import check_fields, check_trailers
 
 _GREETING = h2.settings(
     {
@@ -55,7 +55,7 @@ class Head:
 
     __slots__ = ("fields", "headers", "path")
 
-    def __init__(self, headers: Headers) -> None:
+    def __init__(self, headers: Pairs) -> None:
         self.headers = headers
         self.path = b""
         self.fields: Fields | None = None
@@ -81,10 +81,10 @@ class TrailersCame(NamedTuple):
     """A request's end, with fields."""
 
     stream_id: int
-    headers: Headers
+    headers: Pairs
 
 
-Check = Callable[[Headers, bool], None]
+Check = Callable[[Pairs, bool], None]
 Serve = Callable[[int, Head, bool], None]
 """Takes what Requested has."""
 
@@ -252,7 +252,7 @@ class Session(Sender):
             self._events.append(TrailersCame(number, headers))
             self._mind_end(number, stream)
 
-    def _open(self, number: int, block: bytes, headers: Headers, ended: bool) -> None:
+    def _open(self, number: int, block: bytes, headers: Pairs, ended: bool) -> None:
         """A request."""
         if number % 2 == 0:
             raise Fault(h2.PROTOCOL_ERROR)
@@ -283,7 +283,7 @@ class Session(Sender):
         self._known.clear()
         self._known_bytes = 0
 
-    def _sound(self, number: int, check: Check, headers: Headers, ended: bool) -> bool:
+    def _sound(self, number: int, check: Check, headers: Pairs, ended: bool) -> bool:
         """Whether fields are as they should be; else the stream is over (section 8.1.1)."""
         try:
             check(headers, ended)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from nearmile.http import h2frames as h2
 from nearmile.http import hpack
+from nearmile.http.fields import Pairs
 from nearmile.http.h2frames import FRAME_BYTES_MAX, HEAD, frame
 from nearmile.http.limits import H2_HELD_BYTES_MAX, H2_REMEMBERED_MAX, H2_STREAM_WINDOW_BYTES
-from nearmile.http.streams import Headers
 
 
 class StreamEnded(NamedTuple):
@@ -121,7 +121,7 @@ class Sender:
         pack = HEAD.pack
         return b"".join((pack(head_bytes << 8 | 1, 4, stream), lines, pack(size_bytes << 8, 1, stream), body))
 
-    def respond(self, stream: int, headers: Headers, end: bool) -> bool:
+    def respond(self, stream: int, headers: Pairs, end: bool) -> bool:
         """Sends the head of a response, `:status` first; returns whether the stream could still take it."""
         if (one := self._streams.get(stream)) is None:
             return False
@@ -130,7 +130,7 @@ class Sender:
             self._answered(stream, one)
         return True
 
-    def interim(self, stream: int, headers: Headers) -> None:
+    def interim(self, stream: int, headers: Pairs) -> None:
         """Sends an interim response (RFC 9110 section 15.2)."""
         self.respond(stream, headers, end=False)
 
@@ -146,7 +146,7 @@ class Sender:
             one.finished = end
             self._queue(stream, one)
 
-    def trail(self, stream: int, trailers: Headers) -> None:
+    def trail(self, stream: int, trailers: Pairs) -> None:
         """Ends a body with trailer fields."""
         if (one := self._streams.get(stream)) is not None:
             one.trailers, one.finished = hpack.lines(trailers), True

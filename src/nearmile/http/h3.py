@@ -20,7 +20,7 @@ from qh3.quic.events import (
 )
 
 from nearmile.http import quic
-from nearmile.http.fields import BadMessage
+from nearmile.http.fields import BadMessage, Pairs
 from nearmile.http.h3frames import (
     CLOSED_CRITICAL_STREAM,
     CONTROL,
@@ -43,7 +43,6 @@ from nearmile.http.h3frames import (
 )
 from nearmile.http.limits import H3_AHEAD_BYTES, HEAD_BYTES_MAX
 from nearmile.http.qpack import START, Sections
-from nearmile.http.streams import Headers
 
 
 class Requested(Struct, frozen=True):
@@ -164,12 +163,12 @@ class Session:
             self._hand(stream, head, False)
             self.send(stream, (body,), True)
 
-    def respond(self, stream: int, headers: Headers, end: bool) -> bool:
+    def respond(self, stream: int, headers: Pairs, end: bool) -> bool:
         """Sends the head of a response; returns whether the stream could still take it."""
         section = START + self.sections.lines(headers)
         return self._hand(stream, varint(HEADERS) + varint(len(section)) + section, end)
 
-    def interim(self, stream: int, headers: Headers) -> None:
+    def interim(self, stream: int, headers: Pairs) -> None:
         """Sends an interim response."""
         self.respond(stream, headers, False)
 
@@ -184,7 +183,7 @@ class Session:
         waiting.end = end
         self._fill(stream)
 
-    def trail(self, stream: int, trailers: Headers) -> None:
+    def trail(self, stream: int, trailers: Pairs) -> None:
         """Ends a body with trailer fields."""
         section = START + self.sections.lines(trailers)
         waiting = self._outgoing.setdefault(stream, _Outgoing())

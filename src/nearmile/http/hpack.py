@@ -6,10 +6,9 @@ read means the same as long as the table has not changed: a client that repeats 
 
 from collections import deque
 
+from nearmile.http.fields import Pairs
 from nearmile.http.limits import HEAD_BYTES_MAX
 from nearmile.http.prefixed import Strings, prefixed, read_number
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 # RFC 7541 appendix A, from entry 1 on.
 _STATIC = b""":authority
@@ -74,9 +73,7 @@ vary
 via
 www-authenticate
 """
-STATIC: Headers = tuple(
-    (name, value) for name, _, value in (line.partition(b" ") for line in _STATIC.splitlines())
-)
+STATIC: Pairs = tuple((name, value) for name, _, value in (line.partition(b" ") for line in _STATIC.splitlines()))
 _PAIRS = {pair: prefixed(0x80, 7, number) for number, pair in enumerate(STATIC, 1)}
 _NAMES = {name: number for number, (name, _) in reversed(tuple(enumerate(STATIC, 1)))}
 # Section 4.2: our own table has no room. Said ahead of the first block, it suits every limit of a client's.
@@ -103,7 +100,7 @@ class Reader:
         self._table: deque[tuple[bytes, bytes]] = deque()
         self._table_bytes, self._limit_bytes = 0, TABLE_BYTES_MAX
 
-    def read(self, block: bytes) -> Headers:
+    def read(self, block: bytes) -> Pairs:
         """Raises ValueError where that is no block (section 2.3), TooMuch where it says too much."""
         self.changed = False
         try:
@@ -122,7 +119,7 @@ class Reader:
             self.changed = True
         return at
 
-    def _read(self, block: bytes, at: int) -> Headers:
+    def _read(self, block: bytes, at: int) -> Pairs:
         found: list[tuple[bytes, bytes]] = []
         size_bytes, end = 0, len(block)
         while at < end:
@@ -170,7 +167,7 @@ class Reader:
             self._table_bytes -= len(name) + len(value) + FIELD_BYTES
 
 
-def lines(headers: Headers) -> bytes:
+def lines(headers: Pairs) -> bytes:
     """The fields of a block, without what comes ahead of a connection's first (NO_TABLE)."""
     return b"".join([_PAIRS.get(pair) or _literal(*pair) for pair in headers])
 

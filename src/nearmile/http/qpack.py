@@ -8,11 +8,11 @@ from contextlib import suppress
 
 from qh3._hazmat import EncoderStreamError, QpackEncoder
 
-from nearmile.http.fields import Fields
+from nearmile.http.fields import Fields, Pairs
 from nearmile.http.limits import H3_SECTIONS_MAX, MEMO_BLOCK_BYTES_MAX
 from nearmile.http.prefixed import prefixed
 from nearmile.http.qpackread import Reader
-from nearmile.http.streams import Headers, headers_of, keep_head
+from nearmile.http.streams import headers_of, keep_head
 
 # RFC 9204 section 4.5.1: no reference to the dynamic table in what follows.
 START = b"\x00\x00"
@@ -47,7 +47,7 @@ class Sections:
         """Says a stored response's head, and keeps that, if it is as short as most."""
         return keep_head(self.heads, head, self.lines(headers_of(head)), H3_SECTIONS_MAX)
 
-    def lines(self, headers: Headers) -> bytes:
+    def lines(self, headers: Pairs) -> bytes:
         """The field lines of a section."""
         if sum(len(name) + len(value) for name, value in headers) <= ENCODED_BYTES_MAX:
             with suppress(EncoderStreamError):  # of values that are not UTF-8

@@ -3,12 +3,10 @@
 A value may have any bytes (RFC 9110 section 5.5, obs-text): whether they may be is the parser's of heads to say.
 """
 
-from nearmile.http.fields import BadMessage
+from nearmile.http.fields import BadMessage, Pairs
 from nearmile.http.h3frames import QPACK_FAILED, Fault
 from nearmile.http.limits import HEAD_BYTES_MAX
 from nearmile.http.prefixed import Strings, read_number
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 # RFC 9204 appendix A, from entry 0 on.
 _STATIC = b""":authority
@@ -124,14 +122,14 @@ class Reader:
     def __init__(self) -> None:
         self._string = Strings().read
 
-    def read(self, section: bytes) -> Headers:
+    def read(self, section: bytes) -> Pairs:
         """Raises Fault where that is no section, BadMessage where it says too much."""
         try:
             return self._read(section)
         except (IndexError, ValueError):  # the end comes too early; no code of Huffman's, or no number
             raise Fault(QPACK_FAILED) from None
 
-    def _read(self, section: bytes) -> Headers:
+    def _read(self, section: bytes) -> Pairs:
         # Nothing may be needed of a table that has no room, and nothing be counted back from it (section 4.5.1).
         if section[0] or section[1] & 0x80:
             raise ValueError("a dynamic table")

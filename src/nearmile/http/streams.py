@@ -10,12 +10,10 @@ import re
 from msgspec import structs
 
 from nearmile.http import hpack
-from nearmile.http.fields import BadMessage, Fields, parse_fields
+from nearmile.http.fields import BadMessage, Fields, Pairs, parse_fields
 from nearmile.http.head import Request, parse_request, write_fields
 from nearmile.http.limits import H2_FIELDS_BYTES_MAX, H2_HEADS_MAX, MEMO_BLOCK_BYTES_MAX, MEMO_ENTRIES_MAX
 from nearmile.http.prefixed import Strings
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 PSEUDO = 4  # :method, :scheme, :authority, :path, in any order, before all fields
 _PSEUDO_NAMES = frozenset((b":method", b":scheme", b":authority", b":path"))
@@ -27,7 +25,7 @@ _NO_VALUE = re.compile(rb"[\0\r]|(?:\A|\n)[ \t]|[ \t](?:\Z|\n)")
 _OF_CONNECTION = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
 
 
-def request_of(headers: Headers, ended: bool) -> Request:
+def request_of(headers: Pairs, ended: bool) -> Request:
     """The request that a stream begins with; ``ended``: it has no body. Raises BadMessage (RFC 9113 section 8.3).
 
     A body without Content-Length is called chunked: its length is known only at its end.
@@ -46,7 +44,7 @@ def request_of(headers: Headers, ended: bool) -> Request:
     return parse_request(b"%b %b HTTP/1.1" % (method, target), fields)
 
 
-def check_fields(headers: Headers, ended: bool) -> None:
+def check_fields(headers: Pairs, ended: bool) -> None:
     """The rules for a request's fields in HTTP/2 (RFC 9113 sections 8.1.1 to 8.3.1) and HTTP/3 (RFC 9114 sections
     4.1.2 to 4.3.1). Raises BadMessage."""
     pseudo = {name: value for name, value in headers if name.startswith(b":")}
@@ -66,14 +64,14 @@ def check_fields(headers: Headers, ended: bool) -> None:
         raise BadMessage("no authority")
 
 
-def check_trailers(headers: Headers, ended: bool) -> None:
+def check_trailers(headers: Pairs, ended: bool) -> None:
     """The rules for the fields behind a body (RFC 9113 section 8.1). Raises BadMessage."""
     if not ended:
         raise BadMessage("fields within a body")
     _check_lines(headers)
 
 
-def _check_lines(headers: Headers) -> None:
+def _check_lines(headers: Pairs) -> None:
     """No pseudo-header fields, nothing of HTTP/1.1's connections, and only characters that a field may have."""
     names = b"".join([name + b"\n" for name, _ in headers])
     values = b"\n".join([value for _, value in headers])
@@ -84,7 +82,7 @@ def _check_lines(headers: Headers) -> None:
             raise BadMessage("a field that only HTTP/1.1 has")
 
 
-def _lines(headers: Headers, authority: bytes | None) -> bytes:
+def _lines(headers: Pairs, authority: bytes | None) -> bytes:
     """The fields as lines of HTTP/1.1: the authority as Host, cookies joined (RFC 9113 sections 8.2.3, 8.3.1)."""
     lines, cookies = [], []
     for name, value in headers:
@@ -106,7 +104,7 @@ def _lines(headers: Headers, authority: bytes | None) -> bytes:
     return write_fields(tuple(lines))
 
 
-def headers_of(head: bytes) -> Headers:
+def headers_of(head: bytes) -> Pairs:
     """A response's head of HTTP/1.1 (status line and fields, with or without the empty line) as HTTP/2 says it."""
     first, *lines = head.removesuffix(b"\r\n\r\n").removesuffix(b"\r\n").split(b"\r\n")
     parts = (line.partition(b":") for line in lines)
@@ -118,12 +116,12 @@ class StreamsMemo:
     """What was understood lately: requests' fields by themselves and their authority, responses by their heads."""
 
     def __init__(self) -> None:
-        self.requests: dict[tuple[bytes | None, Headers], Fields] = {}
+        self.requests: dict[tuple[bytes | None, Pairs], Fields] = {}
         self.heads: dict[bytes, bytes] = {}
         """Of responses, by their heads of HTTP/1.1, as HPACK says them."""
         self.strings = Strings()
 
-    def learn_request(self, authority: bytes | None, headers: Headers, fields: Fields) -> None:
+    def learn_request(self, authority: bytes | None, headers: Pairs, fields: Fields) -> None:
         """Keeps the fields of a request without a body, if they are as short as most."""
         if sum(len(name) + len(value) for name, value in headers) > H2_FIELDS_BYTES_MAX:
             return

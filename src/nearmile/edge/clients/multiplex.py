@@ -16,9 +16,9 @@ from nearmile.edge.clients.incoming import Incoming
 from nearmile.edge.clients.pace import Pace
 from nearmile.edge.exchange import Exchange
 from nearmile.edge.messages import page
-from nearmile.http.fields import BadMessage
+from nearmile.http.fields import BadMessage, Pairs
 from nearmile.http.head import Request
-from nearmile.http.streams import PSEUDO, Headers, headers_of, request_of
+from nearmile.http.streams import PSEUDO, headers_of, request_of
 from nearmile.reports.hit import Cache
 
 log = logging.getLogger("nearmile.edge")
@@ -41,11 +41,11 @@ class Codes(NamedTuple):
 class Session(Protocol):
     """The protocol of a connection, see http.h2.Session."""
 
-    def respond(self, stream: int, headers: Headers, end: bool) -> bool:
+    def respond(self, stream: int, headers: Pairs, end: bool) -> bool:
         """Sends the head of a response."""
         ...
 
-    def interim(self, stream: int, headers: Headers) -> None:
+    def interim(self, stream: int, headers: Pairs) -> None:
         """Sends an interim response."""
         ...
 
@@ -53,7 +53,7 @@ class Session(Protocol):
         """Queues parts of a body."""
         ...
 
-    def trail(self, stream: int, trailers: Headers) -> None:
+    def trail(self, stream: int, trailers: Pairs) -> None:
         """Ends a body with trailer fields."""
         ...
 
@@ -174,7 +174,7 @@ class Stream:
         self._body.take(data)
         return False
 
-    def finish(self, trailers: Headers) -> None:
+    def finish(self, trailers: Pairs) -> None:
         """The whole response has been handed over; its windows may still hold some of it back."""
         if trailers:
             self._send_head(end=False)
@@ -261,7 +261,7 @@ class Multiplexed:
         self.trusted = visitors.trusts(peer)
         self._place = visitors.place_id(peer)
 
-    def _begin(self, number: int, headers: Headers, ended: bool) -> None:
+    def _begin(self, number: int, headers: Pairs, ended: bool) -> None:
         """Reads the request strictly, and starts its exchange."""
         self._quiet_sweeps = 0
         stream = self.streams[number] = Stream(self, number, ended)
