@@ -12,11 +12,13 @@ import pytest
 from msgspec import structs
 
 from edge_world import config, run
+from nats_server import NatsServer
 from nearmile.base.errors import NearmileError
 from nearmile.config.certificate import end_of
-from nearmile.config.layout import Config
+from nearmile.config.layout import Config, encode
 from nearmile.fleet import watch
 from nearmile.services import agent, authority, state
+from nearmile.services.bus import KV_CONFIG, KV_CURRENT
 from waiting import until
 
 
@@ -61,6 +63,68 @@ def test_certificates_are_renewed_while_it_runs(
         await until(lambda: left() > timedelta(days=390))
         network.stopping.set()
         await running
+
+    run(test())
+
+
+def test_who_is_to_end_and_ends_before_is_not_started_again(tmp_path: Path) -> None:
+    whole = config()
+    two = structs.replace(whole, processes=(whole.process("nats"), whole.process("controller-1")))
+    one = structs.replace(whole, version=2, processes=(whole.process("nats"),))
+    three = structs.replace(two, version=3)
+
+    async def test() -> None:
+        state.write_atomically(tmp_path / "config.json", msgspec.json.encode(two))
+        network = agent.Agent(tmp_path, two, print)
+        network._rollout.run = lambda *_: asyncio.sleep(60)  # type: ignore[method-assign]
+        running = asyncio.create_task(network.run())
+        await until(lambda: network.status().ready)
+        network._take_config(1, encode(one))
+        now = network.status()
+        assert (now.ready, now.leaving, now.config_version) == (True, ("controller-1",), 2)
+        assert state.read_config(tmp_path) == one
+        os.kill(now.processes[1].pid, signal.SIGKILL)
+        await until(lambda: network.kept() == ("nats",))
+        assert network.status().ready and network.status().processes[1].state == "stopped"
+        del network._rollout.run
+        network._take_config(2, encode(three))
+        await until(lambda: len(network.kept()) == 2 and network.status().ready)
+        network.stopping.set()
+        await running
+
+    run(test())
+
+
+def test_machines_that_share_a_bus_take_up_what_is_applied_on_one(tmp_path: Path) -> None:
+    whole, said = config(), list[str]()
+
+    async def test() -> None:
+        server = NatsServer(tmp_path, whole)
+        await server.start()
+        shared = structs.replace(whole.network, nats=server.url)
+        first = structs.replace(whole, network=shared, processes=(whole.process("controller-1"),))
+        agents = []
+        for name in ("a", "b"):
+            root = tmp_path / name
+            root.mkdir()
+            (root / "token").write_text(state.read_token(tmp_path))
+            state.write_atomically(root / "config.json", msgspec.json.encode(first))
+            agents.append(agent.Agent(root, first, said.append))
+        works = [asyncio.create_task(each.run()) for each in agents]
+        await until(lambda: all(each.status().ready for each in agents))
+        bus = server.bus()
+        async with bus.opened():
+            for version, new in ((2, first), (3, structs.replace(first, loopback="127.99.0.0/16"))):
+                revision, _ = await bus.get(KV_CONFIG, KV_CURRENT) or (0, b"")
+                await bus.put(KV_CONFIG, KV_CURRENT, encode(structs.replace(new, version=version)), revision)
+                await until(lambda: all(each.config.version == 2 for each in agents))
+            await until(lambda: len(said) == 2)
+        assert set(said) == {"configuration 3 is not for a network that runs: its addresses"}
+        assert [state.read_config(tmp_path / name).version for name in ("a", "b")] == [2, 2]
+        for each in agents:
+            each.stopping.set()
+        await asyncio.gather(*works)
+        await server.kill()
 
     run(test())
 

@@ -1,6 +1,7 @@
 """``nearmile apply``: a network that runs takes up changed documents."""
 
 import argparse
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -38,6 +39,8 @@ def apply(args: argparse.Namespace) -> int:
     """Prints what changes and who runs on it; exit code 1 unless all do."""
     started_s = time.monotonic()
     running.read(args.state)
+    if args.state.stat().st_uid != os.geteuid():  # what is written there would be nobody's who runs there
+        raise NearmileError(f"{args.state} is another user's, who alone may apply documents")
     old = state.read_config(args.state)
     new = run.read_documents(args.folder, old)
     found, version = change(old, new), old.version

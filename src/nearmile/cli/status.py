@@ -74,3 +74,6 @@ def show(now: Status, out: "Console") -> None:
         f"\nnetwork {now.network}: {word}, {ready} of {len(now.processes)} processes; "
         f"configuration {now.config_version}, map {now.map_version}"
     )
+    for what, names in (("to start again", now.pending), ("to end when nobody asks it any more", now.leaving)):
+        if names:
+            out.print(f"{what}: {', '.join(names)}")

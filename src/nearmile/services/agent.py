@@ -88,7 +88,7 @@ class Agent:
             self._bus.start()
             await _until(self.stopping, self._bus.connected(BUS_PATIENCE_S))
             for process in self.config.processes:
-                if process.name not in self._supervisors and not self.stopping.is_set():
+                if process.role != "nats" and not self.stopping.is_set():
                     self.keep(process.name)
             await self.stopping.wait()
         finally:
@@ -99,14 +99,14 @@ class Agent:
 
     def status(self) -> Status:
         """How everything is now."""
-        now_s = time.monotonic()
+        now_s, leaving = time.monotonic(), tuple(self._rollout.leaving)
         bus = self._bus.up and self._watch.answers(now_s)
         for name in self._children:
             ready = bus if name == BUS else self._watch.heard(name) and self._beats[name].ready
             silent = self._watch.silent(name, now_s) and (bus or name == BUS)
             self._status[name].state = "silent" if silent else "ready" if ready else "starting"
         return Status(
-            ready=all(one.state == "ready" for one in self._status.values()),
+            ready=all(one.state == "ready" for one in self._status.values() if one.name not in leaving),
             network=self.config.network.name,
             agent_pid=os.getpid(),
             at_s=time.time(),
@@ -115,12 +115,12 @@ class Agent:
             map_version=max(one.map_version for one in self._status.values()),
             processes=list(self._status.values()),
             pending=self._rollout.pending,
-            leaving=tuple(self._rollout.leaving),
+            leaving=leaving,
         )
 
     def kept(self) -> Collection[str]:
         """All that is to run, or still does."""
-        return tuple(self._supervisors)
+        return tuple(name for name, keeper in self._supervisors.items() if not keeper.done())
 
     def keep(self, name: str) -> None:
         """Starts a process, and keeps it running until ``end``."""
@@ -167,7 +167,7 @@ class Agent:
             except OSError as error:
                 reason = str(error)
             one.pid, one.state, one.requests_per_s, one.cpu = 0, "waiting", 0.0, 0.0
-            if end.is_set():
+            if end.is_set() or name in self._rollout.leaving:
                 break
             if name in self._renewed:
                 self._renewed.discard(name)
