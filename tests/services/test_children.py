@@ -1,9 +1,12 @@
 import asyncio
+import errno
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from nearmile.services import children
 
@@ -65,3 +68,26 @@ def test_a_log_that_grew_too_large_is_moved_aside(tmp_path: Path) -> None:
     with children.open_log(log) as out:
         assert out.tell() == 0
     assert log.with_suffix(".log.1").stat().st_size > children.LOG_BYTES_MAX
+
+
+def test_a_log_is_bounded_while_it_is_written(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    with children.open_log(log) as out:
+        out.write(b"x" * children.LOG_BYTES_MAX + b"said")
+        out.flush()
+        children.bound_log(log)
+        out.write(b"on")
+    children.bound_log(log)
+    assert log.read_bytes() == b"on"
+    assert log.with_suffix(".log.1").read_bytes().endswith(b"xsaid")
+
+
+def test_a_full_disk_keeps_no_log_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with children.open_log(log := tmp_path / "a.log") as out:
+        os.truncate(out.fileno(), children.LOG_BYTES_MAX + 1)
+    children.bound_log(log)
+    assert log.stat().st_size == 0

@@ -39,6 +39,8 @@ log = logging.getLogger("nearmile.agent")
 STATUS_EVERY_S = 0.25
 # Certificates have two months left when their time has come.
 RENEW_EVERY_S = 3600.0
+# In which nobody says much more than a log may have.
+LOGS_EVERY_S = 10.0
 # A process whose beats stay away for so long (while the bus answers) is silent; it is longer for rare beats.
 SILENT_AFTER_S = 2.0
 # What hangs is told to say where (SIGABRT), and then killed.
@@ -81,7 +83,10 @@ class Agent:
         self._bus.subscribe(f"{SUBJECT}.*", self._take_beat)
         self._bus.subscribe(self._echo, self._take_echo)
         self._bus.watch(KV_CONFIG, KV_CURRENT, self._take_config)
-        works = [asyncio.create_task(work) for work in (self._write_status(), self._renew_certificates())]
+        works = [
+            asyncio.create_task(work)
+            for work in (self._write_status(), self._renew_certificates(), self._bound_logs())
+        ]
         try:
             if self._nats:
                 self.keep("nats")
@@ -277,6 +282,13 @@ class Agent:
             await asyncio.to_thread(authority.ensure, self.root, self.config, datetime.now(UTC))
         except (OSError, NearmileError) as error:
             log.error("certificates are not renewed: %s", error)
+
+    async def _bound_logs(self) -> None:
+        while True:
+            for path in (self.root / "log").glob("*.log"):
+                with contextlib.suppress(OSError):
+                    children.bound_log(path)
+            await asyncio.sleep(LOGS_EVERY_S)
 
     async def _take_echo(self, _message: Msg) -> None:
         self._watch.hear(BUS, time.monotonic())

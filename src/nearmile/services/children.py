@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import BinaryIO
 from nearmile.config.layout import Process
 
 PR_SET_PDEATHSIG = 1
-# What processes said is kept from the last start on; a log beyond this is moved aside (one generation).
+# A log beyond this is moved aside (one generation).
 LOG_BYTES_MAX = 8 << 20
 # Edges finish what they are sending and save their caches; then there is no more waiting.
 STOP_PATIENCE_S = 8.0
@@ -56,6 +57,17 @@ def open_log(path: Path) -> BinaryIO:
     if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
         path.replace(path.with_suffix(".log.1"))
     return path.open("ab")
+
+
+def bound_log(path: Path) -> None:
+    """Moves what a process has said aside when it has grown too large, though the process goes on.
+
+    It keeps the file open, so a copy is kept; and it appends, so it goes on at the start of what is empty now.
+    """
+    if path.stat().st_size > LOG_BYTES_MAX:
+        with contextlib.suppress(OSError):  # of a full disk, of which no more must be taken
+            shutil.copyfile(path, path.with_suffix(".log.1"))
+        os.truncate(path, 0)
 
 
 async def start(arguments: list[str], log: Path) -> Child:
