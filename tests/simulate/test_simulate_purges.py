@@ -9,8 +9,6 @@ from nearmile.cache.store import MemoryStore
 from nearmile.edge.follower import Command, Follower
 from nearmile.simulate.purges import Purges, Scale
 
-Plant = Callable[[pytest.MonkeyPatch], None]
-
 
 def played(seed: int, for_s: float = 60.0, scale: Scale = Scale()) -> Purges:  # noqa: B008 (frozen)
     run = Purges(seed, scale)

@@ -45,7 +45,6 @@ class Tally:
     failures: list[str] = field(default_factory=list)
     second_tries: int = 0
     asked_again: int = 0
-    slowest_s: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     last_seen_s: dict[str, float] = field(default_factory=dict)
@@ -78,7 +77,6 @@ class Client:
                         self.tally.second_tries += 1
                         self._close(address)
                         continue
-                    self.tally.slowest_s = max(self.tally.slowest_s, time.monotonic() - started_s)
                     return
             except Exception as error:  # a failure to resolve is a failure of the network, and is tallied
                 why = repr(error)

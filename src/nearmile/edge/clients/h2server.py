@@ -28,7 +28,7 @@ from nearmile.http.streams import PSEUDO
 class H2Connection(InRound, Multiplexed, asyncio.Protocol):
     """One client's connection."""
 
-    codes = Codes(h2.NO_ERROR, h2.INTERNAL_ERROR, h2.CANCEL, h2.PROTOCOL_ERROR)
+    codes = Codes(h2.INTERNAL_ERROR, h2.CANCEL, h2.PROTOCOL_ERROR)
 
     def __init__(self, door: Door, secure: bool) -> None:
         InRound.__init__(self, door.round)

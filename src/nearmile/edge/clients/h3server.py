@@ -61,7 +61,7 @@ class Post(Protocol):
 class H3Connection(Multiplexed):
     """One client's connection."""
 
-    codes = Codes(h3frames.NO_ERROR, h3frames.INTERNAL_ERROR, h3frames.REQUEST_CANCELLED, h3frames.MESSAGE_ERROR)
+    codes = Codes(h3frames.INTERNAL_ERROR, h3frames.REQUEST_CANCELLED, h3frames.MESSAGE_ERROR)
 
     def __init__(self, door: Door, post: Post, session: Session, peer: str) -> None:
         super().__init__(door, secure=True)

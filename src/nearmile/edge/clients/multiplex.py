@@ -32,7 +32,6 @@ INTERIM = b"HTTP/1.1 1"
 class Codes(NamedTuple):
     """The numbers by which a protocol says why a stream ends."""
 
-    no_error: int
     internal: int
     cancel: int
     malformed: int
