@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import os
-from ipaddress import ip_address
 from zlib import crc32
 
 import msgspec
 
+from nearmile.base.addresses import read_address
 from nearmile.config.probes import Target
 from nearmile.edge.voices import Samples, Voices
 from nearmile.mapping.atlas import Atlas, Finder
@@ -157,5 +157,5 @@ async def _question(target: Target, local: str) -> None:
 
 def _number(address: str) -> int:
     """What stands for a client: of IPv6 all that it can have to itself."""
-    packed = ip_address(address.partition("%")[0]).packed
+    packed = read_address(address).packed
     return crc32(packed[: IPV6_CLIENT_BITS // 8] if len(packed) > 4 else packed)
