@@ -18,6 +18,11 @@ def read_address(text: str) -> Address:
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
+def bracketed(host: str) -> str:
+    """A host as it stands before a port (RFC 3986, section 3.2.2): an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 class BlockTable(Generic[T]):
     """What is known of blocks; of several around an address the longest prefix counts.
 

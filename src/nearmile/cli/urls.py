@@ -2,8 +2,8 @@
 
 from urllib.parse import SplitResult, quote, urlsplit
 
+from nearmile.base.addresses import bracketed
 from nearmile.base.errors import WrongInput
-from nearmile.base.hosts import bracketed
 
 # A request line has no others than these: spaces and letters beyond ASCII are sent escaped, as browsers do.
 _SENT_AS_THEY_ARE = "".join(map(chr, range(0x21, 0x7F)))

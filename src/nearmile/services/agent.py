@@ -18,8 +18,8 @@ from pathlib import Path
 import msgspec
 from nats.aio.msg import Msg
 
+from nearmile.base.addresses import bracketed
 from nearmile.base.errors import NearmileError
-from nearmile.base.hosts import bracketed
 from nearmile.config import layout
 from nearmile.config.change import at_start, change
 from nearmile.config.layout import Config, Process

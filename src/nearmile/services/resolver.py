@@ -21,8 +21,8 @@ from dns.rcode import Rcode
 from dns.rdatatype import RdataType
 from msgspec import Struct
 
+from nearmile.base.addresses import bracketed
 from nearmile.base.errors import NearmileError
-from nearmile.base.hosts import bracketed
 from nearmile.config.layout import Config
 
 # Far above any round trip between a resolver and the server it is sent to; the next one is asked after it.

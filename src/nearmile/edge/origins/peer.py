@@ -7,7 +7,7 @@ from typing import Literal, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
-from nearmile.base.hosts import bracketed
+from nearmile.base.addresses import bracketed
 from nearmile.edge import limits
 from nearmile.http.fields import Pairs
 from nearmile.http.head import ResponseHead

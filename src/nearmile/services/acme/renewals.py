@@ -21,7 +21,7 @@ import msgspec
 from cryptography import x509
 from msgspec import Struct
 
-from nearmile.base.hosts import bracketed
+from nearmile.base.addresses import bracketed
 from nearmile.config.certificate import certificate_problems, names_of
 from nearmile.config.layout import NamedSite
 from nearmile.edge.rules.site import CHALLENGES
