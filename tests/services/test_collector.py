@@ -20,11 +20,11 @@ from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.reports.disk import JOURNAL, Journal, has_hits
 from nearmile.reports.hit import Cache
 from nearmile.services import children, natsserver
-from nearmile.services.bus import FAULTS, HITS_STREAM, Bus, BusDown
+from nearmile.services.bus import FAULTS, HITS_STREAM, MESSAGE_ID, Bus, BusDown
 from nearmile.services.children import Child
 from nearmile.services.collector import CONSUMER
 from nearmile.services.runtime import Runtime
-from nearmile.services.shipper import MESSAGE_ID, Shipper
+from nearmile.services.shipper import Shipper
 from waiting import PATIENCE_S, until
 
 HERE = Point(0, 0)

@@ -15,8 +15,9 @@ from hits import seal
 from nearmile.reports.disk import SLOTS_MIN, Journal
 from nearmile.reports.segment import SEGMENT_RECORDS_MAX, Segment, decode
 from nearmile.services import shipper as shipper_module
+from nearmile.services.bus import MESSAGE_ID
 from nearmile.services.runtime import Runtime
-from nearmile.services.shipper import IN_FLIGHT_MAX, MESSAGE_ID, Shipper
+from nearmile.services.shipper import IN_FLIGHT_MAX, Shipper
 
 NOW_MS = 1_700_000_000_000
 

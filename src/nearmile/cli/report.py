@@ -10,7 +10,7 @@ from nearmile.base.errors import WrongInput
 from nearmile.cli import status
 from nearmile.cli.spans import seconds
 from nearmile.services import running, state
-from nearmile.services.bus import Bus
+from nearmile.services.bus import REPORT_SUBJECT, Bus
 
 ANSWER_PATIENCE_S = 10.0
 DEFAULT_WINDOW_S = 60
@@ -43,7 +43,9 @@ async def _ask(args: argparse.Namespace, by: list[str]) -> dict[str, Any]:
     bus = Bus(state.bus_url(config), state.read_token(args.state), "report")
     async with bus.opened():
         question = msgspec.json.encode({"last_s": args.last, "by": by})
-        answer: dict[str, Any] = msgspec.json.decode(await bus.request("report", question, ANSWER_PATIENCE_S))
+        answer: dict[str, Any] = msgspec.json.decode(
+            await bus.request(REPORT_SUBJECT, question, ANSWER_PATIENCE_S)
+        )
         return answer
 
 

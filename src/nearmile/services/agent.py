@@ -29,7 +29,7 @@ from nearmile.fleet.restart import RestartPolicy
 from nearmile.fleet.watch import BUS, Watch
 from nearmile.mapping.map import decode
 from nearmile.services import authority, children, natsserver, running, state
-from nearmile.services.bus import KV_CONFIG, KV_CURRENT, KV_MAP, Bus, BusDown
+from nearmile.services.bus import EXIT_SUBJECT, KV_CONFIG, KV_CURRENT, KV_MAP, Bus, BusDown
 from nearmile.services.rollout import Rollout
 from nearmile.services.running import ProcessStatus, Status
 from nearmile.services.trouble import Trouble
@@ -177,7 +177,7 @@ class Agent:
             if name in self._renewed:
                 self._renewed.discard(name)
                 continue
-            self._bus.publish(f"exit.{name}", name.encode())
+            self._bus.publish(f"{EXIT_SUBJECT}.{name}", name.encode())
             now_s = time.monotonic()
             pause_s = policy.exited(now_s) - now_s
             one.restarts += 1

@@ -38,7 +38,9 @@ KV_CURRENT = "current"
 KV_DRAINED = "drained"  # beside the configuration: names of regions and servers
 # An authority asks within minutes; a proof is 200 bytes.
 CHALLENGE_S, CHALLENGES_BYTES_MAX = 3600.0, 1 << 20
+EXIT_SUBJECT = "exit"  # exit.<process name>: an agent saw it end
 EXPLAIN_SUBJECT = "explain"  # a unit's name; the leading controller answers
+REPORT_SUBJECT = "report"  # a question; the collector answers
 HITS_STREAM = "HITS"
 HITS_SUBJECT = "hits"  # hits.<edge name>
 # A day of hits of a large network; when full, edges keep their segments on their own disks (DiscardPolicy.NEW).

@@ -25,7 +25,7 @@ from nearmile.config.layout import Config
 from nearmile.reports.segment import Damaged, Segment, decode
 from nearmile.reports.store import Store, StoreHeld, open_store
 from nearmile.services import leftovers
-from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, BusDown
+from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, REPORT_SUBJECT, BusDown
 from nearmile.services.runtime import Runtime
 from nearmile.services.trouble import START_S, Trouble
 
@@ -33,7 +33,6 @@ log = logging.getLogger("nearmile.collector")
 T = TypeVar("T")
 
 CONSUMER = "collector"
-SUBJECT = "report"
 # Segments of a transaction: a commit costs milliseconds, a segment up to 1 MB of memory.
 BATCH_MAX = 64
 BATCH_WAIT_S = 0.5
@@ -88,7 +87,7 @@ class Collector:
                     raise
                 await asyncio.sleep(RETRY_S)
         self._runtime.on_config(self._take_config)
-        self._runtime.bus.subscribe(SUBJECT, self._take_request)
+        self._runtime.bus.subscribe(REPORT_SUBJECT, self._take_request)
         self._spawn(self._retain())
         self._spawn(leftovers.ship(self._runtime))
 

@@ -40,6 +40,7 @@ from nearmile.services.acme.account import Account
 from nearmile.services.acme.renewals import Renewals
 from nearmile.services.atlases import Atlases
 from nearmile.services.bus import (
+    EXIT_SUBJECT,
     EXPLAIN_SUBJECT,
     FAULTS,
     KV_CONFIG,
@@ -55,7 +56,6 @@ from nearmile.services.trouble import START_S, Trouble
 
 log = logging.getLogger("nearmile.controller")
 LEASE_KEY = "controller"
-EXIT_SUBJECT = "exit"  # exit.<process name>
 # JetStream may need a moment after NATS is up.
 RETRY_S = 0.2
 LEASE, NAMES = msgspec.json.Decoder(Lease), msgspec.json.Decoder(frozenset[str])

@@ -21,7 +21,7 @@ from nearmile.mapping.demand import DemandArrived
 from nearmile.mapping.map import unit_of
 from nearmile.reports.disk import Journal, SegmentId
 from nearmile.reports.segment import Steps, T, damage, hits_by_place
-from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, BusDown
+from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, MESSAGE_ID, BusDown
 from nearmile.services.runtime import Runtime
 from nearmile.services.trouble import Trouble
 
@@ -35,7 +35,6 @@ STEP_PAUSE_S = 0.005
 ACK_TIMEOUT_S = 3.0
 # The last hits of a process that ends: what cannot be sent by then waits on disk for the next start.
 FLUSH_S = 2.0
-MESSAGE_ID = "Nats-Msg-Id"
 
 
 class Shipper:
