@@ -159,6 +159,15 @@ def test_why_somebody_is_late() -> None:
     assert late_of(now, 9) == {"a-1": "the agent is at version 8"}
 
 
+def test_another_user_applies_nothing(
+    documents: Path, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    assert ended("apply", documents, "--state", root) == 1
+    assert f"{root} is another user's" in capsys.readouterr().err
+
+
 def test_a_dry_run_changes_nothing(documents: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (root / "config.json").read_bytes()
     (documents / "sites" / "blog.toml").write_text(SITE.replace("shop", "blog"))

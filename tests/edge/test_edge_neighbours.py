@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_world import HOST, Asked, Client, Handler, World, request, response, run, world
+from edge_world import ADDRESSES, HOST, Asked, Client, Handler, World, config, request, response, run, world
 from nearmile.cache.purge import Order, Position
 from nearmile.edge.visitors import Hop
 from waiting import until
@@ -234,5 +234,19 @@ def test_what_stands_in_at_the_owner_is_for_all_who_wait_for_it(known: bool) -> 
             go.set()
             assert {one.body for one in await asking} == {b"old"}
             assert len(here.origin.asked) == 2
+
+    run(test())
+
+
+def test_a_server_that_is_to_end_asks_the_origin_itself() -> None:
+    """To others it is a client now, whom a site may not serve at all."""
+    rules = {"access": {"deny_addresses": [ADDRESSES[0]]}}
+
+    async def test() -> None:
+        async with beside_owner(in_turn([response(b"hello", FRESH)]), rules) as (here, target, client, _):
+            for server in here.servers:
+                server.node.take_config(config(rules=rules, regions={"here": ADDRESSES[1:]}))
+            found = await client.get(target)
+            assert (found.status, found.body) == (200, b"hello")
 
     run(test())
