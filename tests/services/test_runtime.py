@@ -85,6 +85,20 @@ def test_what_a_role_cannot_use_is_taken_back(tmp_path: Path, config: Config) ->
     assert Runtime(tmp_path, "a-1").config.version == 5, "what did not work is not kept"
 
 
+def test_a_start_goes_by_the_last_good_where_the_newest_was_refused(tmp_path: Path, config: Config) -> None:
+    def refuse(each: Config) -> None:
+        if each.version == 7:
+            raise NearmileError("not with me")
+
+    runtime = Runtime(tmp_path, "a-1")
+    runtime.on_config(refuse)
+    for version in (6, 7):
+        runtime._take_config(version, msgspec.json.encode(at_version(config, version)))
+    for applied, starts_with in ((7, 6), (8, 8)):
+        (tmp_path / "config.json").write_bytes(msgspec.json.encode(at_version(config, applied)))
+        assert Runtime(tmp_path, "a-1").config.version == starts_with
+
+
 def test_what_cannot_be_taken_back_either_stays_in_use(
     tmp_path: Path, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:

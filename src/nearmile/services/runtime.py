@@ -34,6 +34,7 @@ T = TypeVar("T")
 # Of the sites with the most requests heartbeats tell: a network's hottest are among them, in 1 KB.
 SERIALS_MAX = 64
 MAP_FILE, ATLAS_FILE = "map.bin", "atlas.bin"
+REFUSED = "refused"  # the number of the last configuration that could not be used
 
 
 class RoleModule(Protocol):
@@ -49,8 +50,12 @@ class Runtime:
         self.root = root
         self.folder = state.process_folder(root, name)
         initial = state.read_config(root)
-        kept = _last_good(self.folder / "config.json", layout.decode)
-        self.config = kept if kept is not None and kept.version >= initial.version else initial
+        kept, refused = (
+            _last_good(self.folder / "config.json", layout.decode),
+            _last_good(self.folder / REFUSED, int),
+        )
+        is_good = kept is not None and (kept.version >= initial.version or refused == initial.version)
+        self.config = kept if kept is not None and is_good else initial
         self.me: Process = self.config.process(name)
         self.map = _last_good(self.folder / MAP_FILE, decode)
         self.atlas = _last_good(self.folder / ATLAS_FILE, unpack)
@@ -123,6 +128,8 @@ class Runtime:
         if _adopt(self._on_config, new, self.config):
             self.config = new
             self.keep("config.json", msgspec.json.encode(new))
+        else:
+            self.keep(REFUSED, b"%d" % new.version)  # a start must not fail by it, either
 
     def _take_map(self, _revision: int, value: bytes) -> None:
         new = _decode(value, decode, "a map from the bus")
