@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from edge_world import config
 from hits import seal
@@ -74,6 +75,27 @@ def get() -> str:
 def stop(process: subprocess.Popen[bytes]) -> None:
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "port", "key"),
+    [
+        (socket.SOCK_STREAM, PORT, "edge.http_port"),
+        (socket.SOCK_STREAM, 8443, "edge.https_port"),
+        (socket.SOCK_DGRAM, 8443, "edge.https_port"),
+    ],
+)
+def test_a_taken_port_is_told_in_a_line(tmp_path: Path, kind: socket.SocketKind, port: int, key: str) -> None:
+    (tmp_path / "config.json").write_bytes(msgspec.json.encode(document()))
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.bind((ADDRESS, port))
+        if kind == socket.SOCK_STREAM:
+            other.listen()
+        command = [sys.executable, "-m", "nearmile.services.runtime", str(tmp_path), "here-1"]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    told = f"cannot listen on {ADDRESS} port {port} (Address already in use); free it or change {key}"
+    assert (ended.returncode, "Traceback" in ended.stderr) == (1, False), ended.stderr
+    assert told in ended.stderr
 
 
 def test_a_process_serves_stops_cleanly_and_comes_back_warm(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from nearmile.services.acme.issued import Issued
 from nearmile.services.certificates import LOOK_S, Certificates
 from nearmile.services.measures import Measures
 from nearmile.services.purges import Purges
-from nearmile.services.runtime import Runtime
+from nearmile.services.runtime import Runtime, listening_on
 from nearmile.services.shipper import Shipper
 from nearmile.services.site_files import read_files
 
@@ -121,9 +121,12 @@ async def _listen(runtime: Runtime, server: EdgeServer, certificates: Certificat
     me, edge = runtime.me, runtime.config.network.edge
     if edge.http3:
         key = state.secret(runtime.folder / QUIC_KEY)
-        server.listen_udp(me.address, edge.https_port, certificates.identity, key)
-    await server.listen(me.address, me.port)
-    await server.listen_secure(me.address, edge.https_port, certificates.context)
+        with listening_on(me.address, edge.https_port, "edge.https_port"):
+            server.listen_udp(me.address, edge.https_port, certificates.identity, key)
+    with listening_on(me.address, me.port, "edge.http_port"):
+        await server.listen(me.address, me.port)
+    with listening_on(me.address, edge.https_port, "edge.https_port"):
+        await server.listen_secure(me.address, edge.https_port, certificates.context)
     log.info("%s serves %s:%d, with TLS at %d", me.name, me.address, me.port, edge.https_port)
 
 

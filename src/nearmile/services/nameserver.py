@@ -8,7 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import cast
 
 import msgspec
@@ -29,7 +29,7 @@ from nearmile.mapping.plans import SUBJECT, TELL_S
 from nearmile.services import beacons, state
 from nearmile.services.datagrams import Datagrams
 from nearmile.services.late_maps import LateMaps
-from nearmile.services.runtime import Runtime
+from nearmile.services.runtime import Runtime, listening_on
 
 log = logging.getLogger("nearmile.nameserver")
 # About 10,000 waiting queries, some 100 ms of work: more would be answered when nobody waits any more.
@@ -243,7 +243,7 @@ def bind_datagrams(address: str, port: int) -> socket.socket:
     level, discover = _DISCOVER[sock.family]
     sock.setsockopt(level, discover, _PROBE)
     try:
-        with _bindable(address, port):
+        with listening_on(address, port, "dns.port"):
             sock.bind((address, port))
     except NearmileError:
         sock.close()
@@ -255,7 +255,7 @@ def bind_datagrams(address: str, port: int) -> socket.socket:
 async def listening(server: Nameserver, address: str, port: int) -> AsyncIterator[None]:
     """Accepts TCP connections, and ends them at the end; NearmileError as above."""
     connections: dict[Connection, None] = {}
-    with _bindable(address, port):
+    with listening_on(address, port, "dns.port"):
         listener = await asyncio.get_running_loop().create_server(
             lambda: Connection(server, connections), address, port, backlog=ACCEPT_BACKLOG
         )
@@ -265,16 +265,6 @@ async def listening(server: Nameserver, address: str, port: int) -> AsyncIterato
         listener.close()
         for connection in tuple(connections):
             connection.close()
-
-
-@contextmanager
-def _bindable(address: str, port: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise NearmileError(
-            f"cannot listen on {address} port {port} ({error.strerror}); free it or change dns.port"
-        ) from error
 
 
 def _family(address: str) -> socket.AddressFamily:

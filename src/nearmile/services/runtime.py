@@ -5,6 +5,7 @@ waits for ``runtime.stopping`` and tidies up.
 """
 
 import asyncio
+import contextlib
 import faulthandler
 import importlib
 import logging
@@ -13,7 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
@@ -218,6 +219,16 @@ def _last_good(path: Path, read: Callable[[bytes], T]) -> T | None:
     except OSError as error:
         log.error("%s cannot be read, the bus will tell: %s", path, error)
         return None
+
+
+@contextlib.contextmanager
+def listening_on(address: str, port: int, key: str) -> Iterator[None]:
+    """Says which address it is that cannot be listened on, and the key of network.toml that has its port."""
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise NearmileError(f"cannot listen on {address} port {port} ({why}); free it or change {key}") from error
 
 
 def main() -> None:
