@@ -1,6 +1,7 @@
 """What `nearmile up` makes of what it finds, and `down` and `status` of who is there."""
 
 import asyncio
+import errno
 import os
 import socket
 import subprocess
@@ -136,6 +137,23 @@ def test_faults_of_files_are_told_without_a_traceback(
     (tmp_path / "file").write_text("")
     assert ended("up", str(documents), "--state", str(tmp_path / "file" / "state")) == 1
     assert capsys.readouterr().err == f"nearmile: {tmp_path}/file/state: Not a directory\n"
+
+
+@pytest.mark.parametrize(("call", "file"), [("pwrite", "agent.lock"), ("fchmod", "config.json")])
+def test_a_full_disk_is_told_with_the_file(
+    documents: Path,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    call: str,
+    file: str,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    assert ended("up", str(documents), "--state", str(root)) == 1
+    assert capsys.readouterr().err == f"nearmile: {root}/{file}: No space left on device\n"
 
 
 @pytest.mark.parametrize(("name", "option"), [("state", " --state state"), ("my state", " --state 'my state'")])

@@ -133,7 +133,7 @@ def test_a_disk_that_is_full_ends_nothing(
     runtime._take_map(1, map_of(3))
     assert (seen, runtime.config.version, runtime.map and runtime.map.version) == ([5, 7], 7, 3)
     assert [record.message.split("/")[-1] for record in caplog.records] == [
-        f"{name} cannot be written, the next start goes by what is there: [Errno 28] No space left on device"
+        f"{name} cannot be written, the next start goes by what is there: No space left on device"
         for name in ("config.json", "map.bin")
     ]
 

@@ -185,7 +185,7 @@ def _detached(args: argparse.Namespace, console: Console) -> int:
     now: running.Status | None = None
     while time.monotonic() - started_s < READY_PATIENCE_S:
         if process.poll() is not None:
-            raise NearmileError(f"it ended at once; {log} says:\n{_tail(log)}")
+            raise NearmileError(f"it ended at once; {log} says:\n{_tail(log) or 'nothing: is its disk full?'}")
         try:
             now = running.read(args.state)
         except NearmileError:  # there is none yet, or what the last run left cannot be read

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 import platformdirs
 
-from nearmile.base.errors import NearmileError, NotRunning
+from nearmile.base.errors import NearmileError, NotRunning, naming
 
 LOCK_FILE, STATUS_FILE = "agent.lock", "status.json"
 # Who asks whether the folder is held holds it for a moment, too.
@@ -74,8 +74,9 @@ def hold(root: Path) -> None:
                 f"a network already runs on {root}; stop it with `nearmile down`, or choose another --state"
             )
         time.sleep(HOLD_PAUSE_S)
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, str(os.getpid()).encode(), 0)
+    with naming(root / LOCK_FILE):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
 
 
 def holder(root: Path) -> int | None:

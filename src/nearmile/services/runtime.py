@@ -99,7 +99,8 @@ class Runtime:
         try:
             state.write_atomically(self.folder / name, data, mode=0o600)
         except OSError as error:
-            log.error("%s cannot be written, the next start goes by what is there: %s", self.folder / name, error)
+            why = error.strerror
+            log.error("%s cannot be written, the next start goes by what is there: %s", self.folder / name, why)
 
     async def live(self, role: RoleModule) -> None:
         """The whole life of the process."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from nearmile.base import packing
-from nearmile.base.errors import NearmileError
+from nearmile.base.errors import NearmileError, naming
 from nearmile.config.layout import Config
 
 log = logging.getLogger("nearmile")
@@ -36,7 +36,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replaces the file whole: a reader, or a restart, sees the old bytes or the new ones."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with naming(path), os.fdopen(handle, "wb") as file:
             file.write(data)
             os.fchmod(file.fileno(), mode)
         os.replace(temporary, path)
