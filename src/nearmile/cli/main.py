@@ -68,7 +68,7 @@ COMMANDS: Mapping[str, Command | Group] = {
         "DNSSEC: what parents of zones have to publish, and changing keys.",
         {"ds": Command("names", DS_TEXT, json=True), "roll": Command("names", ROLL_TEXT)},
     ),
-    "geography": Command("run", "Install the full address-to-place database (64 MB, by npm).", on_state=False),
+    "geography": Command("run", "Install the full address-to-place database (60 MB, by npm).", on_state=False),
 }
 
 

@@ -150,7 +150,7 @@ def _open_disk(store: MemoryStore, folder: Path, disk_mb: int) -> DiskStore | No
 
 
 def _read_shapes(path: Path) -> dict[int, str]:
-    """Under which rules the snapshot was made. What cannot be known counts as made under none."""
+    """Under which rules what is on the disk was stored. What cannot be known counts as stored under none."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[int, str])
     except (OSError, msgspec.DecodeError):
