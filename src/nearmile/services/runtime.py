@@ -51,10 +51,8 @@ class Runtime:
         self.root = root
         self.folder = state.process_folder(root, name)
         initial = state.read_config(root)
-        kept, refused = (
-            _last_good(self.folder / "config.json", layout.decode),
-            _last_good(self.folder / REFUSED, int),
-        )
+        kept = _last_good(self.folder / "config.json", layout.decode)
+        refused = _last_good(self.folder / REFUSED, int)
         is_good = kept is not None and (kept.version >= initial.version or refused == initial.version)
         self.config = kept if kept is not None and is_good else initial
         self.me: Process = self.config.process(name)
@@ -129,9 +127,9 @@ class Runtime:
             return
         if _adopt(self._on_config, new, self.config):
             self.config = new
-            self.keep("config.json", msgspec.json.encode(new))
         else:
             self.keep(REFUSED, b"%d" % new.version)  # a start must not fail by it, either
+        self.keep("config.json", msgspec.json.encode(self.config))
 
     def _take_map(self, _revision: int, value: bytes) -> None:
         new = _decode(value, decode, "a map from the bus")
