@@ -177,9 +177,22 @@ def test_a_dry_run_changes_nothing(documents: Path, root: Path, capsys: pytest.C
     assert said == "sites: added blog\nprocesses: added controller-2\nnetwork.toml: controllers, dns.answers\n"
     assert (root / "config.json").read_bytes() == before
     assert ended("apply", documents, "--state", root, "--dry-run", "--json") == 0
-    told = msgspec.json.decode(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    told = msgspec.json.decode(out)
+    assert err == ""
     assert told["sites"] == {"added": ["blog"], "changed": [], "removed": []}
     assert (told["keys"], told["version"]) == (["controllers", "dns.answers"], 1)
+
+
+def test_a_site_under_another_name_is_warned_of(
+    documents: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serial = state.read_config(root).sites[0].serial
+    (documents / "sites" / "shop.toml").rename(documents / "sites" / "store.toml")
+    assert ended("apply", documents, "--state", root, "--dry-run") == 0
+    said = capsys.readouterr().err
+    assert said.startswith("nearmile: warning: site store: its names have another serial")
+    assert f"up to 1800 s; write serial = {serial} into its document" in said
 
 
 def test_what_cannot_change_is_refused_by_name(

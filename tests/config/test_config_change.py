@@ -9,7 +9,7 @@ import pytest
 from msgspec import inspect
 
 from nearmile.base.geography import Point
-from nearmile.config.change import AT_START, REFUSED, Change, Moved, change
+from nearmile.config.change import AT_START, REFUSED, Change, Moved, change, other_serials
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Network, Site
 
@@ -196,6 +196,14 @@ def test_a_site_is_added_changed_and_removed() -> None:
     )
     assert new.sites[1].origins == old.sites[1].origins, "the shop's origin stays where it is"
     assert change(old, made(former=old, shop=SHOP, blog=BLOG)) == Change()
+
+
+def test_a_name_that_gets_another_serial_is_told() -> None:
+    old = made(shop=SHOP, blog=BLOG)
+    serial = old.sites[1].serial
+    assert other_serials(old, made(shop=SHOP, blog=BLOG | {"https": "redirect"})) == {}
+    assert other_serials(old, made(store=SHOP | {"hostnames": ["new.test", "shop.test"]})) == {"store": serial}
+    assert other_serials(old, made(store=SHOP | {"serial": serial}, blog=BLOG)) == {}
 
 
 def test_another_folder_needs_no_other_process() -> None:

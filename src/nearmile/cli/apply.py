@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from rich.console import Console
 from nearmile.base.errors import NearmileError
 from nearmile.cli import run
 from nearmile.config import layout
-from nearmile.config.change import Change, Moved, change
+from nearmile.config.change import Change, Moved, change, other_serials
 from nearmile.config.layout import Config, at_version
 from nearmile.services import agent, authority, rollout, running, state
 from nearmile.services.bus import KV_CONFIG, KV_CURRENT, Bus, Conflict
@@ -47,6 +48,12 @@ def apply(args: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True, quiet=args.json)
     for line in lines_of(found):
         console.print(line, markup=False)
+    for name, serial in other_serials(old, new).items():
+        print(
+            f"nearmile: warning: site {name}: its names have another serial, so resolvers that know them find "
+            f"nothing for up to {old.network.dns.top_ttl_s} s; write serial = {serial} into its document",
+            file=sys.stderr,
+        )
     if found.refused:
         raise NearmileError(
             f"{', '.join(found.refused)} cannot change while the network runs, so nothing has changed; "

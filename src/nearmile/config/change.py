@@ -49,6 +49,17 @@ def change(old: Config, new: Config) -> Change:
     )
 
 
+def other_serials(old: Config, new: Config) -> dict[str, int]:
+    """By name, sites that have a hostname which had another serial, and that: resolvers still have its alias."""
+    had = {host: site.serial for site in old.sites for host in site.document.hostnames}
+    return {
+        site.name: had[host]
+        for site in new.sites
+        for host in reversed(site.document.hostnames)
+        if had.get(host, site.serial) != site.serial
+    }
+
+
 def at_start(config: Config, process: Process) -> tuple[object, ...]:
     """All that the process goes by from its start to its end, whatever configuration comes."""
     keys = tuple(_value(config.network, key) for key in AT_START.get(process.role, ()))
