@@ -385,3 +385,25 @@ def test_parts_that_are_missing_are_fetched_once_for_all() -> None:
             assert all(one.body == OBJECT for one in got) and len(here.origin.asked) == 2
 
     run(test())
+
+
+def test_what_had_to_wait_for_a_missing_part_is_older_by_that() -> None:
+    go = asyncio.Event()
+
+    async def origin(asked: Asked) -> bytes:
+        if "if-range" in asked.fields:
+            await go.wait()
+        return await Ranged(FRESH, TAG)(asked)
+
+    async def test() -> None:
+        async with world(origin) as here:
+            client = await here.client()
+            await get(client, "0-5119")
+            waiting = asyncio.ensure_future(client.get("/a"))
+            await until(lambda: len(here.origin.asked) == 2)
+            here.skew_s = 30
+            go.set()
+            got = await waiting
+            assert got.body == OBJECT and int(got.fields["age"]) >= 30
+
+    run(test())

@@ -17,6 +17,7 @@ from nearmile.cache.entry import (
     unsatisfiable_head,
 )
 from nearmile.cache.pages import cut_body
+from nearmile.cache.policy import Storable
 from nearmile.cache.ranges import Cuts, Uncut, cut
 from nearmile.cache.reuse import age_s, not_modified
 from nearmile.edge.origins.peer import UpstreamError
@@ -87,27 +88,31 @@ async def send_stored(reply: Reply, request: Request, entry: Entry, how: bytes, 
     reply.tell_neighbour(entry.kept, stale)
     if stale:
         how += b"; ttl=%d" % (entry.kept.fresh_until_s - now_s)
-    begin = (made.status, made.head, how, age_s(entry.kept, now_s))
     if away is not None and made.pieces and not reply.bodiless:
-        return await _from_elsewhere(reply, away, made, begin)
+        return await _from_elsewhere(reply, entry.kept, away, made, how)
     parts = [part for one in made.pieces for part in (one.lead, cut_body(entry.body, one.start, one.end))]
-    await reply.whole(*begin, *parts, made.tail)
+    await reply.whole(made.status, made.head, how, age_s(entry.kept, now_s), *parts, made.tail)
     return True
 
 
-async def _from_elsewhere(reply: Reply, away: Elsewhere, made: Plan, begin: tuple[int, bytes, bytes, int]) -> bool:
+async def _from_elsewhere(reply: Reply, kept: Storable, away: Elsewhere, made: Plan, how: bytes) -> bool:
     """The body is elsewhere; nothing has been sent before its first bytes are known to be good."""
     begun = False
+
+    def begin() -> None:
+        nonlocal begun
+        begun = True
+        # It may have waited long for those bytes, and is older by that.
+        fetched = b"fwd=partial" if away.fetched else how
+        reply.begin(made.status, made.head, fetched, age_s(kept, reply.node.now_s()), STATED)
+
     try:
         for piece in made.pieces:
             lead = piece.lead
             async with aclosing(away.pieces(piece.start, piece.end)) as data:
                 async for some in data:
                     if not begun:
-                        if away.fetched:
-                            begin = (*begin[:2], b"fwd=partial", begin[3])
-                        reply.begin(*begin, STATED)
-                        begun = True
+                        begin()
                     await reply.send((lead, some) if lead else (some,))
                     lead = b""
     except Damaged:
@@ -115,7 +120,7 @@ async def _from_elsewhere(reply: Reply, away: Elsewhere, made: Plan, begin: tupl
             return False
         raise UpstreamError("the stored body is damaged") from None
     if not begun:
-        reply.begin(*begin, STATED)
+        begin()
     if made.tail:
         await reply.send((made.tail,))
     await reply.end()
