@@ -69,3 +69,26 @@ def test_a_page_that_each_must_ask_for_stands_in_for_none() -> None:
             assert (await client.get("/", "Cookie: yours")).status == 502
 
     run(test())
+
+
+def test_who_waited_for_a_confirmation_is_told() -> None:
+    go = asyncio.Event()
+
+    async def handler(asked: Asked) -> bytes:
+        if "if-none-match" not in asked.fields:
+            return response(b"hello", "Cache-Control: max-age=1", 'ETag: "1"')
+        await go.wait()
+        return response(b"", "Cache-Control: max-age=1", 'ETag: "1"', status="304 Not Modified")
+
+    async def test() -> None:
+        async with world(handler) as here:
+            clients = [await here.client() for _ in range(2)]
+            await clients[0].get("/")
+            here.skew_s = 5.0
+            asking = asyncio.gather(*(client.get("/") for client in clients))
+            await until(lambda: here.node.waiting.total == 2)
+            go.set()
+            told = sorted(found.cache for found in await asking)
+            assert told == [f"here-1; fwd=stale; fwd-status=304{more}" for more in ("", "; collapsed")]
+
+    run(test())

@@ -259,16 +259,17 @@ class Exchange:
             head = fill.head
             assert head is not None
             for_me = mine or head.suits(self.pairs, self.node.now_s())
+            collapsed = b"" if mine else b"; collapsed"
             if fill.verdict is Verdict.RENEWED and for_me:
                 assert head.entry is not None
                 cache = Cache.STALE if head.stands_in else Cache.REVALIDATED
-                if await self._stored(site, head.entry, cache, b"fwd=stale; fwd-status=304"):
+                if await self._stored(site, head.entry, cache, b"fwd=stale; fwd-status=304" + collapsed):
                     return
             elif head.error is not None:
                 await self._instead(site, entry, head.error)
                 return
             elif for_me:
-                await self._stream(fill, reader, why + (b"" if mine else b"; collapsed"), mine)
+                await self._stream(fill, reader, why + collapsed, mine)
                 return
         finally:
             fill.leave(reader)
