@@ -63,7 +63,7 @@ async def purges(root: Path, records: Path) -> tuple[list[float], list[Seen], li
     config = state.read_config(root)
     edges = config.of_role("edge")
     load = PurgeLoad(ORIGIN, records, [edge.address for edge in edges])
-    bus = Bus(state.bus_url(config), state.read_token(root), "benchmark")
+    bus = Bus.of(root, config, "benchmark")
     purger = Purger(bus, (edge.name for edge in edges))
     took_ms: list[float] = []
     try:

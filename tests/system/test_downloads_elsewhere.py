@@ -9,7 +9,6 @@ import msgspec
 
 from live_network import LiveNetwork, eventually
 from nearmile.mapping.measured import SUBJECT, Report
-from nearmile.services import state
 from nearmile.services.bus import Bus
 from two_regions import MOVES_S, served, two_regions
 
@@ -24,7 +23,7 @@ SITES = {
 async def tell(network: LiveNetwork, stop: threading.Event, longer_ms: float) -> None:
     """Tokyo's server says so, of three clients, until it is told to stop."""
     told = Report("tokyo", downloads={"JP/Tokyo": dict.fromkeys(range(3), longer_ms)})
-    bus = Bus(state.bus_url(network.config), state.read_token(network.root), "edge")
+    bus = Bus.of(network.root, network.config, "edge")
     async with bus.opened(5.0):
         while not stop.is_set():
             bus.publish(f"{SUBJECT}.tokyo-1", msgspec.msgpack.encode(told))

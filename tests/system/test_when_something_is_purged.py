@@ -12,7 +12,6 @@ from nearmile.cli.purge import NOT_RUNNING
 from nearmile.services import running
 from nearmile.services.bus import Bus, BusDown
 from nearmile.services.purger import Purged, Purger
-from nearmile.services.state import bus_url, read_token
 from purge_load import GROUPS, HOST, OBJECTS, PurgeLoad, group, target
 
 ORIGIN = "127.43.200.1"
@@ -97,7 +96,7 @@ def test_nothing_stale_once_it_was_confirmed(tmp_path: Path) -> None:
         load = PurgeLoad(ORIGIN, tmp_path / "records", [edge.address for edge in edges])
 
         async def run() -> None:
-            bus = Bus(bus_url(network.config), read_token(network.root), "test")
+            bus = Bus.of(network.root, network.config, "test")
             purger = Purger(bus, (one.name for one in edges))
             async with bus.opened():
                 await scenario(network, load, Purging(network, load, purger))

@@ -111,7 +111,7 @@ def _check_addresses(old: Config, new: Config) -> None:
 
 async def _publish(root: Path, old: Config, new: Config) -> int:
     """Tells everybody; returns the version."""
-    bus = Bus(state.bus_url(old), state.read_token(root), "apply")
+    bus = Bus.of(root, old, "apply")
     async with bus.opened():
         revision, held = await bus.get(KV_CONFIG, KV_CURRENT) or (0, b"")
         version = old.version + 1

@@ -39,7 +39,7 @@ def after(config: Config, before: frozenset[str], names: frozenset[str], undo: b
 
 
 async def _change(args: argparse.Namespace, config: Config) -> frozenset[str]:
-    bus = Bus(state.bus_url(config), state.read_token(args.state), "drain")
+    bus = Bus.of(args.state, config, "drain")
     async with bus.opened():
         revision, value = await bus.get(KV_CONFIG, KV_DRAINED) or (0, b"[]")
         before = msgspec.json.decode(value, type=frozenset[str])

@@ -7,7 +7,6 @@ from statistics import fmean
 import msgspec
 import uvloop
 from rich.console import Console
-from rich.table import Table
 
 from nearmile.base.errors import WrongInput
 from nearmile.base.geography import distance_km, expected_rtt_ms
@@ -76,7 +75,7 @@ def _learned(args: argparse.Namespace, config: Config, address: str, of_place: s
     """The unit of an address by the atlas (else that of its place), the maps, and what the controller says."""
 
     async def read() -> tuple[str, list[bytes], Told]:
-        bus = Bus(state.bus_url(config), state.read_token(args.state), "map")
+        bus = Bus.of(args.state, config, "map")
         async with bus.opened():
             held, unit, told = await bus.get(KV_ATLAS, KV_CURRENT), of_place, NOTHING_TOLD
             if held is not None:
@@ -103,7 +102,7 @@ def _kept(args: argparse.Namespace, config: Config) -> list[Map]:
     """The maps that the bus keeps, the oldest first; without those of a release that wrote them otherwise."""
 
     async def read() -> list[bytes]:
-        bus = Bus(state.bus_url(config), state.read_token(args.state), "map")
+        bus = Bus.of(args.state, config, "map")
         async with bus.opened():
             return await bus.history(KV_MAP, KV_CURRENT)
 
@@ -124,20 +123,13 @@ def _loads(now: running.Status, map_: Map) -> dict[str, float]:
     }
 
 
-def _table(*columns: str, words: int) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        table.add_column(column, no_wrap=True, justify="left" if number < words else "right")
-    return table
-
-
 def _show_explanation(found: Explanation, out: Console) -> None:
     as_ = " for anybody" if not found.found_as else f" as {found.found_as}" if found.found_as != found.unit else ""
     class_ = ", class downloads" if found.downloads else ""
     out.print(f"mapping unit [bold]{found.unit or 'unknown'}[/bold]{as_}{class_} (map {found.map_version})\n")
     fetch = ("fetch ms",) if found.downloads else ()
     columns = "prior ms", "rtt ms", *fetch, "measured by", "s ago", "load", "cost ms", "score ms", "live", "share"
-    table = _table("region", "", *columns, words=2)
+    table = status.table(("region", ""), columns)
     for one in found.candidates:
         style = "green" if one.region == found.region else "" if one.live else "red"
         why = f"[{style}]{one.why}[/{style}]" if style else one.why
@@ -159,7 +151,7 @@ def _show_difference(found: Difference, out: Console) -> None:
         if names:
             out.print(f"{what}: {', '.join(names)}")
     if found.moved:
-        table = _table("from", "to", "units", words=2)
+        table = status.table(("from", "to"), ("units",))
         for before, after, count in found.moved:
             table.add_row(before or "-", after or "-", f"{count:,}")
         out.print(table)

@@ -97,7 +97,7 @@ async def _purge(args: argparse.Namespace, config: Config, order: Order) -> Purg
         now = running.read(args.state)
         return {one.name for one in now.processes if one.state in NOT_RUNNING} if now.at_s > since_s else set()
 
-    bus = Bus(state.bus_url(config), state.read_token(args.state), "purge")
+    bus = Bus.of(args.state, config, "purge")
     purger = Purger(bus, (process.name for process in config.of_role("edge")))
     async with bus.opened():
         return await purger.purge(order, down, CONFIRM_PATIENCE_S)

@@ -40,7 +40,7 @@ def report(args: argparse.Namespace) -> int:
 
 async def _ask(args: argparse.Namespace, by: list[str]) -> dict[str, Any]:
     config = state.read_config(args.state)
-    bus = Bus(state.bus_url(config), state.read_token(args.state), "report")
+    bus = Bus.of(args.state, config, "report")
     async with bus.opened():
         question = msgspec.json.encode({"last_s": args.last, "by": by})
         answer: dict[str, Any] = msgspec.json.decode(
@@ -50,14 +50,8 @@ async def _ask(args: argparse.Namespace, by: list[str]) -> dict[str, Any]:
 
 
 def _show(answer: dict[str, Any], by: list[str]) -> None:
-    from rich.table import Table
-
     out = status.console()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for key in by:
-        table.add_column(key, no_wrap=True)
-    table.add_column("hits", justify="right")
-    table.add_column("bytes", justify="right")
+    table = status.table(by, ("hits", "bytes"))
     for row in answer["rows"]:
         table.add_row(*(str(row[key]) or "-" for key in by), f"{row['hits']:,}", f"{row['bytes']:,}")
     if answer["rows"]:

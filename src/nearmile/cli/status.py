@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import time
+from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING
 
 import msgspec
@@ -13,6 +14,7 @@ from nearmile.services.running import Status
 
 if TYPE_CHECKING:  # to show costs more than to read
     from rich.console import Console
+    from rich.table import Table
 
 TABLE_COLUMNS = 160
 # What a status takes with all its columns.
@@ -44,19 +46,26 @@ def console(file: IO[str] | None = None) -> "Console":
     return Console(highlight=False, file=file, width=max(plain.width, TABLE_COLUMNS))
 
 
-def show(now: Status, out: "Console") -> None:
-    """The status as a table; in a narrow terminal without what the names say, too."""
+def table(words: Iterable[str], figures: Iterable[str]) -> "Table":
+    """Its columns: of words, then of figures."""
     from rich.table import Table
 
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for column in words:
+        made.add_column(column, no_wrap=True)
+    for column in figures:
+        made.add_column(column, justify="right", no_wrap=True)
+    return made
+
+
+def show(now: Status, out: "Console") -> None:
+    """The status as a table; in a narrow terminal without what the names say, too."""
     narrow = out.is_terminal and shutil.get_terminal_size().columns < STATUS_COLUMNS
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("name", *(() if narrow else ("role", "city")), "address", "state"):
-        table.add_column(column, no_wrap=True)
-    for column in ("req/s", "cpu", "map", "pid", "restarts"):
-        table.add_column(column, justify="right", no_wrap=True)
+    words = "name", *(() if narrow else ("role", "city")), "address", "state"
+    rows = table(words, ("req/s", "cpu", "map", "pid", "restarts"))
     for one in now.processes:
         style = STATE_STYLES[one.state]
-        table.add_row(
+        rows.add_row(
             one.name,
             *(() if narrow else (one.role, one.city)),
             one.address,
@@ -67,7 +76,7 @@ def show(now: Status, out: "Console") -> None:
             str(one.pid or ""),
             str(one.restarts or ""),
         )
-    out.print(table)
+    out.print(rows)
     word = "[green]ready[/green]" if now.ready else "[yellow]not ready[/yellow]"
     ready = sum(one.state == "ready" for one in now.processes)
     out.print(

@@ -60,7 +60,7 @@ class Agent:
             state.dnssec_secrets(root)
             state.dnssec_own_secrets(root)
         self._nats = natsserver.prepare(root, config) if config.network.nats is None else []
-        self._bus = Bus(state.bus_url(config), state.read_token(root), "agent")
+        self._bus = Bus.of(root, config, "agent")
         self._echo = f"echo.{os.getpid()}"
         """The bus gives back what it is told on this subject: a server that hangs keeps its connections."""
         self._status = {p.name: _status_of(p) for p in config.processes}

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import nats
@@ -29,6 +30,8 @@ from nats.js.errors import KeyWrongLastSequenceError
 
 from nearmile.base.errors import NearmileError
 from nearmile.base.packing import PAYLOAD_BYTES
+from nearmile.config.layout import Config
+from nearmile.services import state
 
 log = logging.getLogger("nearmile.bus")
 
@@ -84,6 +87,11 @@ class Bus:
         self._watches: list[tuple[str, str, Watcher]] = []
         self._watching: list[asyncio.Task[None]] = []
         self._connecting: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of(cls, root: Path, config: Config, name: str) -> "Bus":
+        """That of the network on the state folder ``root``, for a process or a command."""
+        return cls(state.bus_url(config), state.read_token(root), name)
 
     @property
     def up(self) -> bool:

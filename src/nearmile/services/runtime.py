@@ -58,7 +58,7 @@ class Runtime:
         self.me: Process = self.config.process(name)
         self.map = _last_good(self.folder / MAP_FILE, decode)
         self.atlas = _last_good(self.folder / ATLAS_FILE, unpack)
-        self.bus = Bus(state.bus_url(self.config), state.read_token(root), name)
+        self.bus = Bus.of(root, self.config, name)
         self.stopping = asyncio.Event()
         self.ready = False
         self.leaving = False
