@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dns.message
+import dns.query
+import dns.rdatatype
 import pytest
 
 from live_network import LiveNetwork, alive, eventually
@@ -130,6 +133,15 @@ def shakes_hands(network: LiveNetwork, name: str) -> None:
             assert secured.version() == "TLSv1.3"
 
 
+def signed_servers(network: LiveNetwork, zone: str) -> set[str]:
+    """The name servers of a zone, with the signature that a resolver would check."""
+    query = dns.message.make_query(zone, "NS", want_dnssec=True)
+    top = next(server for server in network.config.of_role("nameserver") if server.tier == "top")
+    servers, signatures = dns.query.udp(query, top.address, timeout=10, port=top.port).answer
+    assert signatures.rdtype == dns.rdatatype.RRSIG
+    return {server.to_text() for server in servers}
+
+
 def test_sites_change_and_no_visitor_of_another_notices(network: LiveNetwork) -> None:
     documents = network.documents
     with Visitors(network) as visitors:
@@ -141,11 +153,12 @@ def test_sites_change_and_no_visitor_of_another_notices(network: LiveNetwork) ->
         assert [each.getheader("x-new") for each in ask(network, "blog", "/1.css")] == ["1", "1"]
 
         shutil.copytree(documents / "blog", documents / "another")
-        site(documents, "another")
+        site(documents, "another", 'dns.zones = ["another.test"]')
         done = apply(network)
         assert (done["sites"]["added"], done["processes"]["added"]) == (["another"], ["origin-another"])
         assert [each.status for each in ask(network, "another", "/1.css")] == [200, 200]
         shakes_hands(network, "another")
+        assert signed_servers(network, "another.test") == {"ns1.changes.test."}
 
         (documents / "sites" / "blog.toml").unlink()
         done = apply(network)
