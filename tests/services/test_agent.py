@@ -86,9 +86,14 @@ def test_who_is_to_end_and_ends_before_is_not_started_again(tmp_path: Path) -> N
         os.kill(now.processes[1].pid, signal.SIGKILL)
         await until(lambda: network.kept() == ("nats",))
         assert network.status().ready and network.status().processes[1].state == "stopped"
+        await network.end("controller-1")
         del network._rollout.run
         network._take_config(2, encode(three))
         await until(lambda: len(network.kept()) == 2 and network.status().ready)
+        os.kill(network.status().processes[1].pid, signal.SIGKILL)
+        await until(lambda: network.status().processes[1].state == "waiting")
+        network._take_config(3, encode(structs.replace(one, version=4)))
+        await until(lambda: [each.name for each in network.status().processes] == ["nats"])
         network.stopping.set()
         await running
 

@@ -133,14 +133,19 @@ def test_servers_start_again_one_after_the_other() -> None:
     run(scene())
 
 
-def test_one_that_does_not_start_stops_the_rest() -> None:
+def test_the_rest_waits_for_one_that_does_not_start() -> None:
     async def scene() -> None:
         fleet = Fleet(of())
         fleet.broken.add("here-2")
-        await fleet.to(of(memory_mb=9))
+        going = asyncio.create_task(fleet.to(of(memory_mb=9)))
+        await until(lambda: bool(fleet.said))
         assert fleet.did == ["tell here-1", "renew here-1", "renew here-2"], "it was not ready before"
-        assert fleet.rollout.pending == ("here-3", "there-1")
-        assert fleet.said == ["here-2: not ready; not started again yet: here-3, there-1"]
+        assert fleet.rollout.pending == ("here-2", "here-3", "there-1")
+        assert fleet.said == ["here-2 is not ready again; who is yet to be started again waits for it"]
+        fleet.broken.clear()
+        await going
+        assert fleet.did[3:] == ["tell here-3", "renew here-3", "tell there-1", "renew there-1"]
+        assert not fleet.rollout.pending
 
     run(scene())
 

@@ -130,6 +130,7 @@ class Agent:
     def keep(self, name: str) -> None:
         """Starts a process, and keeps it running until ``end``."""
         self._ends[name] = asyncio.Event()
+        self._status.setdefault(name, _status_of(self.config.process(name)))
         self._supervisors[name] = asyncio.create_task(self._keep(name, self._ends[name]))
 
     async def end(self, name: str) -> None:
@@ -165,14 +166,14 @@ class Agent:
     async def _keep(self, name: str, end: asyncio.Event) -> None:
         """Runs one process until its end, with the restart policy's pauses in between."""
         policy, one = RestartPolicy(), self._status[name]
-        while not end.is_set():
+        while not (end.is_set() or name in self._rollout.leaving):
             policy.started(time.monotonic())
             try:
                 reason = await self._run_once(name, end)
             except OSError as error:
                 reason = str(error)
             one.pid, one.state, one.requests_per_s, one.cpu = 0, "waiting", 0.0, 0.0
-            if end.is_set() or name in self._rollout.leaving:
+            if end.is_set():
                 break
             if name in self._renewed:
                 self._renewed.discard(name)

@@ -109,13 +109,8 @@ class Rollout:
     async def _renew_all(self, config: Config, low_ttl_s: float) -> None:
         edges = len(config.of_role("edge"))
         while todo := self._outdated(config):
-            turn = next_turn(todo, edges)
-            await asyncio.gather(*(self._renew(process, low_ttl_s) for process in turn))
+            await asyncio.gather(*(self._renew(process, low_ttl_s) for process in next_turn(todo, edges)))
             self.pending = tuple(process.name for process in self._outdated(config))
-            late = [process.name for process in turn if not self._processes.ready(process.name)]
-            if late and self.pending:
-                self._say(f"{', '.join(late)}: not ready; not started again yet: {', '.join(self.pending)}")
-                return
 
     async def _renew(self, process: Process, low_ttl_s: float) -> None:
         name = process.name
@@ -126,7 +121,9 @@ class Rollout:
             await asyncio.sleep(low_ttl_s)
         await self._processes.renew(name)
         self._told.discard(name)
-        await _until(READY_PATIENCE_S, self._ready, name)
+        if not await _until(READY_PATIENCE_S, self._ready, name):
+            self._say(f"{name} is not ready again; who is yet to be started again waits for it")
+            await _until(None, self._ready, name)
 
     async def _ready(self, name: str) -> bool:
         return self._processes.ready(name)
@@ -136,13 +133,14 @@ class Rollout:
         return named is not None and name not in named
 
 
-async def _until(patience_s: float, condition: Callable[[str], Awaitable[bool]], name: str) -> None:
+async def _until(patience_s: float | None, condition: Callable[[str], Awaitable[bool]], name: str) -> bool:
+    """Waits so long, or for ever; returns whether it holds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(patience_s):
-            while True:
-                if await condition(name):
-                    return
+            while not await condition(name):  # noqa: ASYNC110 (who is asked tells nobody)
                 await asyncio.sleep(LOOK_S)
+            return True
+    return False
 
 
 def linger_s(process: Process, dns: Dns) -> float:
