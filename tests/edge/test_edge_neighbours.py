@@ -250,3 +250,24 @@ def test_a_server_that_is_to_end_asks_the_origin_itself() -> None:
             assert (found.status, found.body) == (200, b"hello")
 
     run(test())
+
+
+def test_an_owner_with_an_older_version_than_is_stored_is_not_believed() -> None:
+    answers = [
+        response(b"1", FRESH, TAG),
+        response(b"2", "Cache-Control: max-age=1", 'ETag: "2"'),
+        response(b"3", FRESH, 'ETag: "3"'),
+    ]
+
+    async def test() -> None:
+        async with beside_owner(in_turn(answers)) as (here, theirs, client, owner):
+            order = Order("o", here.node.sites[HOST.encode()].serial, "url", ("/other",))
+            assert (await owner.get(theirs)).body == b"1"
+            here.skew_s = 10.0
+            here.node.purge(order, Position("log", 1))
+            assert (await client.get(theirs)).body == b"2", "the owner does not know the order yet"
+            here.servers[1].node.purge(order, Position("log", 1))
+            here.skew_s = 15.0
+            assert (await client.get(theirs)).body == b"3"
+
+    run(test())

@@ -196,7 +196,7 @@ class Fetch(Racer):
                 answer = await self._send(server, stale, hop)
                 said, for_s = read_position(answer.fields.get(APPLIED)), answer.fields.get(STALE)
                 current = believed(said, self.position) and (for_s is None or not self._changed)
-                if current and self._takes(answer):
+                if current and not self._outdated(answer) and self._takes(answer):
                     self.by_neighbour = True
                     if for_s is not None:
                         self.fresh_until_max_s = self.sent_at_s - (delta_seconds(for_s) or 0)
@@ -211,6 +211,13 @@ class Fetch(Racer):
     def _changed(self) -> bool:
         """Whether a request that passed here may have changed the object, which other servers cannot know."""
         return self.node.outdated.has(self.key[0], self.sent_at_s)
+
+    def _outdated(self, answer: Answer) -> bool:
+        """Whether another server's answer is older than what is stored here, stale as that is (RFC 9111 4)."""
+        if self.stale is None or answer.status == 304:
+            return False
+        age_s = delta_seconds(answer.fields.get(b"age") or b"") or 0
+        return self.node.now_s() - age_s < self.stale.kept.born_at_s
 
     def _takes(self, answer: Answer) -> bool:
         """Whether to use another server's answer."""
