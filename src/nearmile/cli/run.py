@@ -212,7 +212,10 @@ def down(args: argparse.Namespace) -> int:
     deadline_s = time.monotonic() + STOP_PATIENCE_S
     while running.holder(args.state) is not None:
         if time.monotonic() > deadline_s:
-            raise NearmileError(f"the agent (process {pid}) has not stopped in {STOP_PATIENCE_S:.0f} s")
+            raise NearmileError(
+                f"the agent (process {pid}) has not stopped in {STOP_PATIENCE_S:.0f} s; `kill -9 {pid}` ends it, "
+                "and its processes end with it"
+            )
         time.sleep(POLL_S)
     print(f"the network on {args.state} has stopped")
     return 0

@@ -16,7 +16,7 @@ from edge_world import HOST, config
 from nearmile.services import authority, state
 from nearmile.services.acme import renewals
 from nearmile.services.acme.issuer import NotIssued, Offer, Pair
-from nearmile.services.acme.renewals import RETRY_S_MAX, Attempt, Renewals, due_at_s
+from nearmile.services.acme.renewals import LATER_S_MAX, RETRY_S_MAX, Attempt, Renewals, due_at_s
 from nearmile.services.bus import Conflict
 from nearmile.services.runtime import Runtime
 
@@ -49,6 +49,7 @@ def test_later_and_later_after_failures() -> None:
     assert [round(pause) // 60 for pause in pauses[:3]] == [1, 4, 16]
     assert sum(pauses[:4]) > 3600 and RETRY_S_MAX <= pauses[-1] <= 1.2 * RETRY_S_MAX
     assert Attempt().failure(now_s, 9_000, Random(1)).again_at_s == now_s + 9_000
+    assert Attempt().failure(now_s, 1e9, Random(1)).again_at_s == now_s + LATER_S_MAX
 
 
 class FakeBus:
@@ -114,6 +115,16 @@ def test_a_failure_is_remembered_for_the_next_leader_and_loses_nothing(pair: Pai
         with pytest.raises(TimeoutError):
             lead_briefly(bus, again)
         assert (issuer.asked, again.asked, bus.known["www"]) == (1, 0, (7, old))
+
+
+@pytest.mark.parametrize(("ahead_s", "asked"), [(LATER_S_MAX - 60, False), (LATER_S_MAX + 60, True)])
+def test_a_failure_by_a_clock_that_was_ahead_puts_nothing_off(pair: Pair, ahead_s: float, asked: bool) -> None:
+    bus, issuer = FakeBus(), FakeIssuer(pair)
+    failure = Attempt(3, datetime.now(UTC).timestamp() + ahead_s)
+    bus.known["www.attempt"] = (1, msgspec.json.encode(failure))
+    with pytest.raises(TimeoutError):
+        lead_briefly(bus, issuer)
+    assert issuer.asked == asked
 
 
 def written(bus: FakeBus, count: int) -> bool:

@@ -37,6 +37,10 @@ RENEW_AT = 2 / 3
 SPREAD = 1 / 30
 # 1, 4, 16 minutes and so on: four failures in the first hour, where Let's Encrypt allows five for a name.
 RETRY_S, RETRY_FACTOR, RETRY_S_MAX = 60.0, 4, 6 * 3600.0
+# No authority's limit is longer than a week. What is put off for longer was put off by a clock that was ahead.
+LATER_S_MAX = 7 * 86_400.0
+# When nothing is due it is looked again after so long by a clock that nobody sets.
+AGAIN_S = 3600.0
 # Until the network itself answers a challenge, the authority is not asked to look.
 OFFER_TRIES, OFFER_PAUSE_S, OFFER_TIMEOUT_S = 20, 0.5, 2.0
 T = TypeVar("T")
@@ -51,7 +55,7 @@ class Attempt(Struct, frozen=True):
     def failure(self, now_s: float, later_s: float, random: Random) -> "Attempt":
         """One more."""
         pause_s = min(RETRY_S * RETRY_FACTOR**self.failed, RETRY_S_MAX) * random.uniform(1.0, 1.2)
-        return Attempt(min(self.failed + 1, 16), now_s + max(pause_s, later_s))
+        return Attempt(min(self.failed + 1, 16), now_s + min(max(pause_s, later_s), LATER_S_MAX))
 
 
 def due_at_s(pair: Pair | None, hostnames: tuple[str, ...], random: Random) -> float:
@@ -92,16 +96,17 @@ class Renewals:
 
     async def _mind(self, site: NamedSite) -> None:
         """One site; asks the bus only where something may be due."""
-        now_s = datetime.now(UTC).timestamp()
+        now_s, clock_s = datetime.now(UTC).timestamp(), asyncio.get_running_loop().time()
         key = f"{site.name} {site.document.hostnames}"
-        if now_s < self._next_s.get(key, 0.0):
+        if clock_s < self._next_s.get(key, 0.0):
             return
         revision, pair = await self._read(site.name, Pair)
         tried, attempt = await self._read(f"{site.name}.attempt", Attempt)
         attempt = attempt or Attempt()
-        due_s = max(due_at_s(pair, site.document.hostnames, self._random), attempt.again_at_s)
+        again_at_s = attempt.again_at_s if attempt.again_at_s <= now_s + LATER_S_MAX else 0.0
+        due_s = max(due_at_s(pair, site.document.hostnames, self._random), again_at_s)
         if now_s < due_s:
-            self._next_s[key] = due_s
+            self._next_s[key] = clock_s + min(due_s - now_s, AGAIN_S)
             return
         # Should this process end in the middle, it has failed.
         failure = attempt.failure(now_s, 0.0, self._random)
