@@ -174,7 +174,10 @@ def _detached(args: argparse.Namespace, console: Console) -> int:
     """Starts `nearmile up` in the background and waits until it is ready."""
     read_documents(args.folder)
     if running.holder(args.state) is not None:
-        raise NearmileError(f"a network already runs on {args.state}; stop it with `nearmile down`")
+        raise NearmileError(
+            f"a network already runs on {args.state}; have it take up changed documents with `nearmile apply`, or "
+            "stop it with `nearmile down`"
+        )
     log = args.state / "log" / "agent.log"
     command = [sys.executable, "-m", "nearmile.cli.main", "up", str(args.folder), "--state", str(args.state)]
     started_s = time.monotonic()

@@ -71,7 +71,8 @@ def hold(root: Path) -> None:
         if time.monotonic() > deadline_s:
             os.close(lock)
             raise NearmileError(
-                f"a network already runs on {root}; stop it with `nearmile down`, or choose another --state"
+                f"a network already runs on {root}; have it take up changed documents with `nearmile apply`, stop "
+                "it with `nearmile down`, or choose another --state"
             )
         time.sleep(HOLD_PAUSE_S)
     with naming(root / LOCK_FILE):
