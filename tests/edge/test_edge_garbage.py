@@ -6,7 +6,7 @@ import gc
 from collections import Counter
 from pathlib import Path
 
-from edge_world import ADDRESSES, HOST, Asked, Client, World, response, run, world
+from edge_world import ADDRESSES, HOST, Asked, Client, World, response, world
 from h2_client import SECURE_PORT, trusting
 from nearmile.services import state
 from secure_world import FRESH, pages, streams
@@ -63,22 +63,19 @@ async def streamed(here: World, folder: Path) -> None:
         await clients[0].close()  # type: ignore[misc]
 
 
-def test_nothing_waits_for_the_collector(folder: Path) -> None:
-    async def scene() -> None:
-        async with world(mixed) as here:
-            for asks in (plain, streamed):
+async def test_nothing_waits_for_the_collector(folder: Path) -> None:
+    async with world(mixed) as here:
+        for asks in (plain, streamed):
+            gc.collect()
+            gc.disable()
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            try:
+                await asks(here, folder)
+                await until(lambda: here.servers[0].connections == 0)
                 gc.collect()
-                gc.disable()
-                gc.set_debug(gc.DEBUG_SAVEALL)
-                try:
-                    await asks(here, folder)
-                    await until(lambda: here.servers[0].connections == 0)
-                    gc.collect()
-                finally:
-                    gc.set_debug(0)
-                    gc.enable()
-                found = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.garbage)
-                gc.garbage.clear()
-                assert {kind: n for kind, n in found.items() if kind.startswith(OURS)} == {}, asks.__doc__
-
-    run(scene())
+            finally:
+                gc.set_debug(0)
+                gc.enable()
+            found = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.garbage)
+            gc.garbage.clear()
+            assert {kind: n for kind, n in found.items() if kind.startswith(OURS)} == {}, asks.__doc__

@@ -40,41 +40,35 @@ async def expired(here: World, page: Page, client: Client) -> None:
     page.may_answer.clear()
 
 
-def test_all_who_wait_are_told_again_over_http2_and_http3(folder: Path) -> None:
-    async def test() -> None:
-        page = Page()
-        async with world(page, rules={"key": {"schemes": "together"}}) as here, streams(here, folder) as clients:
-            old = await here.client()
-            await expired(here, page, old)
-            old.send(request("/"))
-            await until(lambda: len(here.origin.asked) == 2)
-            for client in clients:
-                number = client.ask("/")
-                while not client.got.get(number):
-                    await client.read()
-                assert client.got[number].interim == (103,) and client.got[number].status == 0
-            page.may_answer.set()
-            assert (await old.response()).status == 200, "over HTTP/1.1 only what the origin says now"
-            for client in clients:
-                got = await client.answer(max(client.got))
-                assert (got.status, got.body, got.interim) == (200, b"page", (103,))
-            assert len(here.origin.asked) == 2
-            here.skew_s += 20.0
-            assert [(await client.get("/")).interim for client in clients] == [(103,), ()], "the second has a hit"
-
-    run(test())
+async def test_all_who_wait_are_told_again_over_http2_and_http3(folder: Path) -> None:
+    page = Page()
+    async with world(page, rules={"key": {"schemes": "together"}}) as here, streams(here, folder) as clients:
+        old = await here.client()
+        await expired(here, page, old)
+        old.send(request("/"))
+        await until(lambda: len(here.origin.asked) == 2)
+        for client in clients:
+            number = client.ask("/")
+            while not client.got.get(number):
+                await client.read()
+            assert client.got[number].interim == (103,) and client.got[number].status == 0
+        page.may_answer.set()
+        assert (await old.response()).status == 200, "over HTTP/1.1 only what the origin says now"
+        for client in clients:
+            got = await client.answer(max(client.got))
+            assert (got.status, got.body, got.interim) == (200, b"page", (103,))
+        assert len(here.origin.asked) == 2
+        here.skew_s += 20.0
+        assert [(await client.get("/")).interim for client in clients] == [(103,), ()], "the second has a hit"
 
 
-def test_what_the_origin_hints_at_again_is_told_once(folder: Path) -> None:
-    async def test() -> None:
-        page = Page()
-        async with world(page, rules={"key": {"schemes": "together"}}) as here, streams(here, folder) as clients:
-            await expired(here, page, await here.client())
-            page.hints = True
-            page.may_answer.set()
-            assert (await clients[0].get("/")).interim == (103,)
-
-    run(test())
+async def test_what_the_origin_hints_at_again_is_told_once(folder: Path) -> None:
+    page = Page()
+    async with world(page, rules={"key": {"schemes": "together"}}) as here, streams(here, folder) as clients:
+        await expired(here, page, await here.client())
+        page.hints = True
+        page.may_answer.set()
+        assert (await clients[0].get("/")).interim == (103,)
 
 
 def test_a_site_may_want_it_for_all_or_nobody(folder: Path) -> None:
@@ -102,51 +96,42 @@ def test_a_site_may_want_it_for_all_or_nobody(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("terms", ["private, max-age=10", "no-cache, max-age=10", "max-age=0"])
-def test_what_each_client_must_ask_for_itself_is_not_kept(terms: str) -> None:
-    async def test() -> None:
-        page = Page(f"Cache-Control: {terms}")
-        async with world(page, rules={"early_hints": "all"}) as here:
-            client = await here.client()
-            await expired(here, page, client)
-            page.may_answer.set()
-            assert (await client.get()).status == 200
-
-    run(test())
+async def test_what_each_client_must_ask_for_itself_is_not_kept(terms: str) -> None:
+    page = Page(f"Cache-Control: {terms}")
+    async with world(page, rules={"early_hints": "all"}) as here:
+        client = await here.client()
+        await expired(here, page, client)
+        page.may_answer.set()
+        assert (await client.get()).status == 200
 
 
-def test_a_purge_forgets_hints() -> None:
-    async def test() -> None:
-        page = Page()
-        async with world(page, rules={"early_hints": "all"}) as here:
-            client = await here.client()
-            await expired(here, page, client)
-            page.may_answer.set()
-            here.purge(b"/")
-            assert (await client.get()).status == 200
-
-    run(test())
+async def test_a_purge_forgets_hints() -> None:
+    page = Page()
+    async with world(page, rules={"early_hints": "all"}) as here:
+        client = await here.client()
+        await expired(here, page, client)
+        page.may_answer.set()
+        here.purge(b"/")
+        assert (await client.get()).status == 200
 
 
 @pytest.mark.parametrize("wish", ["all", "auto"])
-def test_neighbours_keep_hints_that_one_of_them_got(wish: str) -> None:
-    async def test() -> None:
-        page = Page()
-        async with world(page, servers=2, rules={"early_hints": wish}) as here:
-            here.tell_map()
-            second: set[int] = set()
-            for target in ("/0", "/1", "/2", "/3", "/4", "/5"):
-                first = await here.client(0)
-                first.send(request(target))
-                assert await first.head() == (103, {HINTED: BARE, "set-cookie": "a=b"})
-                assert (await first.response()).body == b"page"
-                other = await here.client(1)
-                other.send(request(target))
-                status, fields = await other.head()
-                second.add(status)
-                assert "nearmile-kept" not in fields
-            # Some of them are the second's own, which has them by now.
-            assert second == ({103, 200} if wish == "all" else {200}), "what was kept is not for old clients"
-            kept = [[entry.kept.links for entry in server.node.store] for server in here.servers]
-            assert kept == [[(BARE.encode(),)] * 6] * 2
-
-    run(test())
+async def test_neighbours_keep_hints_that_one_of_them_got(wish: str) -> None:
+    page = Page()
+    async with world(page, servers=2, rules={"early_hints": wish}) as here:
+        here.tell_map()
+        second: set[int] = set()
+        for target in ("/0", "/1", "/2", "/3", "/4", "/5"):
+            first = await here.client(0)
+            first.send(request(target))
+            assert await first.head() == (103, {HINTED: BARE, "set-cookie": "a=b"})
+            assert (await first.response()).body == b"page"
+            other = await here.client(1)
+            other.send(request(target))
+            status, fields = await other.head()
+            second.add(status)
+            assert "nearmile-kept" not in fields
+        # Some of them are the second's own, which has them by now.
+        assert second == ({103, 200} if wish == "all" else {200}), "what was kept is not for old clients"
+        kept = [[entry.kept.links for entry in server.node.store] for server in here.servers]
+        assert kept == [[(BARE.encode(),)] * 6] * 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_world import Asked, Client, Response, request, response, run, world
+from edge_world import Asked, Client, Response, request, response, world
 from nearmile.cache.purge import Order, Position
 
 FRESH = "Cache-Control: max-age=60"
@@ -31,67 +31,52 @@ async def insists(asked: Asked) -> bytes:
     return response(f"{host} {asked.fields['x-forwarded-host']}".encode(), FRESH)
 
 
-def test_an_origin_that_insists_on_one_name_makes_no_loop() -> None:
-    async def test() -> None:
-        async with world(insists, rules=NAMES) as here:
-            client = await here.client()
-            for _ in range(2):
-                assert (await ask(client, BARE)).status == 301
-                found = await ask(client, WWW)
-                assert (found.status, found.body) == (200, f"{WWW} {WWW}".encode())
-            assert found.cache == "here-1; hit"
-            assert (await ask_whole(client, BARE, WWW)).status == 301
-            assert len(here.origin.asked) == 2
-
-    run(test())
+async def test_an_origin_that_insists_on_one_name_makes_no_loop() -> None:
+    async with world(insists, rules=NAMES) as here:
+        client = await here.client()
+        for _ in range(2):
+            assert (await ask(client, BARE)).status == 301
+            found = await ask(client, WWW)
+            assert (found.status, found.body) == (200, f"{WWW} {WWW}".encode())
+        assert found.cache == "here-1; hit"
+        assert (await ask_whole(client, BARE, WWW)).status == 301
+        assert len(here.origin.asked) == 2
 
 
-def test_names_that_a_wildcard_stands_for_are_apart() -> None:
-    async def test() -> None:
-        async with world(insists, rules=NAMES) as here:
-            client = await here.client()
-            for host in ("a.shop.example", "b.shop.example", "A.Shop.Example:8080", "b.shop.example."):
-                found = await ask(client, host, "/x")
-                assert found.body[:6] == host[:6].lower().encode()
-            assert len(here.origin.asked) == 2
-
-    run(test())
+async def test_names_that_a_wildcard_stands_for_are_apart() -> None:
+    async with world(insists, rules=NAMES) as here:
+        client = await here.client()
+        for host in ("a.shop.example", "b.shop.example", "A.Shop.Example:8080", "b.shop.example."):
+            found = await ask(client, host, "/x")
+            assert found.body[:6] == host[:6].lower().encode()
+        assert len(here.origin.asked) == 2
 
 
-def test_the_end_of_one_name_is_no_target_of_another() -> None:
-    async def test() -> None:
-        async with world(insists, rules={"hostnames": [WWW, f"{WWW}.test"]}) as here:
-            client = await here.client()
-            assert (await ask(client, f"{WWW}.test", "/x")).status == 200
-            assert (await ask(client, WWW, ".test/x")).status == 400
-
-    run(test())
+async def test_the_end_of_one_name_is_no_target_of_another() -> None:
+    async with world(insists, rules={"hostnames": [WWW, f"{WWW}.test"]}) as here:
+        client = await here.client()
+        assert (await ask(client, f"{WWW}.test", "/x")).status == 200
+        assert (await ask(client, WWW, ".test/x")).status == 400
 
 
-def test_they_may_be_one() -> None:
-    async def test() -> None:
-        async with world(insists, rules=TOGETHER | {"hostnames": [WWW, BARE]}) as here:
-            client = await here.client()
-            for host in (BARE, WWW, BARE):
-                assert (await ask(client, host)).body == f"{WWW} {WWW}".encode()
-            assert len(here.origin.asked) == 1
-            assert (await ask(client, BARE, method="POST")).body == f"{WWW} {WWW}".encode()
-
-    run(test())
+async def test_they_may_be_one() -> None:
+    async with world(insists, rules=TOGETHER | {"hostnames": [WWW, BARE]}) as here:
+        client = await here.client()
+        for host in (BARE, WWW, BARE):
+            assert (await ask(client, host)).body == f"{WWW} {WWW}".encode()
+        assert len(here.origin.asked) == 1
+        assert (await ask(client, BARE, method="POST")).body == f"{WWW} {WWW}".encode()
 
 
-def test_the_owner_of_an_object_knows_its_name() -> None:
-    async def test() -> None:
-        async with world(insists, servers=2, rules=NAMES) as here:
-            here.tell_map()
-            clients = [await here.client(0), await here.client(1)]
-            for number in range(8):
-                for client in clients:
-                    for host in (WWW, "a.shop.example"):
-                        assert (await ask(client, host, f"/{number}")).body == f"{host} {host}".encode()
-            assert len(here.origin.asked) == 16
-
-    run(test())
+async def test_the_owner_of_an_object_knows_its_name() -> None:
+    async with world(insists, servers=2, rules=NAMES) as here:
+        here.tell_map()
+        clients = [await here.client(0), await here.client(1)]
+        for number in range(8):
+            for client in clients:
+                for host in (WWW, "a.shop.example"):
+                    assert (await ask(client, host, f"/{number}")).body == f"{host} {host}".encode()
+        assert len(here.origin.asked) == 16
 
 
 @pytest.mark.parametrize(
@@ -102,28 +87,22 @@ def test_the_owner_of_an_object_knows_its_name() -> None:
         ("all", "", set()),
     ],
 )
-def test_a_purge_concerns_the_name_it_names(kind: str, value: str, left: set[str]) -> None:
-    async def test() -> None:
-        async with world(insists, rules=NAMES) as here:
-            client, hosts = await here.client(), (BARE, WWW, "a.shop.example")
-            for host in hosts:
-                await ask(client, host, "/x")
-            values = (value,) if value else ()
-            order = Order("1", here.node.sites[WWW.encode()].serial, kind, values)  # type: ignore[arg-type]
-            here.node.purge(order, Position("log", 1))
-            assert {host for host in hosts if (await ask(client, host, "/x")).cache == "here-1; hit"} == left
-
-    run(test())
+async def test_a_purge_concerns_the_name_it_names(kind: str, value: str, left: set[str]) -> None:
+    async with world(insists, rules=NAMES) as here:
+        client, hosts = await here.client(), (BARE, WWW, "a.shop.example")
+        for host in hosts:
+            await ask(client, host, "/x")
+        values = (value,) if value else ()
+        order = Order("1", here.node.sites[WWW.encode()].serial, kind, values)  # type: ignore[arg-type]
+        here.node.purge(order, Position("log", 1))
+        assert {host for host in hosts if (await ask(client, host, "/x")).cache == "here-1; hit"} == left
 
 
-def test_a_post_forgets_what_it_changed_by_that_name() -> None:
-    async def test() -> None:
-        async with world(insists, rules=NAMES) as here:
-            client = await here.client()
-            for host in (WWW, "a.shop.example"):
-                await ask(client, host, "/x")
-            await ask(client, WWW, "/x", method="POST")
-            assert (await ask(client, "a.shop.example", "/x")).cache == "here-1; hit"
-            assert (await ask(client, WWW, "/x")).cache == "here-1; fwd=uri-miss; stored"
-
-    run(test())
+async def test_a_post_forgets_what_it_changed_by_that_name() -> None:
+    async with world(insists, rules=NAMES) as here:
+        client = await here.client()
+        for host in (WWW, "a.shop.example"):
+            await ask(client, host, "/x")
+        await ask(client, WWW, "/x", method="POST")
+        assert (await ask(client, "a.shop.example", "/x")).cache == "here-1; hit"
+        assert (await ask(client, WWW, "/x")).cache == "here-1; fwd=uri-miss; stored"

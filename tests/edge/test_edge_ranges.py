@@ -51,105 +51,87 @@ async def get(client: Client, value: str, *lines: str) -> Response:
         (f"{SIZE}-", 416, b"", f"bytes */{SIZE}"),
     ],
 )
-def test_a_stored_object_is_cut(value: str, status: int, body: bytes, place: str) -> None:
-    async def test() -> None:
-        async with world(whole) as here:
-            client = await here.client()
-            await client.get("/a")
-            got = await get(client, value)
-            assert (got.status, got.body, got.fields["content-range"]) == (status, body, place)
-            assert got.cache == "here-1; hit" and len(here.origin.asked) == 1
-            assert status == 416 or got.fields["etag"] == '"1"'
-
-    run(test())
+async def test_a_stored_object_is_cut(value: str, status: int, body: bytes, place: str) -> None:
+    async with world(whole) as here:
+        client = await here.client()
+        await client.get("/a")
+        got = await get(client, value)
+        assert (got.status, got.body, got.fields["content-range"]) == (status, body, place)
+        assert got.cache == "here-1; hit" and len(here.origin.asked) == 1
+        assert status == 416 or got.fields["etag"] == '"1"'
 
 
-def test_a_range_with_conditions() -> None:
-    async def test() -> None:
-        async with world(whole) as here:
-            client = await here.client()
-            await client.get("/a")
-            assert (await get(client, "0-1", 'If-Range: "1"')).status == 206
-            assert (await get(client, "0-1", 'If-Range: "2"')).body == OBJECT
-            assert (await get(client, "0-1", 'If-None-Match: "1"')).status == 304
-            head = await client.get("/a", "Range: bytes=0-1", method="HEAD")
-            assert head.status == 200 and head.fields["content-length"] == str(SIZE)
-            assert len(here.origin.asked) == 1
-
-    run(test())
+async def test_a_range_with_conditions() -> None:
+    async with world(whole) as here:
+        client = await here.client()
+        await client.get("/a")
+        assert (await get(client, "0-1", 'If-Range: "1"')).status == 206
+        assert (await get(client, "0-1", 'If-Range: "2"')).body == OBJECT
+        assert (await get(client, "0-1", 'If-None-Match: "1"')).status == 304
+        head = await client.get("/a", "Range: bytes=0-1", method="HEAD")
+        assert head.status == 200 and head.fields["content-length"] == str(SIZE)
+        assert len(here.origin.asked) == 1
 
 
-def test_a_part_is_stored_and_grows_into_the_whole() -> None:
-    async def test() -> None:
-        async with world(Ranged(FRESH, TAG)) as here:
-            client = await here.client()
-            first = await get(client, "0-5119")
-            assert first.status == 206 and first.cache == "here-1; fwd=uri-miss; stored"
-            inside = await get(client, "100-199")
-            assert inside.body == OBJECT[100:200] and inside.cache == "here-1; hit"
-            assert (await get(client, f"5120-{SIZE - 1}")).body == OBJECT[5120:]
-            assert len(here.origin.asked) == 2
-            got = await client.get("/a")
-            assert (got.status, got.body, got.cache) == (200, OBJECT, "here-1; hit")
-            assert "content-range" not in got.fields
-            assert (await get(client, "5000-5200")).body == OBJECT[5000:5201]
-            assert len(here.origin.asked) == 2
-
-    run(test())
+async def test_a_part_is_stored_and_grows_into_the_whole() -> None:
+    async with world(Ranged(FRESH, TAG)) as here:
+        client = await here.client()
+        first = await get(client, "0-5119")
+        assert first.status == 206 and first.cache == "here-1; fwd=uri-miss; stored"
+        inside = await get(client, "100-199")
+        assert inside.body == OBJECT[100:200] and inside.cache == "here-1; hit"
+        assert (await get(client, f"5120-{SIZE - 1}")).body == OBJECT[5120:]
+        assert len(here.origin.asked) == 2
+        got = await client.get("/a")
+        assert (got.status, got.body, got.cache) == (200, OBJECT, "here-1; hit")
+        assert "content-range" not in got.fields
+        assert (await get(client, "5000-5200")).body == OBJECT[5000:5201]
+        assert len(here.origin.asked) == 2
 
 
 @pytest.mark.parametrize("lines", [(FRESH,), (FRESH, 'ETag: W/"1"')], ids=["no-tag", "weak-tag"])
-def test_parts_that_may_differ_are_not_joined(lines: tuple[str, ...]) -> None:
-    async def test() -> None:
-        async with world(Ranged(*lines)) as here:
-            client = await here.client()
-            await get(client, "0-5119")
-            await get(client, f"5120-{SIZE - 1}")
-            got = await client.get("/a")
-            assert got.body == OBJECT and got.cache == "here-1; fwd=uri-miss; stored"
-            # The whole takes the part's place.
-            assert (await get(client, "0-1")).cache == "here-1; hit"
-            assert len(here.origin.asked) == 3
-
-    run(test())
+async def test_parts_that_may_differ_are_not_joined(lines: tuple[str, ...]) -> None:
+    async with world(Ranged(*lines)) as here:
+        client = await here.client()
+        await get(client, "0-5119")
+        await get(client, f"5120-{SIZE - 1}")
+        got = await client.get("/a")
+        assert got.body == OBJECT and got.cache == "here-1; fwd=uri-miss; stored"
+        # The whole takes the part's place.
+        assert (await get(client, "0-1")).cache == "here-1; hit"
+        assert len(here.origin.asked) == 3
 
 
-def test_a_part_never_takes_the_place_of_the_whole() -> None:
-    async def test() -> None:
-        async with world(Ranged(FRESH, TAG)) as here:
-            client = await here.client()
-            await client.get("/a")
-            here.skew_s = 61
-            # Stale: it is renewed whole, whatever range is asked for.
-            got = await get(client, "0-1")
-            assert (got.status, got.body) == (200, OBJECT)
-            assert "range" not in here.origin.asked[1].fields
-            assert (await get(client, "0-1")).body == OBJECT[:2]
-            assert len(here.origin.asked) == 2
-
-    run(test())
+async def test_a_part_never_takes_the_place_of_the_whole() -> None:
+    async with world(Ranged(FRESH, TAG)) as here:
+        client = await here.client()
+        await client.get("/a")
+        here.skew_s = 61
+        # Stale: it is renewed whole, whatever range is asked for.
+        got = await get(client, "0-1")
+        assert (got.status, got.body) == (200, OBJECT)
+        assert "range" not in here.origin.asked[1].fields
+        assert (await get(client, "0-1")).body == OBJECT[:2]
+        assert len(here.origin.asked) == 2
 
 
-def test_a_renewed_object_is_cut() -> None:
+async def test_a_renewed_object_is_cut() -> None:
     async def unchanged(asked: Asked) -> bytes:
         if "if-none-match" in asked.fields:
             return response(b"", FRESH, TAG, status="304 Not Modified")
         return response(OBJECT, FRESH, TAG)
 
-    async def test() -> None:
-        async with world(unchanged) as here:
-            client = await here.client()
-            await client.get("/a")
-            here.skew_s = 61
-            got = await get(client, "2-3")
-            assert (got.status, got.body) == (206, OBJECT[2:4])
-            assert got.cache == "here-1; fwd=stale; fwd-status=304"
-
-    run(test())
+    async with world(unchanged) as here:
+        client = await here.client()
+        await client.get("/a")
+        here.skew_s = 61
+        got = await get(client, "2-3")
+        assert (got.status, got.body) == (206, OBJECT[2:4])
+        assert got.cache == "here-1; fwd=stale; fwd-status=304"
 
 
 @pytest.mark.parametrize("asked_again", ["0-99", "10-19"])
-def test_a_part_is_renewed(asked_again: str) -> None:
+async def test_a_part_is_renewed(asked_again: str) -> None:
     ranged = Ranged(FRESH, TAG)
 
     async def unchanged(asked: Asked) -> bytes:
@@ -157,47 +139,38 @@ def test_a_part_is_renewed(asked_again: str) -> None:
             return response(b"", FRESH, TAG, status="304 Not Modified")
         return await ranged(asked)
 
-    async def test() -> None:
-        async with world(unchanged) as here:
-            client = await here.client()
-            await get(client, "0-99")
-            here.skew_s = 61
-            first, last = map(int, asked_again.split("-"))
-            got = await get(client, asked_again)
-            assert (got.status, got.body) == (206, OBJECT[first : last + 1])
-            assert got.fields["content-range"] == f"bytes {asked_again}/{SIZE}"
-            assert got.cache == "here-1; fwd=stale; fwd-status=304"
-            assert (await get(client, "1-2")).cache == "here-1; hit"
-            assert (await client.get("/a")).body == OBJECT
-            assert [asked.fields.get("range") for asked in here.origin.asked] == [
-                "bytes=0-99", None, f"bytes=100-{SIZE - 1}"
-            ]  # fmt: skip
-
-    run(test())
+    async with world(unchanged) as here:
+        client = await here.client()
+        await get(client, "0-99")
+        here.skew_s = 61
+        first, last = map(int, asked_again.split("-"))
+        got = await get(client, asked_again)
+        assert (got.status, got.body) == (206, OBJECT[first : last + 1])
+        assert got.fields["content-range"] == f"bytes {asked_again}/{SIZE}"
+        assert got.cache == "here-1; fwd=stale; fwd-status=304"
+        assert (await get(client, "1-2")).cache == "here-1; hit"
+        assert (await client.get("/a")).body == OBJECT
+        assert [asked.fields.get("range") for asked in here.origin.asked] == [
+            "bytes=0-99", None, f"bytes=100-{SIZE - 1}"
+        ]  # fmt: skip
 
 
-def test_what_the_origin_says_of_a_range_reaches_the_client() -> None:
-    async def test() -> None:
-        async with world(Ranged(FRESH, TAG)) as here:
-            client = await here.client()
-            assert (await get(client, f"{SIZE}-{SIZE}")).status == 416
-            # A 416 says nothing about the object itself: it is still fetched once for all, and stored.
-            assert (await client.get("/a")).cache.endswith("; stored")
-            several = await get(client, "0-1,4-5")
-            assert several.cache == "here-1; hit" and several.status == 206
-
-    run(test())
+async def test_what_the_origin_says_of_a_range_reaches_the_client() -> None:
+    async with world(Ranged(FRESH, TAG)) as here:
+        client = await here.client()
+        assert (await get(client, f"{SIZE}-{SIZE}")).status == 416
+        # A 416 says nothing about the object itself: it is still fetched once for all, and stored.
+        assert (await client.get("/a")).cache.endswith("; stored")
+        several = await get(client, "0-1,4-5")
+        assert several.cache == "here-1; hit" and several.status == 206
 
 
-def test_an_origin_that_knows_no_ranges_gives_the_whole_to_store() -> None:
-    async def test() -> None:
-        async with world(whole) as here:
-            client = await here.client()
-            assert (await get(client, "0-1")).status == 200
-            assert (await get(client, "0-1")).body == OBJECT[:2]
-            assert len(here.origin.asked) == 1
-
-    run(test())
+async def test_an_origin_that_knows_no_ranges_gives_the_whole_to_store() -> None:
+    async with world(whole) as here:
+        client = await here.client()
+        assert (await get(client, "0-1")).status == 200
+        assert (await get(client, "0-1")).body == OBJECT[:2]
+        assert len(here.origin.asked) == 1
 
 
 def parts_of(got: Response) -> list[tuple[str, str, bytes]]:
@@ -217,53 +190,47 @@ def parts_of(got: Response) -> list[tuple[str, str, bytes]]:
 
 
 @pytest.mark.parametrize("memory_mb", [16, 4], ids=["memory", "disk"])
-def test_several_ranges_of_what_is_stored(memory_mb: int, tmp_path: Path) -> None:
+async def test_several_ranges_of_what_is_stored(memory_mb: int, tmp_path: Path) -> None:
     text = b"".join(b"%07d\n" % number for number in range(40_000))
 
     async def origin(asked: Asked) -> bytes:
         return response(text, FRESH, TAG, "Content-Type: text/x;a=100%")
 
-    async def test() -> None:
-        async with world(origin) as here:
-            disk = DiskStore(tmp_path, 8 << 20, here.node.store)
-            here.node.store.capacity_bytes = memory_mb << 20
-            client = await here.client()
-            await client.get("/a")
-            got = await get(client, "300000-300006,0-6,1-2")
-            assert got.status == 206 and "content-range" not in got.fields and got.fields["etag"] == '"1"'
-            assert parts_of(got) == [
-                ("text/x;a=100%", f"bytes 300000-300006/{len(text)}", text[300_000:300_007]),
-                ("text/x;a=100%", f"bytes 0-6/{len(text)}", text[:7]),
-            ]
-            assert (await get(client, "0-1,9-10", 'If-Range: "2"')).body == text
-            one = await get(client, f"0-6,{len(text)}-")
-            assert one.status == 206 and one.body == text[:7]
-            assert (await get(client, ",".join(["0-0"] * 65))).body == text
-            none = await get(client, f"{len(text)}-,{len(text) + 5}-")
-            assert (none.status, none.fields["content-range"]) == (416, f"bytes */{len(text)}")
-            assert len(here.origin.asked) == 1
-            await asyncio.to_thread(disk.close)
-
-    run(test())
+    async with world(origin) as here:
+        disk = DiskStore(tmp_path, 8 << 20, here.node.store)
+        here.node.store.capacity_bytes = memory_mb << 20
+        client = await here.client()
+        await client.get("/a")
+        got = await get(client, "300000-300006,0-6,1-2")
+        assert got.status == 206 and "content-range" not in got.fields and got.fields["etag"] == '"1"'
+        assert parts_of(got) == [
+            ("text/x;a=100%", f"bytes 300000-300006/{len(text)}", text[300_000:300_007]),
+            ("text/x;a=100%", f"bytes 0-6/{len(text)}", text[:7]),
+        ]
+        assert (await get(client, "0-1,9-10", 'If-Range: "2"')).body == text
+        one = await get(client, f"0-6,{len(text)}-")
+        assert one.status == 206 and one.body == text[:7]
+        assert (await get(client, ",".join(["0-0"] * 65))).body == text
+        none = await get(client, f"{len(text)}-,{len(text) + 5}-")
+        assert (none.status, none.fields["content-range"]) == (416, f"bytes */{len(text)}")
+        assert len(here.origin.asked) == 1
+        await asyncio.to_thread(disk.close)
 
 
-def test_several_ranges_from_the_origin_are_passed() -> None:
+async def test_several_ranges_from_the_origin_are_passed() -> None:
     answer = b"--x\r\nContent-Range: bytes 0-0/9\r\n\r\na\r\n--x--\r\n"
 
     async def origin(asked: Asked) -> bytes:
         kind = "Content-Type: multipart/byteranges; boundary=x"
         return response(answer, FRESH, TAG, kind, status="206 Partial Content")
 
-    async def test() -> None:
-        async with world(origin) as here:
-            client = await here.client()
-            for _ in range(2):
-                got = await get(client, "0-0,500-500")
-                assert (got.status, got.body) == (206, answer)
-                assert "stored" not in got.cache and here.origin.asked[-1].fields["range"] == "bytes=0-0,500-500"
-            assert len(here.origin.asked) == 2
-
-    run(test())
+    async with world(origin) as here:
+        client = await here.client()
+        for _ in range(2):
+            got = await get(client, "0-0,500-500")
+            assert (got.status, got.body) == (206, answer)
+            assert "stored" not in got.cache and here.origin.asked[-1].fields["range"] == "bytes=0-0,500-500"
+        assert len(here.origin.asked) == 2
 
 
 def test_several_ranges_while_the_whole_is_on_its_way() -> None:
@@ -289,31 +256,25 @@ def test_several_ranges_while_the_whole_is_on_its_way() -> None:
     run(test())
 
 
-def test_a_purge_forgets_parts_too() -> None:
-    async def test() -> None:
-        async with world(Ranged(FRESH, TAG)) as here:
-            client = await here.client()
-            await get(client, "0-9")
-            assert here.purge(b"/a") == 1
-            await get(client, "0-9")
-            assert len(here.origin.asked) == 2
-
-    run(test())
+async def test_a_purge_forgets_parts_too() -> None:
+    async with world(Ranged(FRESH, TAG)) as here:
+        client = await here.client()
+        await get(client, "0-9")
+        assert here.purge(b"/a") == 1
+        await get(client, "0-9")
+        assert len(here.origin.asked) == 2
 
 
-def test_the_owner_of_an_object_is_asked_for_its_parts() -> None:
-    async def test() -> None:
-        async with world(Ranged(FRESH, TAG), servers=2) as here:
-            here.tell_map()
-            for index in (0, 1):
-                got = await get(await here.client(index), "10-19")
-                assert (got.status, got.body) == (206, OBJECT[10:20])
-            assert len(here.origin.asked) == 1
-            for server in here.servers:
-                (entry,) = server.node.store
-                assert entry.body == OBJECT[10:20] and entry.kept.part is not None
-
-    run(test())
+async def test_the_owner_of_an_object_is_asked_for_its_parts() -> None:
+    async with world(Ranged(FRESH, TAG), servers=2) as here:
+        here.tell_map()
+        for index in (0, 1):
+            got = await get(await here.client(index), "10-19")
+            assert (got.status, got.body) == (206, OBJECT[10:20])
+        assert len(here.origin.asked) == 1
+        for server in here.servers:
+            (entry,) = server.node.store
+            assert entry.body == OBJECT[10:20] and entry.kept.part is not None
 
 
 @pytest.mark.parametrize(
@@ -329,29 +290,28 @@ def test_the_owner_of_an_object_is_asked_for_its_parts() -> None:
         ("4000-5999", "9000-9009", ["9000-9009"]),
     ],
 )
-def test_of_a_stored_part_only_what_it_lacks_is_fetched(stored: str, wanted: str, missing: list[str]) -> None:
-    async def test() -> None:
-        async with world(Ranged(FRESH, TAG, "Content-Type: text/x")) as here:
-            client = await here.client()
-            await get(client, stored)
-            bare = await client.get("/b")  # what another object gets is what an origin with no cache would send
-            got = await (get(client, wanted) if wanted else client.get("/a"))
-            whole = bare.body
-            cut = re.fullmatch(r"(\d*)-(\d*)", wanted)
-            if cut is None:
-                assert (got.status, got.body) == (200, whole) and "content-range" not in got.fields
-            else:
-                first, last = (int(cut[1]), int(cut[2])) if cut[1] else (SIZE - int(cut[2]), SIZE - 1)
-                assert (got.status, got.body) == (206, whole[first : last + 1])
-                assert got.fields["content-range"] == f"bytes {first}-{last}/{SIZE}"
-            assert got.cache == "here-1; fwd=partial" and got.fields["content-type"] == "text/x"
-            asked = here.origin.asked[2:]
-            assert [one.fields["range"] for one in asked] == [f"bytes={span}" for span in missing]
-            assert all(one.fields["if-range"] == '"1"' for one in asked)
-            again = await (get(client, wanted) if wanted else client.get("/a"))
-            assert again.body == got.body and again.cache == "here-1; hit"
-
-    run(test())
+async def test_of_a_stored_part_only_what_it_lacks_is_fetched(
+    stored: str, wanted: str, missing: list[str]
+) -> None:
+    async with world(Ranged(FRESH, TAG, "Content-Type: text/x")) as here:
+        client = await here.client()
+        await get(client, stored)
+        bare = await client.get("/b")  # what another object gets is what an origin with no cache would send
+        got = await (get(client, wanted) if wanted else client.get("/a"))
+        whole = bare.body
+        cut = re.fullmatch(r"(\d*)-(\d*)", wanted)
+        if cut is None:
+            assert (got.status, got.body) == (200, whole) and "content-range" not in got.fields
+        else:
+            first, last = (int(cut[1]), int(cut[2])) if cut[1] else (SIZE - int(cut[2]), SIZE - 1)
+            assert (got.status, got.body) == (206, whole[first : last + 1])
+            assert got.fields["content-range"] == f"bytes {first}-{last}/{SIZE}"
+        assert got.cache == "here-1; fwd=partial" and got.fields["content-type"] == "text/x"
+        asked = here.origin.asked[2:]
+        assert [one.fields["range"] for one in asked] == [f"bytes={span}" for span in missing]
+        assert all(one.fields["if-range"] == '"1"' for one in asked)
+        again = await (get(client, wanted) if wanted else client.get("/a"))
+        assert again.body == got.body and again.cache == "here-1; hit"
 
 
 @pytest.mark.parametrize("if_range", [True, False], ids=["heeds-if-range", "passes-over-if-range"])
@@ -376,18 +336,15 @@ def test_a_part_of_an_old_version_is_not_completed(if_range: bool) -> None:
     run(test())
 
 
-def test_parts_that_are_missing_are_fetched_once_for_all() -> None:
-    async def test() -> None:
-        async with world(Ranged(FRESH, TAG)) as here:
-            clients = [await here.client() for _ in range(5)]
-            await get(clients[0], "0-5119")
-            got = await asyncio.gather(*(client.get("/a") for client in clients))
-            assert all(one.body == OBJECT for one in got) and len(here.origin.asked) == 2
-
-    run(test())
+async def test_parts_that_are_missing_are_fetched_once_for_all() -> None:
+    async with world(Ranged(FRESH, TAG)) as here:
+        clients = [await here.client() for _ in range(5)]
+        await get(clients[0], "0-5119")
+        got = await asyncio.gather(*(client.get("/a") for client in clients))
+        assert all(one.body == OBJECT for one in got) and len(here.origin.asked) == 2
 
 
-def test_what_had_to_wait_for_a_missing_part_is_older_by_that() -> None:
+async def test_what_had_to_wait_for_a_missing_part_is_older_by_that() -> None:
     go = asyncio.Event()
 
     async def origin(asked: Asked) -> bytes:
@@ -395,15 +352,12 @@ def test_what_had_to_wait_for_a_missing_part_is_older_by_that() -> None:
             await go.wait()
         return await Ranged(FRESH, TAG)(asked)
 
-    async def test() -> None:
-        async with world(origin) as here:
-            client = await here.client()
-            await get(client, "0-5119")
-            waiting = asyncio.ensure_future(client.get("/a"))
-            await until(lambda: len(here.origin.asked) == 2)
-            here.skew_s = 30
-            go.set()
-            got = await waiting
-            assert got.body == OBJECT and int(got.fields["age"]) >= 30
-
-    run(test())
+    async with world(origin) as here:
+        client = await here.client()
+        await get(client, "0-5119")
+        waiting = asyncio.ensure_future(client.get("/a"))
+        await until(lambda: len(here.origin.asked) == 2)
+        here.skew_s = 30
+        go.set()
+        got = await waiting
+        assert got.body == OBJECT and int(got.fields["age"]) >= 30

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_world import Asked, World, request, run, world
+from edge_world import Asked, World, request, world
 from h2_origin import H2Origin, Stream
 from nearmile.edge.trailers import passed_on, wants_trailers
 from nearmile.http.limits import FIELDS_MAX, TRAILER_BYTES_MAX
@@ -51,66 +51,54 @@ async def raw(here: World, *lines: str, target: str = "/") -> bytes:
 
 
 @pytest.mark.parametrize("cache", ["max-age=60", "no-store", "private"])
-def test_over_http1_to_who_knows_trailers(cache: str) -> None:
-    async def test() -> None:
-        async with world(Page(*lines_of(GOOD), cache=cache)) as here:
-            head, _, body = (await raw(here, *WANTED)).partition(b"\r\n\r\n")
-            assert body == PART + "\r\n".join(["0", *lines_of(GOOD), "", ""]).encode()
-            assert b"x-sum" not in head and b"trailer" not in head.lower()
-            asked = here.origin.asked[-1].fields
-            assert (asked["te"], asked["connection"]) == ("trailers", "te")
-            plain = await raw(here, "Connection: close", target="/other")
-            assert plain.endswith(b"\r\n\r\n" + PART + b"0\r\n\r\n") and "te" not in here.origin.asked[-1].fields
-
-    run(test())
+async def test_over_http1_to_who_knows_trailers(cache: str) -> None:
+    async with world(Page(*lines_of(GOOD), cache=cache)) as here:
+        head, _, body = (await raw(here, *WANTED)).partition(b"\r\n\r\n")
+        assert body == PART + "\r\n".join(["0", *lines_of(GOOD), "", ""]).encode()
+        assert b"x-sum" not in head and b"trailer" not in head.lower()
+        asked = here.origin.asked[-1].fields
+        assert (asked["te"], asked["connection"]) == ("trailers", "te")
+        plain = await raw(here, "Connection: close", target="/other")
+        assert plain.endswith(b"\r\n\r\n" + PART + b"0\r\n\r\n") and "te" not in here.origin.asked[-1].fields
 
 
-def test_a_hit_has_none() -> None:
-    async def test() -> None:
-        async with world(Page(*lines_of(GOOD))) as here:
-            await raw(here, *WANTED)
-            again = await raw(here, *WANTED)
-            assert again.endswith(b"\r\n\r\nhello") and b"hit" in again and b"x-sum" not in again.lower()
-
-    run(test())
+async def test_a_hit_has_none() -> None:
+    async with world(Page(*lines_of(GOOD))) as here:
+        await raw(here, *WANTED)
+        again = await raw(here, *WANTED)
+        assert again.endswith(b"\r\n\r\nhello") and b"hit" in again and b"x-sum" not in again.lower()
 
 
-def test_all_who_wait_get_them_over_http2_and_http3(folder: Path) -> None:
-    async def test() -> None:
-        page = Page(*lines_of(GOOD))
-        async with world(page, rules=TOGETHER) as here, streams(here, folder) as clients:
-            page.may_end.clear()
-            numbers = [client.ask("/") for client in clients]
-            await until(lambda: len(here.origin.asked) == 1)
-            page.may_end.set()
-            for client, number in zip(clients, numbers, strict=True):
-                got = await client.answer(number)
-                assert (got.status, got.body, got.trailers) == (200, b"hello", GOOD)
-                assert "x-sum" not in got.fields
-                got = await client.get("/")
-                assert (got.status, got.trailers) == (200, {})
-            page.cache = "no-store"
-            for client in clients:
-                got = await client.get("/", method="POST")
-                assert got.trailers == GOOD
-            head = await clients[0].get("/other", method="HEAD")
-            assert (head.status, head.trailers) == (200, {})
-            assert len(here.origin.asked) == 4
-
-    run(test())
+async def test_all_who_wait_get_them_over_http2_and_http3(folder: Path) -> None:
+    page = Page(*lines_of(GOOD))
+    async with world(page, rules=TOGETHER) as here, streams(here, folder) as clients:
+        page.may_end.clear()
+        numbers = [client.ask("/") for client in clients]
+        await until(lambda: len(here.origin.asked) == 1)
+        page.may_end.set()
+        for client, number in zip(clients, numbers, strict=True):
+            got = await client.answer(number)
+            assert (got.status, got.body, got.trailers) == (200, b"hello", GOOD)
+            assert "x-sum" not in got.fields
+            got = await client.get("/")
+            assert (got.status, got.trailers) == (200, {})
+        page.cache = "no-store"
+        for client in clients:
+            got = await client.get("/", method="POST")
+            assert got.trailers == GOOD
+        head = await clients[0].get("/other", method="HEAD")
+        assert (head.status, head.trailers) == (200, {})
+        assert len(here.origin.asked) == 4
 
 
-def test_what_could_harm_goes_no_further(folder: Path) -> None:
-    async def test() -> None:
-        page = Page(*HOSTILE, "X-Sum: 1", cache="no-store")
-        rules = {**TOGETHER, "response_headers": {"remove": ["X-Gone"]}}
-        async with world(page, rules=rules) as here, streams(here, folder) as clients:
-            head, _, body = (await raw(here, *WANTED)).partition(b"\r\n\r\n")
-            assert body == PART + b"0\r\nx-sum: 1\r\n\r\n" and b"set-cookie" not in head.lower()
-            for client in clients:
-                assert (await client.get("/")).trailers == {"x-sum": "1"}
-
-    run(test())
+async def test_what_could_harm_goes_no_further(folder: Path) -> None:
+    page = Page(*HOSTILE, "X-Sum: 1", cache="no-store")
+    rules = {**TOGETHER, "response_headers": {"remove": ["X-Gone"]}}
+    async with world(page, rules=rules) as here, streams(here, folder) as clients:
+        head, _, body = (await raw(here, *WANTED)).partition(b"\r\n\r\n")
+        assert body == PART + b"0\r\nx-sum: 1\r\n\r\n" and b"set-cookie" not in head.lower()
+        for client in clients:
+            assert (await client.get("/")).trailers == {"x-sum": "1"}
 
 
 @pytest.mark.parametrize(
@@ -125,17 +113,14 @@ def test_what_could_harm_goes_no_further(folder: Path) -> None:
         ("X: 1",) * (FIELDS_MAX + 1),
     ],
 )
-def test_trailers_that_are_none_break_the_response_off(lines: tuple[str, ...]) -> None:
-    async def test() -> None:
-        async with world(Page(*lines)) as here:
-            got = await raw(here, *WANTED)
-            assert not got.endswith(b"0\r\n\r\n") and b"x-sum" not in got.lower() and b"X: 1" not in got
-            assert len(here.node.store) == 0
-
-    run(test())
+async def test_trailers_that_are_none_break_the_response_off(lines: tuple[str, ...]) -> None:
+    async with world(Page(*lines)) as here:
+        got = await raw(here, *WANTED)
+        assert not got.endswith(b"0\r\n\r\n") and b"x-sum" not in got.lower() and b"X: 1" not in got
+        assert len(here.node.store) == 0
 
 
-def test_from_an_origin_of_http2(folder: Path) -> None:
+async def test_from_an_origin_of_http2(folder: Path) -> None:
     async def hinted(stream: Stream) -> None:
         stream.head_only(("cache-control", "no-store"))
         await stream.data(b"hello")
@@ -146,28 +131,22 @@ def test_from_an_origin_of_http2(folder: Path) -> None:
     async def unasked(_asked: Asked) -> None:
         raise AssertionError("the origin is another")
 
-    async def test() -> None:
-        origin = H2Origin(hinted, None)
-        server = await asyncio.start_server(origin.serve, OTHER, 8080)
-        rules = {**TOGETHER, "origin": f"http://{OTHER}:8080", "upstream": {"http2": "always"}}
-        async with server, world(unasked, rules=rules) as here, streams(here, folder) as clients:
-            for client in clients:
-                got = await client.get("/", ("te", "trailers"))
-                assert (got.body, got.trailers) == (b"hello", GOOD)
-                assert (await client.get("/large")).error is not None
-            assert (await raw(here, *WANTED)).endswith("\r\n".join(["0", *lines_of(GOOD), "", ""]).encode())
-
-    run(test())
+    origin = H2Origin(hinted, None)
+    server = await asyncio.start_server(origin.serve, OTHER, 8080)
+    rules = {**TOGETHER, "origin": f"http://{OTHER}:8080", "upstream": {"http2": "always"}}
+    async with server, world(unasked, rules=rules) as here, streams(here, folder) as clients:
+        for client in clients:
+            got = await client.get("/", ("te", "trailers"))
+            assert (got.body, got.trailers) == (b"hello", GOOD)
+            assert (await client.get("/large")).error is not None
+        assert (await raw(here, *WANTED)).endswith("\r\n".join(["0", *lines_of(GOOD), "", ""]).encode())
 
 
-def test_neighbours_hand_them_on() -> None:
-    async def test() -> None:
-        async with world(Page(*lines_of(GOOD), cache="private"), servers=2) as here:
-            here.tell_map()
-            for number in range(6):
-                assert (await raw(here, *WANTED, target=f"/{number}")).endswith(b"db;dur=1\r\n\r\n")
-
-    run(test())
+async def test_neighbours_hand_them_on() -> None:
+    async with world(Page(*lines_of(GOOD), cache="private"), servers=2) as here:
+        here.tell_map()
+        for number in range(6):
+            assert (await raw(here, *WANTED, target=f"/{number}")).endswith(b"db;dur=1\r\n\r\n")
 
 
 def test_who_wants_trailers() -> None:

@@ -15,7 +15,7 @@ import h2.events
 import h2.settings
 import pytest
 
-from edge_world import ADDRESSES, HOST, PORT, Asked, World, config, response, run, world
+from edge_world import ADDRESSES, HOST, PORT, Asked, World, config, response, world
 from h2_client import SECURE_PORT, trusting
 from nearmile.config.network import Edge
 from nearmile.edge.clients.tlsserver import RECORD_BYTES_MAX, TlsTransport
@@ -161,37 +161,31 @@ async def still(here: World) -> None:
 @pytest.mark.parametrize(
     ("over_tls", "streams"), ((False, 0), (True, 0), (True, 1), (True, STREAMS)), ids=("plain", "tls", "h2", "h2s")
 )
-def test_what_the_kernel_took_is_recorded(tmp_path: Path, path: str, over_tls: bool, streams: int) -> None:
-    async def scene() -> None:
-        async with secure(tmp_path) as (here, trust):
-            client, taker, whole_bytes = await taking(here, trust if over_tls else None, path, streams)
-            # The server lets go of it; what the kernel has still arrives.
-            (guest,) = here.servers[0]._connections
-            guest.turn_away()
-            await take(client, taker, lambda: False)
-            client.close()
-            count = max(streams, 1)
-            await until(lambda: len(here.records) == 2 + count)
-            assert not any(record[3] for record in here.records[2:])
-            missing_bytes = sum(whole_bytes - record[2] for record in here.records[2:])
-            unseen_bytes = count * BODY_BYTES - taker.bodies_bytes - missing_bytes
-            # Of a record and a frame that were cut, the client can make nothing.
-            assert 0 <= unseen_bytes <= (RECORD_BYTES_MAX if over_tls else 0) + (FRAME_BYTES_MAX if streams else 0)
-
-    run(scene())
+async def test_what_the_kernel_took_is_recorded(tmp_path: Path, path: str, over_tls: bool, streams: int) -> None:
+    async with secure(tmp_path) as (here, trust):
+        client, taker, whole_bytes = await taking(here, trust if over_tls else None, path, streams)
+        # The server lets go of it; what the kernel has still arrives.
+        (guest,) = here.servers[0]._connections
+        guest.turn_away()
+        await take(client, taker, lambda: False)
+        client.close()
+        count = max(streams, 1)
+        await until(lambda: len(here.records) == 2 + count)
+        assert not any(record[3] for record in here.records[2:])
+        missing_bytes = sum(whole_bytes - record[2] for record in here.records[2:])
+        unseen_bytes = count * BODY_BYTES - taker.bodies_bytes - missing_bytes
+        # Of a record and a frame that were cut, the client can make nothing.
+        assert 0 <= unseen_bytes <= (RECORD_BYTES_MAX if over_tls else 0) + (FRAME_BYTES_MAX if streams else 0)
 
 
 @pytest.mark.parametrize("over_tls", (False, True), ids=("plain", "tls"))
-def test_a_reset_hides_nothing_of_it(tmp_path: Path, over_tls: bool) -> None:
-    async def scene() -> None:
-        async with secure(tmp_path) as (here, trust):
-            client, _, whole_bytes = await taking(here, trust if over_tls else None, "/hit", 0)
-            await still(here)
-            encrypted_bytes, waiting_bytes = buffered(here)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            client.close()
-            await until(lambda: len(here.records) == 3)
-            left_bytes = whole_bytes - here.records[2][2] - waiting_bytes
-            assert 0.99 * encrypted_bytes <= left_bytes <= encrypted_bytes
-
-    run(scene())
+async def test_a_reset_hides_nothing_of_it(tmp_path: Path, over_tls: bool) -> None:
+    async with secure(tmp_path) as (here, trust):
+        client, _, whole_bytes = await taking(here, trust if over_tls else None, "/hit", 0)
+        await still(here)
+        encrypted_bytes, waiting_bytes = buffered(here)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        await until(lambda: len(here.records) == 3)
+        left_bytes = whole_bytes - here.records[2][2] - waiting_bytes
+        assert 0.99 * encrypted_bytes <= left_bytes <= encrypted_bytes

@@ -68,18 +68,15 @@ async def take(client: socket.socket, count_bytes: int) -> bytes:
     return bytes(got).partition(b"\r\n\r\n")[2]
 
 
-def test_hits_and_what_is_pipelined_behind_them() -> None:
-    async def scene() -> None:
-        async with warm() as (here, client):
-            client.send(request("/a") + request("/a", f"If-None-Match: {TAG}") + request("/a") + request("/a"))
-            answers = [await client.response() for _ in range(4)]
-            assert [answer.status for answer in answers] == [200, 304, 200, 200]
-            assert all(answer.body == BODY for answer in answers if answer.status == 200)
-            await until(lambda: len(here.records) == 5)
-            assert all(record[3] for record in here.records)
-            assert here.records[1][2] == here.records[3][2] > SIZE_BYTES
-
-    run(scene())
+async def test_hits_and_what_is_pipelined_behind_them() -> None:
+    async with warm() as (here, client):
+        client.send(request("/a") + request("/a", f"If-None-Match: {TAG}") + request("/a") + request("/a"))
+        answers = [await client.response() for _ in range(4)]
+        assert [answer.status for answer in answers] == [200, 304, 200, 200]
+        assert all(answer.body == BODY for answer in answers if answer.status == 200)
+        await until(lambda: len(here.records) == 5)
+        assert all(record[3] for record in here.records)
+        assert here.records[1][2] == here.records[3][2] > SIZE_BYTES
 
 
 SPANS = (
@@ -94,115 +91,92 @@ SPANS = (
 
 
 @pytest.mark.parametrize(("first", "last"), SPANS)
-def test_a_single_range(first: int, last: int) -> None:
-    async def scene() -> None:
-        async with warm() as (_, client):
-            client.send(request("/a", f"Range: bytes={first}-{last}"))
-            answer = await client.response()
-            assert answer.status == 206 and answer.body == BODY[first : last + 1]
-            assert answer.fields["content-range"] == f"bytes {first}-{last}/{SIZE_BYTES}"
-
-    run(scene())
+async def test_a_single_range(first: int, last: int) -> None:
+    async with warm() as (_, client):
+        client.send(request("/a", f"Range: bytes={first}-{last}"))
+        answer = await client.response()
+        assert answer.status == 206 and answer.body == BODY[first : last + 1]
+        assert answer.fields["content-range"] == f"bytes {first}-{last}/{SIZE_BYTES}"
 
 
-def test_several_ranges_large_and_small() -> None:
-    async def scene() -> None:
-        async with warm() as (_, client):
-            client.send(request("/a", "Range: bytes=0-9,100000-299999,2999990-"))
-            answer = await client.response()
-            assert answer.status == 206
-            parts = answer.body.split(b"\r\n--" + answer.fields["content-type"].partition("=")[2].encode())
-            bodies = [part.partition(b"\r\n\r\n")[2] for part in parts[1:-1]]
-            assert bodies == [BODY[:10], BODY[100_000:300_000], BODY[2_999_990:]]
-
-    run(scene())
+async def test_several_ranges_large_and_small() -> None:
+    async with warm() as (_, client):
+        client.send(request("/a", "Range: bytes=0-9,100000-299999,2999990-"))
+        answer = await client.response()
+        assert answer.status == 206
+        parts = answer.body.split(b"\r\n--" + answer.fields["content-type"].partition("=")[2].encode())
+        bodies = [part.partition(b"\r\n\r\n")[2] for part in parts[1:-1]]
+        assert bodies == [BODY[:10], BODY[100_000:300_000], BODY[2_999_990:]]
 
 
-def test_how_it_came_is_told_to_the_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_how_it_came_is_told_to_the_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Delivery(20.0, 1e6, False, 700, 0.01)
     monkeypatch.setattr(server, "delivery", lambda _: seen)
-
-    async def scene() -> None:
-        async with warm() as (here, _):
-            here.node.downloads.take()
-            small = await here.client(local="127.0.0.8")
-            small.send(request("/a", "Range: bytes=0-99"))
-            assert (await small.response()).status == 206
-            assert here.node.downloads.take() == {}
-            slowly = await slow(here)
-            assert await take(slowly, SIZE_BYTES) == BODY
-            peer = slowly.getsockname()[0]
-            await until(lambda: len(here.records) == 3)
-            assert here.node.downloads.take() == {peer: beyond_ms(seen)}
-            slowly.close()
-
-    run(scene())
+    async with warm() as (here, _):
+        here.node.downloads.take()
+        small = await here.client(local="127.0.0.8")
+        small.send(request("/a", "Range: bytes=0-99"))
+        assert (await small.response()).status == 206
+        assert here.node.downloads.take() == {}
+        slowly = await slow(here)
+        assert await take(slowly, SIZE_BYTES) == BODY
+        peer = slowly.getsockname()[0]
+        await until(lambda: len(here.records) == 3)
+        assert here.node.downloads.take() == {peer: beyond_ms(seen)}
+        slowly.close()
 
 
-def test_a_slow_client_gets_it_whole_and_others_have_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_client_gets_it_whole_and_others_have_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PAGES_TURN_BYTES", 100_000)
-
-    async def scene() -> None:
-        async with warm() as (here, client):
-            slowly = await slow(here)
-            client.send(request("/a"))
-            assert (await client.response()).body == BODY
-            assert await take(slowly, SIZE_BYTES) == BODY
-            await asyncio.get_running_loop().sock_sendall(slowly, request("/a", "Range: bytes=9-999999"))
-            assert await take(slowly, 999_991) == BODY[9:1_000_000]
-            slowly.close()
-            await until(lambda: len(here.records) == 4)
-            assert all(record[3] for record in here.records)
-
-    run(scene())
+    async with warm() as (here, client):
+        slowly = await slow(here)
+        client.send(request("/a"))
+        assert (await client.response()).body == BODY
+        assert await take(slowly, SIZE_BYTES) == BODY
+        await asyncio.get_running_loop().sock_sendall(slowly, request("/a", "Range: bytes=9-999999"))
+        assert await take(slowly, 999_991) == BODY[9:1_000_000]
+        slowly.close()
+        await until(lambda: len(here.records) == 4)
+        assert all(record[3] for record in here.records)
 
 
-def test_a_purge_takes_nothing_from_who_is_being_answered() -> None:
-    async def scene() -> None:
-        async with warm() as (here, _):
-            slowly = await slow(here)
-            await until(lambda: any(guest._full for guest in here.servers[0]._connections))  # type: ignore[attr-defined]
-            assert here.purge(b"/a") == 1 and len(here.node.store) == 0
-            assert len(here.node.store.shelf) == 1, "its pages stay as long as they are needed"
-            assert await take(slowly, SIZE_BYTES) == BODY
-            await until(lambda: len(here.node.store.shelf) == 0)
-            slowly.close()
-
-    run(scene())
+async def test_a_purge_takes_nothing_from_who_is_being_answered() -> None:
+    async with warm() as (here, _):
+        slowly = await slow(here)
+        await until(lambda: any(guest._full for guest in here.servers[0]._connections))  # type: ignore[attr-defined]
+        assert here.purge(b"/a") == 1 and len(here.node.store) == 0
+        assert len(here.node.store.shelf) == 1, "its pages stay as long as they are needed"
+        assert await take(slowly, SIZE_BYTES) == BODY
+        await until(lambda: len(here.node.store.shelf) == 0)
+        slowly.close()
 
 
 @pytest.mark.parametrize("range_", ["", "Range: bytes=1-2900000"])
-def test_a_client_that_leaves_takes_the_pages_along(range_: str) -> None:
-    async def scene() -> None:
-        async with warm() as (here, _):
-            slowly = await slow(here, *([range_] if range_ else []))
-            taken_bytes = len(await take(slowly, 100_000))
-            here.purge(b"/a")
-            slowly.close()
-            await until(lambda: len(here.records) == 2 and len(here.node.store.shelf) == 0)
-            assert not here.records[1][3] and taken_bytes < here.records[1][2] < taken_bytes + 1_000_000
-
-    run(scene())
+async def test_a_client_that_leaves_takes_the_pages_along(range_: str) -> None:
+    async with warm() as (here, _):
+        slowly = await slow(here, *([range_] if range_ else []))
+        taken_bytes = len(await take(slowly, 100_000))
+        here.purge(b"/a")
+        slowly.close()
+        await until(lambda: len(here.records) == 2 and len(here.node.store.shelf) == 0)
+        assert not here.records[1][3] and taken_bytes < here.records[1][2] < taken_bytes + 1_000_000
 
 
-def test_the_origins_end_comes_to_a_slow_client_as_an_end() -> None:
+async def test_the_origins_end_comes_to_a_slow_client_as_an_end() -> None:
     async def broken(asked: Asked) -> None:
         asked.writer.write(response(BODY, *FIELDS)[:2_000_000])
         await asked.writer.drain()
 
-    async def scene() -> None:
-        async with world(broken, edge=EDGE) as here:
-            slowly = await slow(here)
-            got = await take(slowly, SIZE_BYTES)
-            assert len(got) < 2_000_000 and BODY.startswith(got)
-            slowly.close()
-            await until(lambda: len(here.records) == 1 and len(here.node.store.shelf) == 0)
-            assert not here.records[0][3] and len(here.node.store) == 0
-
-    run(scene())
+    async with world(broken, edge=EDGE) as here:
+        slowly = await slow(here)
+        got = await take(slowly, SIZE_BYTES)
+        assert len(got) < 2_000_000 and BODY.startswith(got)
+        slowly.close()
+        await until(lambda: len(here.records) == 1 and len(here.node.store.shelf) == 0)
+        assert not here.records[0][3] and len(here.node.store) == 0
 
 
-def test_who_joins_a_fetch_reads_the_pages_as_they_come() -> None:
+async def test_who_joins_a_fetch_reads_the_pages_as_they_come() -> None:
     gate = asyncio.Event()
 
     async def halting(asked: Asked) -> bytes:
@@ -211,22 +185,19 @@ def test_who_joins_a_fetch_reads_the_pages_as_they_come() -> None:
         await gate.wait()
         return data[1_000_000:]
 
-    async def scene() -> None:
-        async with world(halting, edge=EDGE) as here:
-            first, second = await here.client(), await here.client()
-            first.send(request("/a"))
-            assert len(await first.reader.readexactly(900_000)) == 900_000
-            second.send(request("/a"))
-            got = await second.reader.readuntil(b"\r\n\r\n") + await second.reader.readexactly(900_000)
-            assert got.endswith(BODY[:900_000]) and len(here.node.store.shelf) == 1
-            gate.set()
-            assert await second.reader.readexactly(SIZE_BYTES - 900_000) == BODY[900_000:]
-            await until(lambda: len(here.node.store) == 1)
-            entry = next(iter(here.node.store))
-            assert isinstance(entry.body, Pages) and bytes(entry.body) == BODY
-            assert len(here.node.store.shelf) == 1 and len(here.origin.asked) == 1
-
-    run(scene())
+    async with world(halting, edge=EDGE) as here:
+        first, second = await here.client(), await here.client()
+        first.send(request("/a"))
+        assert len(await first.reader.readexactly(900_000)) == 900_000
+        second.send(request("/a"))
+        got = await second.reader.readuntil(b"\r\n\r\n") + await second.reader.readexactly(900_000)
+        assert got.endswith(BODY[:900_000]) and len(here.node.store.shelf) == 1
+        gate.set()
+        assert await second.reader.readexactly(SIZE_BYTES - 900_000) == BODY[900_000:]
+        await until(lambda: len(here.node.store) == 1)
+        entry = next(iter(here.node.store))
+        assert isinstance(entry.body, Pages) and bytes(entry.body) == BODY
+        assert len(here.node.store.shelf) == 1 and len(here.origin.asked) == 1
 
 
 def test_slices_are_in_pages() -> None:
@@ -253,48 +224,42 @@ def test_slices_are_in_pages() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
-def test_over_tls_they_are_read_through_a_mapping(folder: Path, protocol: str) -> None:
-    async def scene() -> None:
-        certificates = Certificates(folder)
-        certificates.take_config(config())
-        async with warm() as (here, _):
-            await here.servers[0].listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
-            trust = trusting(str(state.authority_files(folder)[0]), protocol)
-            for line in ("Accept: */*", "Range: bytes=5-2999990"):
-                name, _, value = line.partition(": ")
-                expected = BODY[5:2_999_991] if name == "Range" else BODY
-                if protocol == "h2":
-                    h2 = await connect(trust)
-                    assert (await h2.get("/a", (name.lower(), value))).body == expected
-                    await h2.close()
-                    continue
-                streams = await asyncio.open_connection(ADDRESSES[0], SECURE_PORT, ssl=trust, server_hostname=HOST)
-                assert (await Client(*streams).get("/a", line)).body == expected
-                streams[1].close()
-
-    run(scene())
+async def test_over_tls_they_are_read_through_a_mapping(folder: Path, protocol: str) -> None:
+    certificates = Certificates(folder)
+    certificates.take_config(config())
+    async with warm() as (here, _):
+        await here.servers[0].listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
+        trust = trusting(str(state.authority_files(folder)[0]), protocol)
+        for line in ("Accept: */*", "Range: bytes=5-2999990"):
+            name, _, value = line.partition(": ")
+            expected = BODY[5:2_999_991] if name == "Range" else BODY
+            if protocol == "h2":
+                h2 = await connect(trust)
+                assert (await h2.get("/a", (name.lower(), value))).body == expected
+                await h2.close()
+                continue
+            streams = await asyncio.open_connection(ADDRESSES[0], SECURE_PORT, ssl=trust, server_hostname=HOST)
+            assert (await Client(*streams).get("/a", line)).body == expected
+            streams[1].close()
 
 
-def test_from_disk(tmp_path: Path) -> None:
-    async def scene() -> None:
-        async with world(large, edge=EDGE) as here:
-            store = here.node.store
-            disk = DiskStore(tmp_path, 64 << 20, store)
-            store.capacity_bytes = 128 << 20
-            try:
-                client = await here.client()
+async def test_from_disk(tmp_path: Path) -> None:
+    async with world(large, edge=EDGE) as here:
+        store = here.node.store
+        disk = DiskStore(tmp_path, 64 << 20, store)
+        store.capacity_bytes = 128 << 20
+        try:
+            client = await here.client()
+            client.send(request("/a"))
+            assert (await client.response()).body == BODY
+            disk.flush()
+            store.below = None
+            here.purge(b"/a")
+            store.below = disk
+            assert len(store) == len(store.shelf) == 0
+            for _ in range(2):
                 client.send(request("/a"))
                 assert (await client.response()).body == BODY
-                disk.flush()
-                store.below = None
-                here.purge(b"/a")
-                store.below = disk
-                assert len(store) == len(store.shelf) == 0
-                for _ in range(2):
-                    client.send(request("/a"))
-                    assert (await client.response()).body == BODY
-                assert len(here.origin.asked) == 1 and len(store.shelf) == 1
-            finally:
-                disk.close()
-
-    run(scene())
+            assert len(here.origin.asked) == 1 and len(store.shelf) == 1
+        finally:
+            disk.close()

@@ -30,247 +30,205 @@ NO_ERROR, PROTOCOL, FLOW, CLOSED, SIZE, CANCEL, COMPRESSION, CALM = 0, 1, 3, 5, 
 SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 
-def test_every_object_is_the_same_over_both_protocols(folder: Path) -> None:
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
-            plain, client = await here.client(), await connect(trust)
-            for number in range(30):
-                paths = [f"/{number}", "/long", "/unstored", "/chunked"]
-                streams = [client.ask(path) for path in paths]
-                for path, stream in zip(paths, streams, strict=True):
-                    answer = await client.answer(stream)
-                    assert (answer.status, answer.error) == (200, None)
-                    assert answer.body == (await plain.get(path)).body
-                    assert not {"connection", "transfer-encoding"} & answer.fields.keys()
-            await client.close()
-
-    run(scene())
+async def test_every_object_is_the_same_over_both_protocols(folder: Path) -> None:
+    async with secure(folder) as (here, trust):
+        plain, client = await here.client(), await connect(trust)
+        for number in range(30):
+            paths = [f"/{number}", "/long", "/unstored", "/chunked"]
+            streams = [client.ask(path) for path in paths]
+            for path, stream in zip(paths, streams, strict=True):
+                answer = await client.answer(stream)
+                assert (answer.status, answer.error) == (200, None)
+                assert answer.body == (await plain.get(path)).body
+                assert not {"connection", "transfer-encoding"} & answer.fields.keys()
+        await client.close()
 
 
-def test_hits_are_answered_from_memory_and_recorded(folder: Path) -> None:
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
-            client = await connect(trust)
-            first = await client.get("/a")
-            again = await client.get("/a")
-            assert first.fields["cache-status"] == "here-1; fwd=uri-miss; stored"
-            assert again.fields["cache-status"] == "here-1; hit" and again.body == first.body
-            assert again.fields["via"] == "1.1 here-1" and again.fields["age"] == "0"
-            unchanged = await client.get("/a", ("if-none-match", '"1"'))
-            assert (unchanged.status, unchanged.body) == (304, b"")
-            head = await client.get("/a", method="HEAD")
-            assert head.status == 200 and not head.body and head.fields["content-length"] == "80"
-            assert [record[:2] for record in here.records] == [
-                (200, Cache.MISS), (200, Cache.HIT), (304, Cache.HIT), (200, Cache.HIT)
-            ]  # fmt: skip
-            assert len(here.origin.asked) == 1 and here.requests == 4
-            await client.close()
-
-    run(scene())
+async def test_hits_are_answered_from_memory_and_recorded(folder: Path) -> None:
+    async with secure(folder) as (here, trust):
+        client = await connect(trust)
+        first = await client.get("/a")
+        again = await client.get("/a")
+        assert first.fields["cache-status"] == "here-1; fwd=uri-miss; stored"
+        assert again.fields["cache-status"] == "here-1; hit" and again.body == first.body
+        assert again.fields["via"] == "1.1 here-1" and again.fields["age"] == "0"
+        unchanged = await client.get("/a", ("if-none-match", '"1"'))
+        assert (unchanged.status, unchanged.body) == (304, b"")
+        head = await client.get("/a", method="HEAD")
+        assert head.status == 200 and not head.body and head.fields["content-length"] == "80"
+        assert [record[:2] for record in here.records] == [
+            (200, Cache.MISS), (200, Cache.HIT), (304, Cache.HIT), (200, Cache.HIT)
+        ]  # fmt: skip
+        assert len(here.origin.asked) == 1 and here.requests == 4
+        await client.close()
 
 
-def test_many_streams_at_a_time(folder: Path) -> None:
-    async def scene() -> None:
-        async with secure(folder) as (_, trust):
-            client = await connect(trust)
-            await client.get("/warm")
-            for _ in range(3):
-                streams = {client.ask(f"/{number % 7}"): number % 7 for number in range(100)}
-                for stream, number in streams.items():
-                    assert (await client.answer(stream)).body == f"/{number}".encode() * 40
-            assert client.h2.remote_settings.max_concurrent_streams == H2_STREAMS_MAX
-            await client.close()
-
-    run(scene())
+async def test_many_streams_at_a_time(folder: Path) -> None:
+    async with secure(folder) as (_, trust):
+        client = await connect(trust)
+        await client.get("/warm")
+        for _ in range(3):
+            streams = {client.ask(f"/{number % 7}"): number % 7 for number in range(100)}
+            for stream, number in streams.items():
+                assert (await client.answer(stream)).body == f"/{number}".encode() * 40
+        assert client.h2.remote_settings.max_concurrent_streams == H2_STREAMS_MAX
+        await client.close()
 
 
-def test_bodies_go_to_the_origin_whole(folder: Path) -> None:
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
-            client = await connect(trust)
-            for method in ("POST", "GET"):
-                for fields in ((), (("content-length", str(len(LONG))),)):
-                    stream = client.ask("/echo", *fields, method=method, end=False)
-                    await client.upload(stream, LONG)
-                    answer = await client.answer(stream)
-                    assert answer.body == LONG and "x-odd" not in answer.fields
-                assert "transfer-encoding" in here.origin.asked[-2].fields
-                assert here.origin.asked[-1].fields["content-length"] == str(len(LONG))
-            await client.close()
-
-    run(scene())
+async def test_bodies_go_to_the_origin_whole(folder: Path) -> None:
+    async with secure(folder) as (here, trust):
+        client = await connect(trust)
+        for method in ("POST", "GET"):
+            for fields in ((), (("content-length", str(len(LONG))),)):
+                stream = client.ask("/echo", *fields, method=method, end=False)
+                await client.upload(stream, LONG)
+                answer = await client.answer(stream)
+                assert answer.body == LONG and "x-odd" not in answer.fields
+            assert "transfer-encoding" in here.origin.asked[-2].fields
+            assert here.origin.asked[-1].fields["content-length"] == str(len(LONG))
+        await client.close()
 
 
-def test_trailers_of_a_request_are_dropped(folder: Path) -> None:
-    async def scene() -> None:
-        async with secure(folder) as (_, trust):
-            client = await connect(trust)
-            stream = client.ask("/echo", method="POST", end=False)
-            client.h2.send_data(stream, b"abc")
-            client.h2.send_headers(stream, [("x-sum", "1")], end_stream=True)
-            client.flush()
-            assert (await client.answer(stream)).body == b"abc"
-            await client.close()
-
-    run(scene())
+async def test_trailers_of_a_request_are_dropped(folder: Path) -> None:
+    async with secure(folder) as (_, trust):
+        client = await connect(trust)
+        stream = client.ask("/echo", method="POST", end=False)
+        client.h2.send_data(stream, b"abc")
+        client.h2.send_headers(stream, [("x-sum", "1")], end_stream=True)
+        client.flush()
+        assert (await client.answer(stream)).body == b"abc"
+        await client.close()
 
 
-def test_cookies_are_joined_and_interim_responses_passed_on(folder: Path) -> None:
-    async def scene() -> None:
-        async with secure(folder) as (_, trust):
-            client = await connect(trust)
-            answer = await client.get("/cookie", ("cookie", "a=1"), ("cookie", "b=2"))
-            assert answer.body == b"a=1; b=2"
-            early = await client.get("/early")
-            assert (early.interim, early.body) == ((103,), b"late")
-            await client.close()
-
-    run(scene())
+async def test_cookies_are_joined_and_interim_responses_passed_on(folder: Path) -> None:
+    async with secure(folder) as (_, trust):
+        client = await connect(trust)
+        answer = await client.get("/cookie", ("cookie", "a=1"), ("cookie", "b=2"))
+        assert answer.body == b"a=1; b=2"
+        early = await client.get("/early")
+        assert (early.interim, early.body) == ((103,), b"late")
+        await client.close()
 
 
-def test_a_slow_reader_holds_up_itself_alone(folder: Path) -> None:
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
-            slow, quick = await connect(trust, window=False), await connect(trust)
-            for path in ("/long", "/unstored"):
-                stream = slow.ask(path)
-                for _ in range(20):
-                    assert (await quick.get("/other")).status == 200
-                    assert (await quick.get("/long")).body == LONG
-                while len(slow._have(stream).body) < 65_535:
-                    await slow.read()
-                assert stream not in slow.done
-                slow.window = True
-                slow.h2.increment_flow_control_window(len(LONG))
-                slow.h2.increment_flow_control_window(len(LONG), stream)
-                slow.flush()
-                assert (await slow.answer(stream)).body == LONG
-                slow.window = False
-            # A hit is recorded as whole once all of it went.
-            await until(lambda: all(record[3] for record in here.records))
-            slow.writer.close()
-            quick.writer.close()
-
-    run(scene())
+async def test_a_slow_reader_holds_up_itself_alone(folder: Path) -> None:
+    async with secure(folder) as (here, trust):
+        slow, quick = await connect(trust, window=False), await connect(trust)
+        for path in ("/long", "/unstored"):
+            stream = slow.ask(path)
+            for _ in range(20):
+                assert (await quick.get("/other")).status == 200
+                assert (await quick.get("/long")).body == LONG
+            while len(slow._have(stream).body) < 65_535:
+                await slow.read()
+            assert stream not in slow.done
+            slow.window = True
+            slow.h2.increment_flow_control_window(len(LONG))
+            slow.h2.increment_flow_control_window(len(LONG), stream)
+            slow.flush()
+            assert (await slow.answer(stream)).body == LONG
+            slow.window = False
+        # A hit is recorded as whole once all of it went.
+        await until(lambda: all(record[3] for record in here.records))
+        slow.writer.close()
+        quick.writer.close()
 
 
-def test_a_hundred_streams_that_nobody_reads_hold_little(folder: Path) -> None:
+async def test_a_hundred_streams_that_nobody_reads_hold_little(folder: Path) -> None:
     async def endless(asked: Asked) -> bytes:
         return response(bytes(2 << 20), "Cache-Control: no-store")
 
-    async def scene() -> None:
-        async with secure(folder, endless) as (here, trust):
-            client = await connect(trust, window=False)
-            asked = [client.ask(f"/{number}") for number in range(100)]
-            await until(lambda: any(isinstance(one, H2Connection) for one in here.servers[0]._connections))
-            (guest,) = here.servers[0]._connections
-            assert isinstance(guest, H2Connection)
-            await until(lambda: sum(stream.waiting_bytes > 0 for stream in guest.streams.values()) == len(asked))
-            for _ in range(20):
-                await asyncio.sleep(0.01)  # the origins would send more
-            # One object may wait for the kernel, for its windows and in a fill at the same time: counted once.
-            gc.collect()
-            fills = [one for one in gc.get_objects() if isinstance(one, Fill)]
-            links = [one for one in gc.get_objects() if isinstance(one, Link)]
-            chunks = {id(chunk): len(chunk) for one in fills for chunk in one._chunks}
-            chunks |= {id(chunk): len(chunk) for one in links for chunk in one._pieces}
-            queued_bytes = sum(stream.waiting_bytes for stream in guest.streams.values())
-            print(sum(chunks.values()), queued_bytes)
-            assert max(sum(chunks.values()), queued_bytes) < HELD_BYTES_MAX
-            await client.close()
-
-    run(scene())
+    async with secure(folder, endless) as (here, trust):
+        client = await connect(trust, window=False)
+        asked = [client.ask(f"/{number}") for number in range(100)]
+        await until(lambda: any(isinstance(one, H2Connection) for one in here.servers[0]._connections))
+        (guest,) = here.servers[0]._connections
+        assert isinstance(guest, H2Connection)
+        await until(lambda: sum(stream.waiting_bytes > 0 for stream in guest.streams.values()) == len(asked))
+        for _ in range(20):
+            await asyncio.sleep(0.01)  # the origins would send more
+        # One object may wait for the kernel, for its windows and in a fill at the same time: counted once.
+        gc.collect()
+        fills = [one for one in gc.get_objects() if isinstance(one, Fill)]
+        links = [one for one in gc.get_objects() if isinstance(one, Link)]
+        chunks = {id(chunk): len(chunk) for one in fills for chunk in one._chunks}
+        chunks |= {id(chunk): len(chunk) for one in links for chunk in one._pieces}
+        queued_bytes = sum(stream.waiting_bytes for stream in guest.streams.values())
+        print(sum(chunks.values()), queued_bytes)
+        assert max(sum(chunks.values()), queued_bytes) < HELD_BYTES_MAX
+        await client.close()
 
 
-def test_a_reader_that_stops_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reader_that_stops_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "STALLED_TIMEOUT_S", 0.1)
     monkeypatch.setattr(limits, "SWEEP_S", 0.05)
-
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
-            client = await connect(trust, window=False)
-            await client.get("/1")
-            for path in ("/long", "/long", "/unstored"):
-                stream = client.ask(path)
-                assert (await client.answer(stream)).error is not None
-                assert not here.records[-1][3]
-            await client.close()
-
-    run(scene())
+    async with secure(folder) as (here, trust):
+        client = await connect(trust, window=False)
+        await client.get("/1")
+        for path in ("/long", "/long", "/unstored"):
+            stream = client.ask(path)
+            assert (await client.answer(stream)).error is not None
+            assert not here.records[-1][3]
+        await client.close()
 
 
-def test_a_stream_that_drips_is_too_slow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_that_drips_is_too_slow(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SWEEP_S", 0.05)
     monkeypatch.setattr(limits, "PACE_GRACE_S", 0.3)
     monkeypatch.setattr(limits, "PACE_BYTES_PER_S_MIN", 1 << 20)
-
-    async def scene() -> None:
-        async with secure(folder) as (_, trust):
-            client = await connect(trust, window=False)
-            await client.get("/long", method="HEAD")
-            reading = client.ask("/long")
-            sending = client.ask("/echo", method="POST", end=False)
-            # Never silent, either of them: a byte at a time of what is asked for, and of what is sent.
-            while not {reading, sending} <= client.done:
-                if reading not in client.done:
-                    client.h2.increment_flow_control_window(1, reading)
-                    client.h2.increment_flow_control_window(1)
-                if sending not in client.done:
-                    client.h2.send_data(sending, b"x")
-                client.flush()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(client.read(), 0.02)
-            assert client.got[reading].error == client.got[sending].error == CANCEL
-            await client.close()
-
-    run(scene())
+    async with secure(folder) as (_, trust):
+        client = await connect(trust, window=False)
+        await client.get("/long", method="HEAD")
+        reading = client.ask("/long")
+        sending = client.ask("/echo", method="POST", end=False)
+        # Never silent, either of them: a byte at a time of what is asked for, and of what is sent.
+        while not {reading, sending} <= client.done:
+            if reading not in client.done:
+                client.h2.increment_flow_control_window(1, reading)
+                client.h2.increment_flow_control_window(1)
+            if sending not in client.done:
+                client.h2.send_data(sending, b"x")
+            client.flush()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(client.read(), 0.02)
+        assert client.got[reading].error == client.got[sending].error == CANCEL
+        await client.close()
 
 
-def test_an_idle_connection_is_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_connection_is_ended(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "IDLE_TIMEOUT_S", 0.1)
     monkeypatch.setattr(limits, "SWEEP_S", 0.05)
-
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
-            client = await connect(trust)
-            await client.get("/1")
-            while not client.ended:
-                await client.read()
-            assert client.goaway == NO_ERROR
-            await until(lambda: here.servers[0].connections == 0)
-
-    run(scene())
+    async with secure(folder) as (here, trust):
+        client = await connect(trust)
+        await client.get("/1")
+        while not client.ended:
+            await client.read()
+        assert client.goaway == NO_ERROR
+        await until(lambda: here.servers[0].connections == 0)
 
 
-def test_a_broken_response_is_not_taken_for_a_whole_one(folder: Path) -> None:
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
-            client = await connect(trust)
-            assert (await client.get("/broken")).error == 2
-            assert (await client.get("/1")).status == 200
-            assert not here.records[0][3]
-            await client.close()
-
-    run(scene())
+async def test_a_broken_response_is_not_taken_for_a_whole_one(folder: Path) -> None:
+    async with secure(folder) as (here, trust):
+        client = await connect(trust)
+        assert (await client.get("/broken")).error == 2
+        assert (await client.get("/1")).status == 200
+        assert not here.records[0][3]
+        await client.close()
 
 
-def test_streams_given_up_end_their_exchanges(folder: Path) -> None:
+async def test_streams_given_up_end_their_exchanges(folder: Path) -> None:
     async def never(asked: Asked) -> None:
         await asked.reader.read()
 
-    async def scene() -> None:
-        async with secure(folder, never) as (here, trust):
-            client = await connect(trust)
-            streams = [client.ask(f"/{number}") for number in range(20)]
-            await until(lambda: len(here.origin.asked) == 20)
-            for stream in streams:
-                client.h2.reset_stream(stream)
-            client.flush()
-            (connection,) = here.servers[0]._connections
-            await until(lambda: not connection.streams)  # type: ignore[attr-defined]
-            await client.close()
-
-    run(scene())
+    async with secure(folder, never) as (here, trust):
+        client = await connect(trust)
+        streams = [client.ask(f"/{number}") for number in range(20)]
+        await until(lambda: len(here.origin.asked) == 20)
+        for stream in streams:
+            client.h2.reset_stream(stream)
+        client.flush()
+        (connection,) = here.servers[0]._connections
+        await until(lambda: not connection.streams)  # type: ignore[attr-defined]
+        await client.close()
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -330,18 +288,14 @@ CONNECTION_ERRORS = {
 
 
 @pytest.mark.parametrize("name", CONNECTION_ERRORS)
-def test_what_breaks_the_connection(folder: Path, name: str) -> None:
+async def test_what_breaks_the_connection(folder: Path, name: str) -> None:
     data, error = CONNECTION_ERRORS[name]
-
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
-            client = await connect(trust)
-            client.writer.write(data)
-            assert await goaway(client) == error
-            assert not here.origin.asked
-            await until(lambda: here.servers[0].connections == 0)
-
-    run(scene())
+    async with secure(folder) as (here, trust):
+        client = await connect(trust)
+        client.writer.write(data)
+        assert await goaway(client) == error
+        assert not here.origin.asked
+        await until(lambda: here.servers[0].connections == 0)
 
 
 STREAM_ERRORS = {
@@ -365,20 +319,17 @@ STREAM_ERRORS = {
 
 
 @pytest.mark.parametrize("name", STREAM_ERRORS)
-def test_what_breaks_a_stream(folder: Path, name: str) -> None:
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
-            client = await connect(trust)
-            client.h2.get_next_available_stream_id()
-            client.writer.write(asks(STREAM_ERRORS[name]))
-            client.h2.send_headers(1, [(":method", "GET")], end_stream=True)
-            client.h2.data_to_send()
-            answer = await client.answer(1)
-            assert answer.error == PROTOCOL and answer.status == 0
-            assert not here.origin.asked and not client.ended
-            await client.close()
-
-    run(scene())
+async def test_what_breaks_a_stream(folder: Path, name: str) -> None:
+    async with secure(folder) as (here, trust):
+        client = await connect(trust)
+        client.h2.get_next_available_stream_id()
+        client.writer.write(asks(STREAM_ERRORS[name]))
+        client.h2.send_headers(1, [(":method", "GET")], end_stream=True)
+        client.h2.data_to_send()
+        answer = await client.answer(1)
+        assert answer.error == PROTOCOL and answer.status == 0
+        assert not here.origin.asked and not client.ended
+        await client.close()
 
 
 REFUSED = {
@@ -393,22 +344,18 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused_with_a_page(folder: Path, name: str) -> None:
+async def test_what_is_refused_with_a_page(folder: Path, name: str) -> None:
     payload, status = REFUSED[name]
-
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
-            client = await connect(trust)
-            client.writer.write(asks(payload))
-            client.h2.send_headers(1, [(":method", "GET")], end_stream=True)
-            client.h2.data_to_send()
-            answer = await client.answer(1)
-            assert answer.status == status and answer.body
-            assert not here.origin.asked
-            assert (await client.get("/after")).error in (None, COMPRESSION) or client.goaway is not None
-            await client.close()
-
-    run(scene())
+    async with secure(folder) as (here, trust):
+        client = await connect(trust)
+        client.writer.write(asks(payload))
+        client.h2.send_headers(1, [(":method", "GET")], end_stream=True)
+        client.h2.data_to_send()
+        answer = await client.answer(1)
+        assert answer.status == status and answer.body
+        assert not here.origin.asked
+        assert (await client.get("/after")).error in (None, COMPRESSION) or client.goaway is not None
+        await client.close()
 
 
 def resets(count: int) -> list[bytes]:
@@ -427,18 +374,15 @@ def invalid(count: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("flood", [resets, invalid])
-def test_rapid_resets_end_the_connection(folder: Path, flood: Callable[[int], list[bytes]]) -> None:
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
-            client = await connect(trust)
-            data = b""
-            for part in flood(limits.H2_SPOILED_MAX + 100):
-                client.writer.write(part)
-                data += await client.reader.read(65536)
-            assert await goaway(client, data) == CALM
-            await until(lambda: here.servers[0].connections == 0)
-
-    run(scene())
+async def test_rapid_resets_end_the_connection(folder: Path, flood: Callable[[int], list[bytes]]) -> None:
+    async with secure(folder) as (here, trust):
+        client = await connect(trust)
+        data = b""
+        for part in flood(limits.H2_SPOILED_MAX + 100):
+            client.writer.write(part)
+            data += await client.reader.read(65536)
+        assert await goaway(client, data) == CALM
+        await until(lambda: here.servers[0].connections == 0)
 
 
 def test_http2_without_tls_is_for_those_who_are_believed(folder: Path) -> None:
@@ -459,23 +403,20 @@ def test_http2_without_tls_is_for_those_who_are_believed(folder: Path) -> None:
     run(scene(("127.42.7.0/24",)))
 
 
-def test_a_server_that_ends_lets_streams_finish(folder: Path) -> None:
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
-            client = await connect(trust, window=False)
-            stream = client.ask("/long")
-            await until(lambda: bool(here.servers[0]._connections) and bool(here.origin.asked))
-            closing = asyncio.create_task(here.servers[0].close())
-            client.window = True
-            client.h2.increment_flow_control_window(len(LONG))
-            client.h2.increment_flow_control_window(len(LONG), stream)
-            client.flush()
-            found = await frames(client)
-            assert b"".join(payload for kind, _, payload in found if kind == 0) == LONG
-            assert [payload[4:8] for kind, _, payload in found if kind == 7] == [bytes(4)]
-            await closing
-
-    run(scene())
+async def test_a_server_that_ends_lets_streams_finish(folder: Path) -> None:
+    async with secure(folder) as (here, trust):
+        client = await connect(trust, window=False)
+        stream = client.ask("/long")
+        await until(lambda: bool(here.servers[0]._connections) and bool(here.origin.asked))
+        closing = asyncio.create_task(here.servers[0].close())
+        client.window = True
+        client.h2.increment_flow_control_window(len(LONG))
+        client.h2.increment_flow_control_window(len(LONG), stream)
+        client.flush()
+        found = await frames(client)
+        assert b"".join(payload for kind, _, payload in found if kind == 0) == LONG
+        assert [payload[4:8] for kind, _, payload in found if kind == 7] == [bytes(4)]
+        await closing
 
 
 @settings(max_examples=25, deadline=None)
@@ -560,17 +501,13 @@ CONNECTION_SECTIONS = {
 
 
 @pytest.mark.parametrize("name", CONNECTION_SECTIONS)
-def test_sections_whose_breach_ends_the_connection(folder: Path, name: str) -> None:
+async def test_sections_whose_breach_ends_the_connection(folder: Path, name: str) -> None:
     data, error = CONNECTION_SECTIONS[name]
-
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
-            client = await connect(trust)
-            client.writer.write(data)
-            assert await goaway(client) == error
-            await until(lambda: here.servers[0].connections == 0)
-
-    run(scene())
+    async with secure(folder) as (here, trust):
+        client = await connect(trust)
+        client.writer.write(data)
+        assert await goaway(client) == error
+        await until(lambda: here.servers[0].connections == 0)
 
 
 # What may end the stream or, where the server prefers it, the connection: the code counts.
@@ -589,21 +526,17 @@ STREAM_SECTIONS = {
 
 
 @pytest.mark.parametrize("name", STREAM_SECTIONS)
-def test_sections_whose_breach_ends_a_stream(folder: Path, name: str) -> None:
+async def test_sections_whose_breach_ends_a_stream(folder: Path, name: str) -> None:
     data, error = STREAM_SECTIONS[name]
-
-    async def scene() -> None:
-        async with secure(folder) as (_, trust):
-            client = await connect(trust)
-            came = await settled(client, data)
-            # Whatever the answer was, this ends the connection.
-            client.writer.write(frame(PING, 0, 1, bytes(8)))
-            found = await frames(client, came)
-            codes = [int.from_bytes(body[:4], "big") for kind, _, body in found if kind == RST]
-            codes += [int.from_bytes(body[4:8], "big") for kind, _, body in found if kind == GOAWAY]
-            assert error in codes[:1], codes
-
-    run(scene())
+    async with secure(folder) as (_, trust):
+        client = await connect(trust)
+        came = await settled(client, data)
+        # Whatever the answer was, this ends the connection.
+        client.writer.write(frame(PING, 0, 1, bytes(8)))
+        found = await frames(client, came)
+        codes = [int.from_bytes(body[:4], "big") for kind, _, body in found if kind == RST]
+        codes += [int.from_bytes(body[4:8], "big") for kind, _, body in found if kind == GOAWAY]
+        assert error in codes[:1], codes
 
 
 IGNORED = {
@@ -616,26 +549,20 @@ IGNORED = {
 
 
 @pytest.mark.parametrize("name", IGNORED)
-def test_sections_that_ask_to_ignore(folder: Path, name: str) -> None:
-    async def scene() -> None:
-        async with secure(folder) as (_, trust):
-            client = await connect(trust)
-            client.writer.write(IGNORED[name])
-            assert (await client.get("/1")).status == 200
-            await client.close()
-
-    run(scene())
+async def test_sections_that_ask_to_ignore(folder: Path, name: str) -> None:
+    async with secure(folder) as (_, trust):
+        client = await connect(trust)
+        client.writer.write(IGNORED[name])
+        assert (await client.get("/1")).status == 200
+        await client.close()
 
 
-def test_settings_and_pings_are_answered(folder: Path) -> None:
-    async def scene() -> None:
-        async with secure(folder) as (_, trust):
-            client = await connect(trust)
-            came = await settled(client, setting(4, 1_000))
-            client.writer.write(frame(PING, 0, 1, bytes(8)))
-            found = await frames(client, came)
-            assert found[0][0] == SETTING and len(found[0][2]) > 0
-            assert (PING, 0, b"settled!") in found
-            assert (SETTING, 0, b"") in found
-
-    run(scene())
+async def test_settings_and_pings_are_answered(folder: Path) -> None:
+    async with secure(folder) as (_, trust):
+        client = await connect(trust)
+        came = await settled(client, setting(4, 1_000))
+        client.writer.write(frame(PING, 0, 1, bytes(8)))
+        found = await frames(client, came)
+        assert found[0][0] == SETTING and len(found[0][2]) > 0
+        assert (PING, 0, b"settled!") in found
+        assert (SETTING, 0, b"") in found

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from edge_world import run
 from h2_client import Answer, connect
 from nearmile.edge.clients.h2server import H2Connection
 from secure_world import secure
@@ -26,7 +25,7 @@ REQUESTS: dict[str, tuple[tuple[str, str], ...]] = {
 
 @pytest.mark.parametrize("path", ["/a", "/long"])
 @pytest.mark.parametrize("name", REQUESTS)
-def test_all_ways_to_a_hit_lead_to_the_same(
+async def test_all_ways_to_a_hit_lead_to_the_same(
     folder: Path, name: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = itertools.count()
@@ -39,26 +38,22 @@ def test_all_ways_to_a_hit_lead_to_the_same(
             next(served)
 
     monkeypatch.setattr(H2Connection, "_serve", counted)
-
-    async def scene() -> None:
-        async with secure(folder) as (here, trust):
+    async with secure(folder) as (here, trust):
+        client = await connect(trust)
+        await client.get(path, ("x-first", "1"))
+        await client.close()
+        answers: list[tuple[Answer, object]] = []
+        for _ in range(2):
+            # The first time by nothing, later by the fields, at last by the bytes, which the client repeats.
             client = await connect(trust)
-            await client.get(path, ("x-first", "1"))
+            for _ in range(4):
+                count = len(here.records)
+                answer = await client.get(path, *REQUESTS[name])
+                await until(lambda count=count: len(here.records) > count)  # type: ignore[misc]
+                for moving in ("age", "date"):
+                    answer.fields.pop(moving, None)
+                answers.append((answer, here.records[-1]))
             await client.close()
-            answers: list[tuple[Answer, object]] = []
-            for _ in range(2):
-                # The first time by nothing, later by the fields, at last by the bytes, which the client repeats.
-                client = await connect(trust)
-                for _ in range(4):
-                    count = len(here.records)
-                    answer = await client.get(path, *REQUESTS[name])
-                    await until(lambda count=count: len(here.records) > count)  # type: ignore[misc]
-                    for moving in ("age", "date"):
-                        answer.fields.pop(moving, None)
-                    answers.append((answer, here.records[-1]))
-                await client.close()
-            assert all(one == answers[0] for one in answers), answers
-            taken = next(served)
-            assert taken == (0 if name in ("a range beyond", "asks anew") else 7), taken
-
-    run(scene())
+        assert all(one == answers[0] for one in answers), answers
+        taken = next(served)
+        assert taken == (0 if name in ("a range beyond", "asks anew") else 7), taken

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from chromium import CHROMIUM, PATIENCE_S, Browser, key_of
-from edge_world import ADDRESSES, HOST, Client, World, config, run, world
+from edge_world import ADDRESSES, HOST, Client, World, config, world
 from h2_client import SECURE_PORT, trusting
 from nearmile.mapping.beacons import Sighting
 from nearmile.services import authority, state
@@ -36,23 +36,18 @@ async def secure(folder: Path) -> AsyncIterator[World]:
         yield here
 
 
-def test_a_beacon_comes_by_https(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with secure(tmp_path) as here:
-            trust, name = (
-                trusting(str(state.authority_files(tmp_path)[0]), "http/1.1"),
-                f"0123456789abcdef.{BELOW}",
-            )
-            client = Client(
-                *await asyncio.open_connection(ADDRESSES[0], SECURE_PORT, ssl=trust, server_hostname=name)
-            )
-            client.send(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
-            assert (await client.response()).status == 204
-            assert here.node.voices.beacons.take() == (Sighting("0123456789abcdef", 4, 0x7F0000),)
-            assert not here.origin.asked
-            client.writer.close()
-
-    run(test())
+async def test_a_beacon_comes_by_https(tmp_path: Path) -> None:
+    async with secure(tmp_path) as here:
+        trust, name = (
+            trusting(str(state.authority_files(tmp_path)[0]), "http/1.1"),
+            f"0123456789abcdef.{BELOW}",
+        )
+        client = Client(*await asyncio.open_connection(ADDRESSES[0], SECURE_PORT, ssl=trust, server_hostname=name))
+        client.send(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+        assert (await client.response()).status == 204
+        assert here.node.voices.beacons.take() == (Sighting("0123456789abcdef", 4, 0x7F0000),)
+        assert not here.origin.asked
+        client.writer.close()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")

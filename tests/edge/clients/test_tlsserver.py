@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_world import ADDRESSES, HOST, Asked, World, config, response, run, world
+from edge_world import ADDRESSES, HOST, Asked, World, config, response, world
 from nearmile.edge import limits
 from nearmile.edge.clients.tlsserver import TlsTransport
 from nearmile.services import authority, state
@@ -102,79 +102,70 @@ def guests(here: World) -> int:
     return here.servers[0].connections
 
 
-def test_a_name_that_no_site_has_is_told_so(certificates: Certificates, trust: ssl.SSLContext) -> None:
-    async def scene() -> None:
-        async with secure(certificates) as here:
-            peer = Peer(trust, "other.example")
-            with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
-                await peer.connect()
-            peer.writer.close()
-            await until(lambda: not guests(here))
-
-    run(scene())
+async def test_a_name_that_no_site_has_is_told_so(certificates: Certificates, trust: ssl.SSLContext) -> None:
+    async with secure(certificates) as here:
+        peer = Peer(trust, "other.example")
+        with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
+            await peer.connect()
+        peer.writer.close()
+        await until(lambda: not guests(here))
 
 
 @pytest.mark.parametrize("version", (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3))
-def test_records_cut_anywhere_and_an_orderly_end(
+async def test_records_cut_anywhere_and_an_orderly_end(
     certificates: Certificates, trust: ssl.SSLContext, version: ssl.TLSVersion
 ) -> None:
     trust.maximum_version = version
+    async with secure(certificates) as here:
+        peer = await Peer(trust).connect()
+        peer.tls.write(REQUEST)
+        peer.tls.write(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        for byte in peer.outgoing.read():
+            peer.writer.write(bytes((byte,)))
+            await asyncio.sleep(0)
+        assert (await peer.read()).count(b"hello") == 2  # and the end is said: it raises nothing
+        await until(lambda: len(here.records) == 2)
+        peer.writer.close()
+        await until(lambda: not guests(here))
 
-    async def scene() -> None:
-        async with secure(certificates) as here:
-            peer = await Peer(trust).connect()
-            peer.tls.write(REQUEST)
-            peer.tls.write(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-            for byte in peer.outgoing.read():
-                peer.writer.write(bytes((byte,)))
-                await asyncio.sleep(0)
-            assert (await peer.read()).count(b"hello") == 2  # and the end is said: it raises nothing
-            await until(lambda: len(here.records) == 2)
+
+async def test_a_session_is_resumed_on_another_connection(
+    certificates: Certificates, trust: ssl.SSLContext
+) -> None:
+    async with secure(certificates):
+        first = await Peer(trust).connect()
+        first.say(REQUEST)
+        await first.read(b"hello")
+        assert not first.tls.session_reused
+        second = await Peer(trust, session=first.tls.session).connect()
+        assert second.tls.session_reused
+        for peer in (first, second):
             peer.writer.close()
-            await until(lambda: not guests(here))
-
-    run(scene())
 
 
-def test_a_session_is_resumed_on_another_connection(certificates: Certificates, trust: ssl.SSLContext) -> None:
-    async def scene() -> None:
-        async with secure(certificates):
-            first = await Peer(trust).connect()
-            first.say(REQUEST)
-            await first.read(b"hello")
-            assert not first.tls.session_reused
-            second = await Peer(trust, session=first.tls.session).connect()
-            assert second.tls.session_reused
-            for peer in (first, second):
-                peer.writer.close()
+async def test_a_reader_that_stops_costs_a_bounded_buffer(
+    certificates: Certificates, trust: ssl.SSLContext
+) -> None:
+    async with secure(certificates) as here:
+        plain = await here.client()
+        for _ in range(2):
+            await plain.get("/long")
+        peer = await Peer(trust).connect()
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        peer.say(REQUEST.replace(b"/a", b"/long"))
 
-    run(scene())
+        def held() -> list[TlsTransport]:
+            transports = [getattr(guest, "_transport", None) for guest in here.servers[0]._connections]
+            return [one for one in transports if isinstance(one, TlsTransport) and one._blocked]
 
-
-def test_a_reader_that_stops_costs_a_bounded_buffer(certificates: Certificates, trust: ssl.SSLContext) -> None:
-    async def scene() -> None:
-        async with secure(certificates) as here:
-            plain = await here.client()
-            for _ in range(2):
-                await plain.get("/long")
-            peer = await Peer(trust).connect()
-            peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
-            peer.say(REQUEST.replace(b"/a", b"/long"))
-
-            def held() -> list[TlsTransport]:
-                transports = [getattr(guest, "_transport", None) for guest in here.servers[0]._connections]
-                return [one for one in transports if isinstance(one, TlsTransport) and one._blocked]
-
-            await until(lambda: bool(held()))
-            (transport,) = held()
-            assert len(LONG) > transport.get_write_buffer_size() > 0
-            assert transport._transport.get_write_buffer_size() < limits.TLS_WRITE_BYTES * 1.01
-            peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
-            found = bytearray()
-            while len(found) < here.records[1][2]:
-                found += await peer.some()
-            assert found.endswith(LONG)
-            await until(lambda: len(here.records) == 3 and here.records[2] == here.records[1])
-            peer.writer.transport.abort()
-
-    run(scene())
+        await until(lambda: bool(held()))
+        (transport,) = held()
+        assert len(LONG) > transport.get_write_buffer_size() > 0
+        assert transport._transport.get_write_buffer_size() < limits.TLS_WRITE_BYTES * 1.01
+        peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        found = bytearray()
+        while len(found) < here.records[1][2]:
+            found += await peer.some()
+        assert found.endswith(LONG)
+        await until(lambda: len(here.records) == 3 and here.records[2] == here.records[1])
+        peer.writer.transport.abort()

@@ -60,87 +60,76 @@ def longest(here: World, start: str) -> bytes:
     return next(target for n in itertools.count() if len(route(here, start, target := b"/%d" % n)) == 3)
 
 
-def test_a_miss_goes_by_way_of_the_owner_and_the_parent_and_each_stores_it() -> None:
-    async def test() -> None:
-        origin = Counted()
-        async with world(origin, rules=PARENTS, regions=REGIONS) as here:
-            here.tell_map()
-            target = longest(here, "here-1").decode()
-            way = route(here, "here-1", target.encode())
-            assert [name[:-2] for name in way] == ["here", "here", "mid"]
-            first = await get(here, "here-1", target)
-            assert first.body == b"v1"
-            assert first.cache == ", ".join(f"{name}; fwd=uri-miss; stored" for name in reversed(way))
-            for name in names(here):
-                assert (await get(here, name, target)).body == b"v1"
-            assert origin.asked == 1
-
-    run(test())
+async def test_a_miss_goes_by_way_of_the_owner_and_the_parent_and_each_stores_it() -> None:
+    origin = Counted()
+    async with world(origin, rules=PARENTS, regions=REGIONS) as here:
+        here.tell_map()
+        target = longest(here, "here-1").decode()
+        way = route(here, "here-1", target.encode())
+        assert [name[:-2] for name in way] == ["here", "here", "mid"]
+        first = await get(here, "here-1", target)
+        assert first.body == b"v1"
+        assert first.cache == ", ".join(f"{name}; fwd=uri-miss; stored" for name in reversed(way))
+        for name in names(here):
+            assert (await get(here, name, target)).body == b"v1"
+        assert origin.asked == 1
 
 
-def test_the_next_parent_region_where_the_first_has_no_live_server() -> None:
-    async def test() -> None:
-        origin = Counted()
-        async with world(origin, rules=PARENTS, regions=REGIONS) as here:
-            alive = list(here.servers)
-            here.servers = [server for server in alive if server.node.me.region != "mid"]
-            here.tell_map()
-            assert route(here, "here-1")[-1] == "far-1"
-            here.servers = [server for server in alive if server.node.me.region == "here"]
-            here.tell_map()
-            assert route(here, "here-1")[-1].startswith("here")
-            here.servers = alive
-
-    run(test())
+async def test_the_next_parent_region_where_the_first_has_no_live_server() -> None:
+    origin = Counted()
+    async with world(origin, rules=PARENTS, regions=REGIONS) as here:
+        alive = list(here.servers)
+        here.servers = [server for server in alive if server.node.me.region != "mid"]
+        here.tell_map()
+        assert route(here, "here-1")[-1] == "far-1"
+        here.servers = [server for server in alive if server.node.me.region == "here"]
+        here.tell_map()
+        assert route(here, "here-1")[-1].startswith("here")
+        here.servers = alive
 
 
-def test_a_parent_that_does_not_answer_is_skipped_and_then_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_parent_that_does_not_answer_is_skipped_and_then_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("nearmile.edge.limits.SWEEP_S", 0.05)
-
-    async def test() -> None:
-        origin = Counted()
-        async with world(origin, rules=PARENTS, regions=REGIONS) as here:
-            here.tell_map()
-            gone = here.servers[2:4]
-            for server in gone:
-                await server.close()
-            for number in range(12):
-                assert (await get(here, "here-1", f"/{number}")).status == 200
-            node = here.node
-            asked = [pool for pool in node.origins._pools.values() if pool.peer.host.startswith("127.31.42")]
-            assert asked and origin.asked == 12
-
-    run(test())
+    origin = Counted()
+    async with world(origin, rules=PARENTS, regions=REGIONS) as here:
+        here.tell_map()
+        gone = here.servers[2:4]
+        for server in gone:
+            await server.close()
+        for number in range(12):
+            assert (await get(here, "here-1", f"/{number}")).status == 200
+        node = here.node
+        asked = [pool for pool in node.origins._pools.values() if pool.peer.host.startswith("127.31.42")]
+        assert asked and origin.asked == 12
 
 
-def test_the_answer_of_a_parent_that_has_not_purged_yet_is_not_used() -> None:
-    async def test() -> None:
-        origin = Counted()
-        async with world(origin, rules=PARENTS, regions=REGIONS) as here:
-            here.tell_map()
-            target = longest(here, "here-1").decode()
-            way = route(here, "here-1", target.encode())
-            assert (await get(here, "here-1", target)).body == b"v1"
-            nodes = {server.node.me.name: server.node for server in here.servers}
-            order = Order("id", nodes["here-1"].sites[HOST.encode()].serial, "url", (target,))
-            # Children first: the parent still has what was purged, and says how far it has come.
-            for node in nodes.values():
-                node.position = Position("log", 1)
-            for name in way[:2]:
-                nodes[name].purge(order, Position("log", 2))
-            assert (await get(here, "here-1", target)).body == b"v2"
-            assert (await get(here, way[2], target)).body == b"v1", "it has it still"
-            # The one that asks is ahead of the owner, which is ahead of nobody.
-            nodes[way[0]].purge(order, Position("log", 3))
-            assert (await get(here, "here-1", target)).body == b"v3"
-            for name in way[1:]:
-                nodes[name].purge(order, Position("log", 3))
-            nodes[way[0]].purge(order, Position("log", 3))
-            last = await get(here, "here-1", target)
-            assert last.body == b"v4" and last.cache.count("stored") == 3
-            await until(lambda: not here.node.fills)
-
-    run(test())
+async def test_the_answer_of_a_parent_that_has_not_purged_yet_is_not_used() -> None:
+    origin = Counted()
+    async with world(origin, rules=PARENTS, regions=REGIONS) as here:
+        here.tell_map()
+        target = longest(here, "here-1").decode()
+        way = route(here, "here-1", target.encode())
+        assert (await get(here, "here-1", target)).body == b"v1"
+        nodes = {server.node.me.name: server.node for server in here.servers}
+        order = Order("id", nodes["here-1"].sites[HOST.encode()].serial, "url", (target,))
+        # Children first: the parent still has what was purged, and says how far it has come.
+        for node in nodes.values():
+            node.position = Position("log", 1)
+        for name in way[:2]:
+            nodes[name].purge(order, Position("log", 2))
+        assert (await get(here, "here-1", target)).body == b"v2"
+        assert (await get(here, way[2], target)).body == b"v1", "it has it still"
+        # The one that asks is ahead of the owner, which is ahead of nobody.
+        nodes[way[0]].purge(order, Position("log", 3))
+        assert (await get(here, "here-1", target)).body == b"v3"
+        for name in way[1:]:
+            nodes[name].purge(order, Position("log", 3))
+        nodes[way[0]].purge(order, Position("log", 3))
+        last = await get(here, "here-1", target)
+        assert last.body == b"v4" and last.cache.count("stored") == 3
+        await until(lambda: not here.node.fills)
 
 
 @settings(max_examples=40)
@@ -169,7 +158,7 @@ def test_no_question_goes_round_whatever_each_server_believes(
     run(test())
 
 
-def test_what_stands_in_at_a_parent_is_as_stale_for_its_grandchildren() -> None:
+async def test_what_stands_in_at_a_parent_is_as_stale_for_its_grandchildren() -> None:
     answers = [
         answer(b"v1", FRESH),
         *[answer(b"busy", status="503 Service Unavailable")] * 2,
@@ -179,16 +168,13 @@ def test_what_stands_in_at_a_parent_is_as_stale_for_its_grandchildren() -> None:
     async def origin(_asked: Asked) -> bytes:
         return answers.pop(0)
 
-    async def test() -> None:
-        async with world(origin, rules=PARENTS, regions=REGIONS) as here:
-            here.tell_map()
-            target = longest(here, "here-1").decode()
-            parent = route(here, "here-1", target.encode())[-1]
-            assert (await get(here, parent, target)).body == b"v1"
-            order = Order("o", here.node.sites[HOST.encode()].serial, "url", (target,), soft=True)
-            for server in here.servers:
-                server.node.purge(order, Position("log", 1))
-            for body in (b"v1", b"v1", b"v2"):
-                assert (await get(here, "here-1", target)).body == body
-
-    run(test())
+    async with world(origin, rules=PARENTS, regions=REGIONS) as here:
+        here.tell_map()
+        target = longest(here, "here-1").decode()
+        parent = route(here, "here-1", target.encode())[-1]
+        assert (await get(here, parent, target)).body == b"v1"
+        order = Order("o", here.node.sites[HOST.encode()].serial, "url", (target,), soft=True)
+        for server in here.servers:
+            server.node.purge(order, Position("log", 1))
+        for body in (b"v1", b"v1", b"v2"):
+            assert (await get(here, "here-1", target)).body == body

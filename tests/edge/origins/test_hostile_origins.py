@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge_world import Asked, Client, run, world
+from edge_world import Asked, Client, world
 from nearmile.edge import limits
 
 FRESH = b"Cache-Control: max-age=60\r\n"
@@ -86,49 +86,40 @@ class Sender:
 
 
 @pytest.mark.parametrize("name", NO_RESPONSE)
-def test_what_is_no_response_is_a_bad_gateway(name: str) -> None:
-    async def test() -> None:
-        async with world(Sender(NO_RESPONSE[name], ends=True)) as here:
-            for method in ("GET", "GET", "POST", "HEAD"):
-                answer = await final(await here.client(), method)
-                assert answer.startswith(b"HTTP/1.1 502 "), answer
-                assert b"poison" not in answer and b"set-cookie" not in answer.lower()
-            assert not len(here.node.store)
-
-    run(test())
+async def test_what_is_no_response_is_a_bad_gateway(name: str) -> None:
+    async with world(Sender(NO_RESPONSE[name], ends=True)) as here:
+        for method in ("GET", "GET", "POST", "HEAD"):
+            answer = await final(await here.client(), method)
+            assert answer.startswith(b"HTTP/1.1 502 "), answer
+            assert b"poison" not in answer and b"set-cookie" not in answer.lower()
+        assert not len(here.node.store)
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_response_that_breaks_off_is_not_whole_and_not_stored(name: str) -> None:
-    async def test() -> None:
-        async with world(Sender(BROKEN[name], ends=True)) as here:
-            for method in ("GET", "GET", "POST"):
-                answer = await final(await here.client(), method)
-                head, _, body = answer.partition(b"\r\n\r\n")
-                assert b"poison" not in answer
-                if not head.startswith(b"HTTP/1.1 502 "):
-                    whole = b"\r\n0\r\n\r\n" in body if b"chunked" in head else len(body) >= 9
-                    assert not whole, answer
-            assert not len(here.node.store)
-            assert len(here.origin.asked) == 3
-
-    run(test())
+async def test_a_response_that_breaks_off_is_not_whole_and_not_stored(name: str) -> None:
+    async with world(Sender(BROKEN[name], ends=True)) as here:
+        for method in ("GET", "GET", "POST"):
+            answer = await final(await here.client(), method)
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert b"poison" not in answer
+            if not head.startswith(b"HTTP/1.1 502 "):
+                whole = b"\r\n0\r\n\r\n" in body if b"chunked" in head else len(body) >= 9
+                assert not whole, answer
+        assert not len(here.node.store)
+        assert len(here.origin.asked) == 3
 
 
 @pytest.mark.parametrize("ends", [True, False])
 @pytest.mark.parametrize("name", MORE)
-def test_what_follows_a_response_reaches_nobody(name: str, ends: bool) -> None:
-    async def test() -> None:
-        async with world(Sender(MORE[name], ends)) as here:
-            client = await here.client()
-            for target in ("/a", "/b", "/a"):
-                client.send(f"GET {target} HTTP/1.1\r\nHost: www.test.example\r\n\r\n".encode())
-                while (answer := await client.response()).status < 200:
-                    pass
-                assert answer.body == b"begun"
-            assert here.origin.connections == 2, "none is used again"
-
-    run(test())
+async def test_what_follows_a_response_reaches_nobody(name: str, ends: bool) -> None:
+    async with world(Sender(MORE[name], ends)) as here:
+        client = await here.client()
+        for target in ("/a", "/b", "/a"):
+            client.send(f"GET {target} HTTP/1.1\r\nHost: www.test.example\r\n\r\n".encode())
+            while (answer := await client.response()).status < 200:
+                pass
+            assert answer.body == b"begun"
+        assert here.origin.connections == 2, "none is used again"
 
 
 async def final(client: Client, method: str) -> bytes:
