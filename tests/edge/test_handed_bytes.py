@@ -146,7 +146,7 @@ def buffered(here: World) -> tuple[int, int]:
     transport = guest._transport  # type: ignore[attr-defined]
     if isinstance(transport, TlsTransport):
         return transport._transport.get_write_buffer_size(), transport._waiting_bytes
-    return transport.get_write_buffer_size(), getattr(guest, "_rest_bytes", 0)
+    return transport.get_write_buffer_size(), sum(map(len, getattr(guest, "_rest", ())))
 
 
 async def still(here: World) -> None:

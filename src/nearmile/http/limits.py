@@ -27,6 +27,8 @@ TRAILER_BYTES_MAX = 8 << 10
 # A keep-alive client repeats its block with each request, so one block for each active connection suffices.
 MEMO_ENTRIES_MAX = 2_048
 MEMO_BLOCK_BYTES_MAX = 4 << 10
+# And each connection has what came last; browsers say less than a kilobyte.
+REPEATED_BYTES_MAX = 2 << 10
 
 # --- HTTP/2 ---
 # RFC 9113 section 6.5.2 recommends no fewer than 100; nginx, Apache and Caddy have 100 to 250.

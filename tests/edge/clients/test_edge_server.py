@@ -44,6 +44,22 @@ async def test_requests_in_small_pieces(size: int) -> None:
         assert [(await client.response()).body for _ in range(3)] == [b"/a" * 10, b"/b" * 10, b"/a" * 10]
 
 
+async def test_each_request_says_what_it_says_whatever_the_last_one_said() -> None:
+    async with world(named) as here:
+        client = await here.client()
+        tag = (await client.get("/a")).fields.get("etag", '"t"')
+        for lines, cache in (
+            ((), Cache.HIT),
+            (("Cache-Control: no-cache",), Cache.MISS),
+            ((), Cache.HIT),
+            (("X: y",), Cache.HIT),
+            (("X: y", "X: y"), Cache.HIT),
+            ((f"If-None-Match: {tag}", "Cache-Control: no-cache"), Cache.MISS),
+        ):
+            assert (await client.get("/a", *lines)).body == b"/a" * 10
+            assert here.records[-1][1] == cache
+
+
 async def test_hits_have_heads_that_count() -> None:
     async with world(named) as here:
         client = await here.client()
@@ -84,6 +100,19 @@ async def test_what_is_no_request_is_refused_and_the_connection_ends(wire: bytes
         assert await client.ended() == b""
         assert not here.origin.asked
         assert here.records[-1][:2] == (status, Cache.ERROR)
+
+
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [("GET /a\r\nX:y", 400), ("GET /a\tb", 400), ("GET  /a", 400), ("GET /a HTTP/1.0\r\nX: GET", 200)],
+)
+async def test_what_only_ends_like_a_request_line_is_none(start: str, status: int) -> None:
+    async with world(named) as here:
+        client = await here.client()
+        await client.get("/a")
+        client.send(f"{start} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        answer = await client.response()
+        assert (answer.status, answer.fields["connection"]) == (status, "close")
 
 
 async def test_an_empty_line_before_a_request_is_forgiven() -> None:

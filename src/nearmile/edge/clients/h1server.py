@@ -1,6 +1,6 @@
 """A client's connection of HTTP/1.1: its requests in order, and the hit path.
 
-``Connection._serve`` is the hit path: from bytes to the answer from memory in one function. What it cannot answer
+``Connection.receive`` is the hit path: from bytes to the answer from memory in one function. What it cannot answer
 becomes an ``Exchange``, a coroutine, while further requests of the connection wait.
 """
 
@@ -28,7 +28,7 @@ from nearmile.http.body import OpenBody, request_body
 from nearmile.http.fields import BadMessage, Fields
 from nearmile.http.h2frames import PREFACE
 from nearmile.http.head import parse_request
-from nearmile.http.limits import HEAD_BYTES_MAX
+from nearmile.http.limits import HEAD_BYTES_MAX, REPEATED_BYTES_MAX
 from nearmile.reports.hit import Cache
 
 log = logging.getLogger("nearmile.edge")
@@ -39,6 +39,7 @@ PREFACE_START = PREFACE[: PREFACE.find(b"\r\n\r\n") + 4]  # what looks like a he
 # Joined, larger ones would cost 6 % more of the CPU time of a hit.
 JOINED_BYTES_MAX = 4096
 BYTES = frozenset((bytes,))
+METHOD_BYTES, LINE_END = len(b"GET "), b" HTTP/1.1\r\n"
 # Enough to be told of room again; what is copied for it costs nothing beside the telling.
 NUDGE_BYTES = 4096
 
@@ -75,7 +76,9 @@ class Connection(InRound, asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None
         self._last: Sequence[bytes] = ()
         """A hit's answer, to be written at the end of the round."""
-        self._unrecorded: tuple[int, int, int, int, int, int] | None = None
+        self._unrecorded: tuple[int, int, int, int, int, int, bool] | None = None
+        self._lines, self._fields = b"", Fields(pairs=())
+        """What the last request said after its first line, and its meaning: most often the next says the same."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Of asyncio."""
@@ -94,69 +97,57 @@ class Connection(InRound, asyncio.Protocol):
         """Of asyncio."""
         self._ready = False
         self.door.closed(self)
-        unsent_bytes = self._rest_bytes + (self._unsent_bytes() if self._full else 0)
+        unsent_bytes, here = sum(map(len, self._rest)), self._transport
+        if self._full:
+            unsent_bytes += here.get_write_buffer_size() if self.secure else self._backlog.unsent_bytes(here)
         self._rest.clear()
         self.handed_bytes -= unsent_bytes
         if self._unrecorded is not None:
-            now_ms, serial, place, status, cache, size_bytes = self._unrecorded
+            now_ms, serial, place, status, cache, size_bytes, _ = self._unrecorded
             self.node.record(now_ms, serial, place, status, cache, size_bytes - unsent_bytes, False)
         if self._exchange is not None:
             self._exchange.cancel()
 
     def receive(self, data: bytes) -> None:
-        """See InRound."""
-        if self._ready:
-            self._serve(self._held + data if self._held else data)
-        elif self._lingering:
+        """See InRound. The hit path: answers requests from memory, in order, until one needs more than that."""
+        if not self._ready:
+            self._wait_with(data)
             return
-        elif self._body is not None and not self._body.done:
-            self._quiet_sweeps = 0
-            self._held += self._body.take(data)
-            self._mind_reading()
-        else:
-            self._held += data
-            self._mind_reading()
-
-    def _serve(self, data: bytes) -> None:
-        """The hit path: answers requests from memory, in order, until one needs more than that."""
-        node = self.node
-        known, store, trusted = node.memo.known, node.store, self.trusted
-        sites, hit_end = node.sites, node.hit_end
-        if self.secure:
-            sites, hit_end = node.secure_sites, node.secure_hit_end
+        data = self._held + data if self._held else data
+        node, store, trusted = self.node, self.node.store, self.trusted
+        sites, hit_end = (node.secure_sites, node.secure_hit_end) if self.secure else (node.sites, node.hit_end)
         at, end, whole = 0, 0, len(data)
-        while at < whole:
-            line_end = data.find(b"\r\n", at)
-            # What is here is most often one request, with fields that came before: no need to look for their end.
-            # Behind the first it is: looking up all that is left each time would cost the square of a flood.
-            end, fields = whole, None if at else known.get(data[line_end + 2 :])
-            if fields is None:
-                end = data.find(b"\r\n\r\n", at) + 4
-                fields = self._parse(data[line_end + 2 : end]) if 4 < end <= at + HEAD_BYTES_MAX else None
-            if fields is None or not fields.plain:
+        while at < whole and self._ready:
+            target_end = data.find(LINE_END, at)
+            target, lines_at = data[at + METHOD_BYTES : target_end], target_end + len(LINE_END)
+            # With no space in the target, this is where the first line ends. It needs no other look: only what was
+            # checked before it was stored is a key.
+            if target_end < 0 or b" " in target or not data.startswith(b"GET /", at):
                 break
-            line = data[at:line_end].split(b" ")
+            if not at and whole - lines_at == len(self._lines) and data.endswith(self._lines):
+                end, fields = whole, self._fields
+            elif (found := self._parse(data, at, lines_at)) is not None:
+                end, fields = found
+            else:
+                break
             host = fields.host
             site = node.site_of_trusted(self.secure, fields) if trusted else sites.get(host) or sites.of(host)
-            if site is None or len(line) != 3 or line[2] != b"HTTP/1.1" or not data.startswith(b"GET /", at):
-                break
-            # The target needs no look at the rest of it: only what was checked before it was stored is a key.
-            entry = store.get(site.prefix + line[1], fields.pairs)
+            entry = None if site is None else store.get(site.prefix + target, fields.pairs)
             now_s = node.now_s()
-            if entry is None or now_s >= entry.fresh_until_s:
+            if site is None or entry is None or now_s >= entry.fresh_until_s:
                 break
-            if site.guarded and not node.allows(site, self.peer, trusted, fields.pairs, line[1], now_s):
+            if site.guarded and not node.allows(site, self.peer, trusted, fields.pairs, target, now_s):
                 break
             kept, head, body, status = entry.kept, entry.head, entry.body, entry.kept.status
             if fields.conditions:
-                if (found := node.narrow.answer(fields.conditions, entry, now_s)) is None:
+                if (narrow := node.narrow.answer(fields.conditions, entry, now_s)) is None:
                     break
-                status, head, body = found
+                status, head, body = narrow
             age_s = now_s - kept.born_at_s
             head = b"%bage: %d\r\n%b" % (head, age_s if age_s > 0 else 0, hit_end)
             size_bytes = len(head) + len(body)
             place = node.visitors.place_of_trusted(self.peer, fields.pairs) if trusted else self._place
-            self._unrecorded = (int(now_s * 1000), site.serial, place, status, HIT, size_bytes)
+            self._unrecorded = (int(now_s * 1000), site.serial, place, status, HIT, size_bytes, True)
             node.counter.requests += 1
             if at or end < whole or type(body) is not bytes:
                 self._hand((head, body))
@@ -165,16 +156,17 @@ class Connection(InRound, asyncio.Protocol):
                 self._write_last(head + body)
             else:
                 self._last = (head + body,) if size_bytes < JOINED_BYTES_MAX else (head, body)
-                self.round.at_end(self, 0)
+                if self.round.serving:
+                    self.round.served.append(self)
+                else:
+                    self.conclude()
             at = end
-            if not self._ready:
-                break
         if at:
             self._quiet_sweeps = 0
-        if at == whole or not self._ready or end < 4:
-            self._hold(data[at:])
+        if at < whole:
+            (self._begin if self._ready else self._hold)(data[at:])
         else:
-            self._begin(data[at:])
+            self._held = b""
 
     def conclude(self) -> None:
         """Writes a hit's answer, if that is still to be done, and records it once the kernel has all of it."""
@@ -184,11 +176,20 @@ class Connection(InRound, asyncio.Protocol):
         if self._unrecorded is None:
             return
         if self._full:
-            self._backlog.written_bytes += self._unrecorded[-1]
+            self._backlog.written_bytes += self._unrecorded[-2]
             self._ready = False
         else:
-            self.node.record(*self._unrecorded, True)
+            self.node.record(*self._unrecorded)
             self._unrecorded = None
+
+    def _wait_with(self, data: bytes) -> None:
+        """Takes what comes while a response is on its way: the request's body, or further requests."""
+        if not self._lingering:
+            if self._body is not None and not self._body.done:
+                self._quiet_sweeps = 0
+                data = self._body.take(data)
+            self._held += data
+            self._mind_reading()
 
     def _hold(self, data: bytes) -> None:
         """Keeps what waits: the beginning of a head, or requests behind a response on its way."""
@@ -198,11 +199,18 @@ class Connection(InRound, asyncio.Protocol):
         if len(data) > HEAD_BYTES_MAX and self._ready:
             self._refuse(BadMessage("the head of the request is too large", 431))
 
-    def _parse(self, lines: bytes) -> Fields | None:
+    def _parse(self, data: bytes, at: int, lines_at: int) -> tuple[int, Fields] | None:
+        """Where the head of the request at that place ends, and its fields, if they are good for the hit path."""
+        end = data.find(b"\r\n\r\n", at) + 4
+        if not 4 < end <= at + HEAD_BYTES_MAX:
+            return None
         try:
-            return self.node.memo.parse(lines)
+            fields = self.node.memo.parse(lines := data[lines_at:end])
         except BadMessage:
             return None
+        if len(lines) <= REPEATED_BYTES_MAX and fields.plain:
+            self._lines, self._fields = lines, fields
+        return (end, fields) if fields.plain else None
 
     def _begin(self, data: bytes) -> None:
         """Parses the request at the start of ``data`` strictly, and starts its exchange."""
@@ -270,7 +278,7 @@ class Connection(InRound, asyncio.Protocol):
         self._ready = True
         if self._held:
             held, self._held = self._held, b""
-            self._serve(held)
+            self.receive(held)
         self._mind_reading()
 
     def _refuse(self, error: BadMessage) -> None:
@@ -387,15 +395,6 @@ class Connection(InRound, asyncio.Protocol):
         if not self._transport.is_closing():
             self.resume_writing()
 
-    @property
-    def _rest_bytes(self) -> int:
-        return sum(map(len, self._rest))
-
-    def _unsent_bytes(self) -> int:
-        """What the kernel has not taken."""
-        transport = self._transport
-        return transport.get_write_buffer_size() if self.secure else self._backlog.unsent_bytes(transport)
-
     def resume_writing(self) -> None:
         """Of asyncio."""
         self._full = False
@@ -407,7 +406,7 @@ class Connection(InRound, asyncio.Protocol):
             if not self._room.done():
                 self._room.set_result(None)
         elif self._unrecorded is not None:
-            self.node.record(*self._unrecorded, True)
+            self.node.record(*self._unrecorded)
             self._unrecorded = None
             self._go_on()
 
@@ -416,7 +415,7 @@ class Connection(InRound, asyncio.Protocol):
         self._quiet_sweeps += 1
         moved_bytes: int | None = None
         if self._full:
-            moved_bytes = self._backlog.moved(self._transport, self._rest_bytes)
+            moved_bytes = self._backlog.moved(self._transport, sum(map(len, self._rest)))
             limit_s = limits.STALLED_TIMEOUT_S
         elif self._lingering:
             limit_s = limits.LINGER_S

@@ -16,7 +16,8 @@ log = logging.getLogger("nearmile.edge")
 class InRound:
     """A connection at a socket, as its loop sees it."""
 
-    _arrived = b""
+    arrived = b""
+    """What waits for the round."""
 
     def __init__(self, round_: "Round") -> None:
         self.round = round_
@@ -35,11 +36,11 @@ class InRound:
 
     def data_received(self, data: bytes) -> None:
         """Of asyncio."""
-        if self._arrived or len(data) > limits.ROUND_BYTES_MAX:
+        if self.arrived or len(data) > limits.ROUND_BYTES_MAX:
             self.catch_up()
             self.receive(data)
         else:
-            self._arrived = data
+            self.arrived = data
             self.round.join(self)
 
     def eof_received(self) -> bool:
@@ -49,8 +50,8 @@ class InRound:
 
     def catch_up(self) -> None:
         """Serves what waits for the round."""
-        if self._arrived:
-            data, self._arrived = self._arrived, b""
+        if self.arrived:
+            data, self.arrived = self.arrived, b""
             self.receive(data)
 
 
@@ -60,9 +61,10 @@ class Round:
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._call_soon = call_soon
         self._waiting: list[InRound] = []
-        self._served: list[InRound] = []
+        self.served: list[InRound] = []
+        """Those that are to ``conclude`` when all have been served."""
+        self.serving = False
         self._kept_bytes = 0
-        self._serving = False
 
     def join(self, one: InRound) -> None:
         """Something has come to that connection."""
@@ -74,28 +76,30 @@ class Round:
             self._run()
 
     def at_end(self, one: InRound, size_bytes: int) -> None:
-        """That connection is to ``conclude`` when all have been served: at once where no round is under way.
+        """Puts that connection among the served; at once it is to ``conclude`` where no round is under way.
 
         ``size_bytes``: what it has made and keeps for that.
         """
-        self._served.append(one)
+        self.served.append(one)
         self._kept_bytes += size_bytes
-        if self._kept_bytes > limits.ROUND_KEPT_BYTES or not self._serving:
+        if self._kept_bytes > limits.ROUND_KEPT_BYTES or not self.serving:
             self._conclude()
 
     def _run(self) -> None:
         waiting, self._waiting = self._waiting, []
-        self._serving = True
+        self.serving = True
         for one in waiting:
             try:
-                one.catch_up()
+                if data := one.arrived:
+                    one.arrived = b""
+                    one.receive(data)
             except Exception:
                 _fail(one)
-        self._serving = False
+        self.serving = False
         self._conclude()
 
     def _conclude(self) -> None:
-        served, self._served, self._kept_bytes = self._served, [], 0
+        served, self.served, self._kept_bytes = self.served, [], 0
         for one in served:
             try:
                 one.conclude()
