@@ -1,11 +1,15 @@
 """What holds for every test."""
 
+import asyncio
 import ctypes
 import fcntl
+import inspect
 import os
 import socket
 import struct
 
+import pytest
+import uvloop
 from hypothesis import settings
 
 # The same examples on every machine and run: a failure is one for everybody (`make fuzz` is for finding new ones).
@@ -13,6 +17,8 @@ from hypothesis import settings
 settings.register_profile("nearmile", derandomize=True, deadline=None)
 settings.load_profile("nearmile")
 
+# No test of one process takes longer, however busy the machine is.
+DEADLINE_S = 60.0
 # From Linux: linux/sched.h, linux/sockios.h, linux/if.h.
 CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP = 0x40000000, 0x8914, 0x1
 
@@ -37,3 +43,18 @@ def pytest_xdist_auto_num_workers() -> int | None:
 # Tests side by side use the same addresses and ports.
 if "PYTEST_XDIST_WORKER" in os.environ:
     own_network()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A test that is a coroutine runs as the product does, within a deadline."""
+    test = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(test):
+        return None
+
+    async def bounded() -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            await test(**{name: pyfuncitem.funcargs[name] for name in inspect.signature(test).parameters})
+
+    uvloop.run(bounded())
+    return True

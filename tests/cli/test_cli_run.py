@@ -82,25 +82,21 @@ def test_what_cannot_be_read_any_more_is_written_anew_under_a_higher_number(
 
 
 @pytest.mark.parametrize("held", [b'{"version":7}', pack(b'{"version":7}', 1)], ids=["plain", "packed"])
-def test_what_a_cluster_has_is_outnumbered(documents: Path, root: Path, held: bytes) -> None:
+async def test_what_a_cluster_has_is_outnumbered(documents: Path, root: Path, held: bytes) -> None:
     """Else processes would go on with it, whatever the documents say."""
-
-    async def scene() -> None:
-        server = NatsServer(root, lay_out(msgspec.convert(tomllib.loads(NETWORK), Network), {}, PARIS, 1))
-        await server.start()
-        try:
-            bus = server.bus()
-            async with bus.opened(DEADLINE_S):
-                await bus.create_stores()
-                await bus.put(KV_CONFIG, KV_CURRENT, held, 0)
-            (documents / "network.toml").write_text(f'{NETWORK}nats = "{server.url}"')
-            assert [(await asyncio.to_thread(settle, documents, root)).version for _ in range(2)] == [8, 8]
-            (root / "config.json").write_bytes((root / "config.json").read_bytes().replace(b":8,", b":3,", 1))
-            assert (await asyncio.to_thread(settle, documents, root)).version == 8
-        finally:
-            await server.kill()
-
-    asyncio.run(scene())
+    server = NatsServer(root, lay_out(msgspec.convert(tomllib.loads(NETWORK), Network), {}, PARIS, 1))
+    await server.start()
+    try:
+        bus = server.bus()
+        async with bus.opened(DEADLINE_S):
+            await bus.create_stores()
+            await bus.put(KV_CONFIG, KV_CURRENT, held, 0)
+        (documents / "network.toml").write_text(f'{NETWORK}nats = "{server.url}"')
+        assert [(await asyncio.to_thread(settle, documents, root)).version for _ in range(2)] == [8, 8]
+        (root / "config.json").write_bytes((root / "config.json").read_bytes().replace(b":8,", b":3,", 1))
+        assert (await asyncio.to_thread(settle, documents, root)).version == 8
+    finally:
+        await server.kill()
 
 
 def test_documents_that_are_wrong_end_with_2(documents: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge_world import Asked, response, run, world
+from edge_world import Asked, response, world
 from waiting import until
 
 OWN = ["no-cache", "max-age=0", "max-age=0, must-revalidate", "public, max-age=0", ""]
@@ -12,7 +12,7 @@ ALL = ["max-age=60", "max-age=0, stale-while-revalidate=9"]
 
 
 @pytest.mark.parametrize(("terms", "shared"), [(one, False) for one in OWN] + [(one, True) for one in ALL])
-def test_a_page_that_each_must_ask_for_goes_to_nobody_else(terms: str, shared: bool) -> None:
+async def test_a_page_that_each_must_ask_for_goes_to_nobody_else(terms: str, shared: bool) -> None:
     go = asyncio.Event()
 
     async def handler(asked: Asked) -> bytes:
@@ -23,55 +23,46 @@ def test_a_page_that_each_must_ask_for_goes_to_nobody_else(terms: str, shared: b
             return response(b"", *lines, status="304 Not Modified")
         return response(user.encode(), *lines)
 
-    async def test() -> None:
-        async with world(handler) as here:
-            clients = [await here.client() for _ in range(3)]
-            for turn in range(3):  # first stored, then confirmed for one, and not for the others
-                go.clear()
-                asking = [
-                    asyncio.ensure_future(client.get("/", f"Cookie: {number}"))
-                    for number, client in enumerate(clients)
-                ]
-                if not (shared and turn):
-                    await until(lambda: here.node.waiting.total == 3)
-                go.set()
-                bodies = [one.body for one in await asyncio.gather(*asking)]
-                assert bodies == ([b"0"] * 3 if shared else [b"0", b"1", b"2"])
-
-    run(test())
+    async with world(handler) as here:
+        clients = [await here.client() for _ in range(3)]
+        for turn in range(3):  # first stored, then confirmed for one, and not for the others
+            go.clear()
+            asking = [
+                asyncio.ensure_future(client.get("/", f"Cookie: {number}"))
+                for number, client in enumerate(clients)
+            ]
+            if not (shared and turn):
+                await until(lambda: here.node.waiting.total == 3)
+            go.set()
+            bodies = [one.body for one in await asyncio.gather(*asking)]
+            assert bodies == ([b"0"] * 3 if shared else [b"0", b"1", b"2"])
 
 
-def test_a_page_that_each_must_ask_for_is_not_had_by_wishing() -> None:
+async def test_a_page_that_each_must_ask_for_is_not_had_by_wishing() -> None:
     async def handler(asked: Asked) -> bytes:
         return response(asked.fields["cookie"].encode(), f'ETag: "{asked.fields["cookie"]}"')
 
-    async def test() -> None:
-        async with world(handler) as here:
-            client = await here.client()
-            for user in (b"mine", b"yours"):
-                found = await client.get("/", f"Cookie: {user.decode()}", "Cache-Control: max-stale")
-                assert found.body == user
-
-    run(test())
+    async with world(handler) as here:
+        client = await here.client()
+        for user in (b"mine", b"yours"):
+            found = await client.get("/", f"Cookie: {user.decode()}", "Cache-Control: max-stale")
+            assert found.body == user
 
 
-def test_a_page_that_each_must_ask_for_stands_in_for_none() -> None:
+async def test_a_page_that_each_must_ask_for_stands_in_for_none() -> None:
     up = [True]
 
     async def handler(asked: Asked) -> bytes | None:
         return response(asked.fields["cookie"].encode(), 'ETag: "1"') if up[0] else None
 
-    async def test() -> None:
-        async with world(handler) as here:
-            client = await here.client()
-            assert (await client.get("/", "Cookie: mine")).body == b"mine"
-            up[0] = False
-            assert (await client.get("/", "Cookie: yours")).status == 502
-
-    run(test())
+    async with world(handler) as here:
+        client = await here.client()
+        assert (await client.get("/", "Cookie: mine")).body == b"mine"
+        up[0] = False
+        assert (await client.get("/", "Cookie: yours")).status == 502
 
 
-def test_who_waited_for_a_confirmation_is_told() -> None:
+async def test_who_waited_for_a_confirmation_is_told() -> None:
     go = asyncio.Event()
 
     async def handler(asked: Asked) -> bytes:
@@ -80,15 +71,12 @@ def test_who_waited_for_a_confirmation_is_told() -> None:
         await go.wait()
         return response(b"", "Cache-Control: max-age=1", 'ETag: "1"', status="304 Not Modified")
 
-    async def test() -> None:
-        async with world(handler) as here:
-            clients = [await here.client() for _ in range(2)]
-            await clients[0].get("/")
-            here.skew_s = 5.0
-            asking = asyncio.gather(*(client.get("/") for client in clients))
-            await until(lambda: here.node.waiting.total == 2)
-            go.set()
-            told = sorted(found.cache for found in await asking)
-            assert told == [f"here-1; fwd=stale; fwd-status=304{more}" for more in ("", "; collapsed")]
-
-    run(test())
+    async with world(handler) as here:
+        clients = [await here.client() for _ in range(2)]
+        await clients[0].get("/")
+        here.skew_s = 5.0
+        asking = asyncio.gather(*(client.get("/") for client in clients))
+        await until(lambda: here.node.waiting.total == 2)
+        go.set()
+        told = sorted(found.cache for found in await asking)
+        assert told == [f"here-1; fwd=stale; fwd-status=304{more}" for more in ("", "; collapsed")]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge_world import ADDRESSES, HOST, Asked, Client, Handler, World, config, request, response, run, world
+from edge_world import ADDRESSES, HOST, Asked, Client, Handler, World, config, request, response, world
 from nearmile.cache.purge import Order, Position
 from nearmile.edge.visitors import Hop
 from waiting import until
@@ -44,7 +44,7 @@ def in_turn(answers: list[bytes]) -> Handler:
     return handler
 
 
-def test_a_304_of_the_origin_changes_fields_at_all_servers() -> None:
+async def test_a_304_of_the_origin_changes_fields_at_all_servers() -> None:
     policies = ["one"]
 
     async def handler(asked: Asked) -> bytes:
@@ -52,23 +52,20 @@ def test_a_304_of_the_origin_changes_fields_at_all_servers() -> None:
         known = "if-none-match" in asked.fields
         return response(b"", *lines, status="304 Not Modified") if known else response(b"hello", *lines)
 
-    async def test() -> None:
-        async with world(handler, servers=2) as here:
-            here.tell_map()
-            clients = [await here.client(0), await here.client(1)]
-            for policy in ("one", "two"):
-                policies.append(policy)
-                for client in clients:
-                    found = await client.get("/a")
-                    assert (found.body, found.fields["content-security-policy"]) == (b"hello", policy)
-                here.skew_s += 61
-            assert ["if-none-match" in asked.fields for asked in here.origin.asked] == [False, True]
-
-    run(test())
+    async with world(handler, servers=2) as here:
+        here.tell_map()
+        clients = [await here.client(0), await here.client(1)]
+        for policy in ("one", "two"):
+            policies.append(policy)
+            for client in clients:
+                found = await client.get("/a")
+                assert (found.body, found.fields["content-security-policy"]) == (b"hello", policy)
+            here.skew_s += 61
+        assert ["if-none-match" in asked.fields for asked in here.origin.asked] == [False, True]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-def test_a_change_that_passes_by_a_server_is_seen_there_at_once(method: str) -> None:
+async def test_a_change_that_passes_by_a_server_is_seen_there_at_once(method: str) -> None:
     versions = [0]
 
     async def handler(asked: Asked) -> bytes:
@@ -77,79 +74,61 @@ def test_a_change_that_passes_by_a_server_is_seen_there_at_once(method: str) -> 
             return response(b"done")
         return response(b"%d" % versions[0], "Cache-Control: max-age=60", f'ETag: "{versions[0]}"')
 
-    async def test() -> None:
-        async with beside_owner(handler) as (_here, theirs, client, other):
-            for version in range(3):
-                assert (await client.get(theirs)).body == b"%d" % version
-                assert (await other.get(theirs)).body == b"%d" % version, "the owner knows by then"
-                await client.get(theirs, "Content-Length: 0", method=method)
-
-    run(test())
+    async with beside_owner(handler) as (_here, theirs, client, other):
+        for version in range(3):
+            assert (await client.get(theirs)).body == b"%d" % version
+            assert (await other.get(theirs)).body == b"%d" % version, "the owner knows by then"
+            await client.get(theirs, "Content-Length: 0", method=method)
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["new-to-it", "to-be-renewed"])
-def test_what_stands_in_at_the_owner_is_not_fresh_elsewhere(known: bool) -> None:
+async def test_what_stands_in_at_the_owner_is_not_fresh_elsewhere(known: bool) -> None:
     answers = [response(b"old", FRESH, TAG), BUSY, BUSY, response(b"new", FRESH, 'ETag: "2"')]
-
-    async def test() -> None:
-        async with beside_owner(in_turn(answers)) as (here, theirs, client, owner):
-            await (client if known else owner).get(theirs)
-            order = Order("o", here.node.sites[HOST.encode()].serial, "url", (theirs,), soft=True)
-            for server in here.servers:
-                server.node.purge(order, Position("log", 1))
-            for _ in range(2):
-                assert (await client.get(theirs)).body == b"old"
-            assert (await client.get(theirs)).body == b"new", "asked for again, though the first is 60 s fresh"
-
-    run(test())
+    async with beside_owner(in_turn(answers)) as (here, theirs, client, owner):
+        await (client if known else owner).get(theirs)
+        order = Order("o", here.node.sites[HOST.encode()].serial, "url", (theirs,), soft=True)
+        for server in here.servers:
+            server.node.purge(order, Position("log", 1))
+        for _ in range(2):
+            assert (await client.get(theirs)).body == b"old"
+        assert (await client.get(theirs)).body == b"new", "asked for again, though the first is 60 s fresh"
 
 
-def test_what_a_request_has_changed_is_not_taken_from_an_owner_that_cannot_ask() -> None:
+async def test_what_a_request_has_changed_is_not_taken_from_an_owner_that_cannot_ask() -> None:
     answers = [response(b"old", FRESH, TAG), response(b"done"), *[BUSY] * 2, response(b"new", FRESH, 'ETag: "2"')]
-
-    async def test() -> None:
-        async with beside_owner(in_turn(answers)) as (_here, theirs, client, owner):
-            await owner.get(theirs)
-            await client.get(theirs, "Content-Length: 0", method="POST")
-            assert (await client.get(theirs)).status == 503
-            assert (await client.get(theirs)).body == b"new"
-
-    run(test())
+    async with beside_owner(in_turn(answers)) as (_here, theirs, client, owner):
+        await owner.get(theirs)
+        await client.get(theirs, "Content-Length: 0", method="POST")
+        assert (await client.get(theirs)).status == 503
+        assert (await client.get(theirs)).body == b"new"
 
 
-def test_how_stale_a_client_takes_it_is_between_it_and_its_server() -> None:
+async def test_how_stale_a_client_takes_it_is_between_it_and_its_server() -> None:
     answers = [response(b"old", FRESH, TAG), response(b"new", FRESH, 'ETag: "2"')]
-
-    async def test() -> None:
-        async with beside_owner(in_turn(answers)) as (here, theirs, client, owner):
-            await owner.get(theirs)
-            here.skew_s = 61
-            assert (await client.get(theirs, "Cache-Control: max-stale=60")).body == b"new"
-            assert (await client.get(theirs)).cache.endswith("here-1; hit")
-
-    run(test())
+    async with beside_owner(in_turn(answers)) as (here, theirs, client, owner):
+        await owner.get(theirs)
+        here.skew_s = 61
+        assert (await client.get(theirs, "Cache-Control: max-stale=60")).body == b"new"
+        assert (await client.get(theirs)).cache.endswith("here-1; hit")
 
 
-def test_what_a_head_shows_to_have_changed_is_not_taken_from_the_owner_unasked() -> None:
+async def test_what_a_head_shows_to_have_changed_is_not_taken_from_the_owner_unasked() -> None:
     version = [1]
 
     async def handler(asked: Asked) -> bytes:
         answer = response(b"%d" % version[0], FRESH, f'ETag: "{version[0]}"')
         return answer[:-1] if asked.line.startswith("HEAD") else answer
 
-    async def test() -> None:
-        async with world(handler, servers=2) as here:
-            here.tell_map()
-            theirs, client = owned_by_another(here), await here.client(0)
-            assert (await client.get(theirs)).body == b"1"
-            version[0] = 2
-            await client.get(theirs, "Cache-Control: no-cache", method="HEAD")
-            assert (await client.get(theirs)).body == b"2"
-
-    run(test())
+    async with world(handler, servers=2) as here:
+        here.tell_map()
+        theirs, client = owned_by_another(here), await here.client(0)
+        assert (await client.get(theirs)).body == b"1"
+        version[0] = 2
+        await client.get(theirs, "Cache-Control: no-cache", method="HEAD")
+        assert (await client.get(theirs)).body == b"2"
 
 
-def test_what_a_request_has_changed_is_not_what_the_owner_began_to_fetch_before() -> None:
+async def test_what_a_request_has_changed_is_not_what_the_owner_began_to_fetch_before() -> None:
     version, go = [1], asyncio.Event()
 
     async def handler(asked: Asked) -> bytes:
@@ -161,21 +140,18 @@ def test_what_a_request_has_changed_is_not_what_the_owner_began_to_fetch_before(
             await go.wait()
         return response(body, FRESH)
 
-    async def test() -> None:
-        async with beside_owner(handler) as (here, theirs, client, owner):
-            slow = asyncio.ensure_future(owner.get(theirs))
-            await until(lambda: len(here.origin.asked) == 1)
-            await client.get(theirs, "Content-Length: 0", method="POST")
-            assert (await client.get(theirs)).body == b"2"
-            go.set()
-            assert (await slow).body == b"1"
-            assert (await owner.get(theirs)).body == b"2", "the owner keeps what was asked for last"
-
-    run(test())
+    async with beside_owner(handler) as (here, theirs, client, owner):
+        slow = asyncio.ensure_future(owner.get(theirs))
+        await until(lambda: len(here.origin.asked) == 1)
+        await client.get(theirs, "Content-Length: 0", method="POST")
+        assert (await client.get(theirs)).body == b"2"
+        go.set()
+        assert (await slow).body == b"1"
+        assert (await owner.get(theirs)).body == b"2", "the owner keeps what was asked for last"
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["new-to-it", "to-be-renewed"])
-def test_an_owner_that_has_too_much_to_do_is_passed_over(known: bool) -> None:
+async def test_an_owner_that_has_too_much_to_do_is_passed_over(known: bool) -> None:
     go = asyncio.Event()
 
     async def handler(asked: Asked) -> bytes:
@@ -183,39 +159,33 @@ def test_an_owner_that_has_too_much_to_do_is_passed_over(known: bool) -> None:
             await go.wait()
         return response(b"hello", "Cache-Control: max-age=1")
 
-    async def test() -> None:
-        async with beside_owner(handler, {"upstream": {"requests_max": 1}}) as (here, theirs, client, owner):
-            owners = here.servers[1].node
-            if known:
-                await client.get(theirs)
-                here.skew_s = 5.0
-                owners.store.purge_all()
-            owner.send(request("/slow?1", "Cache-Control: no-store"))
-            (await here.client(1)).send(request("/slow?2", "Cache-Control: no-store"))
-            await until(lambda: owners.waiting.total == 2)
-            found = await client.get(theirs)
-            assert (found.status, found.body, "here-2" in found.cache) == (200, b"hello", False)
-            assert (await (await here.client(1)).get(theirs)).status == 503, "as its own clients are told"
-            go.set()
-
-    run(test())
+    async with beside_owner(handler, {"upstream": {"requests_max": 1}}) as (here, theirs, client, owner):
+        owners = here.servers[1].node
+        if known:
+            await client.get(theirs)
+            here.skew_s = 5.0
+            owners.store.purge_all()
+        owner.send(request("/slow?1", "Cache-Control: no-store"))
+        (await here.client(1)).send(request("/slow?2", "Cache-Control: no-store"))
+        await until(lambda: owners.waiting.total == 2)
+        found = await client.get(theirs)
+        assert (found.status, found.body, "here-2" in found.cache) == (200, b"hello", False)
+        assert (await (await here.client(1)).get(theirs)).status == 503, "as its own clients are told"
+        go.set()
 
 
 @pytest.mark.parametrize("failing", [None, BUSY])
-def test_an_origin_that_fails_is_not_asked_again_by_all_who_ask_its_owner(failing: bytes | None) -> None:
+async def test_an_origin_that_fails_is_not_asked_again_by_all_who_ask_its_owner(failing: bytes | None) -> None:
     async def handler(asked: Asked) -> bytes | None:
         return failing
 
-    async def test() -> None:
-        async with beside_owner(handler) as (here, theirs, client, _owner):
-            assert (await client.get(theirs)).status == (503 if failing else 502)
-            assert len(here.origin.asked) == 1
-
-    run(test())
+    async with beside_owner(handler) as (here, theirs, client, _owner):
+        assert (await client.get(theirs)).status == (503 if failing else 502)
+        assert len(here.origin.asked) == 1
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["new-to-it", "to-be-renewed"])
-def test_what_stands_in_at_the_owner_is_for_all_who_wait_for_it(known: bool) -> None:
+async def test_what_stands_in_at_the_owner_is_for_all_who_wait_for_it(known: bool) -> None:
     go, up = asyncio.Event(), [True]
 
     async def handler(asked: Asked) -> bytes:
@@ -224,50 +194,39 @@ def test_what_stands_in_at_the_owner_is_for_all_who_wait_for_it(known: bool) -> 
         await go.wait()
         return BUSY
 
-    async def test() -> None:
-        async with beside_owner(handler) as (here, theirs, client, owner):
-            await (client if known else owner).get(theirs)
-            here.skew_s, up[0] = 5.0, False
-            clients = [client, *[await here.client(0) for _ in range(4)]]
-            asking = asyncio.gather(*(one.get(theirs) for one in clients))
-            await until(lambda: here.node.waiting.total == len(clients))
-            go.set()
-            assert {one.body for one in await asking} == {b"old"}
-            assert len(here.origin.asked) == 2
-
-    run(test())
+    async with beside_owner(handler) as (here, theirs, client, owner):
+        await (client if known else owner).get(theirs)
+        here.skew_s, up[0] = 5.0, False
+        clients = [client, *[await here.client(0) for _ in range(4)]]
+        asking = asyncio.gather(*(one.get(theirs) for one in clients))
+        await until(lambda: here.node.waiting.total == len(clients))
+        go.set()
+        assert {one.body for one in await asking} == {b"old"}
+        assert len(here.origin.asked) == 2
 
 
-def test_a_server_that_is_to_end_asks_the_origin_itself() -> None:
+async def test_a_server_that_is_to_end_asks_the_origin_itself() -> None:
     """To others it is a client now, whom a site may not serve at all."""
     rules = {"access": {"deny_addresses": [ADDRESSES[0]]}}
-
-    async def test() -> None:
-        async with beside_owner(in_turn([response(b"hello", FRESH)]), rules) as (here, target, client, _):
-            for server in here.servers:
-                server.node.take_config(config(rules=rules, regions={"here": ADDRESSES[1:]}))
-            found = await client.get(target)
-            assert (found.status, found.body) == (200, b"hello")
-
-    run(test())
+    async with beside_owner(in_turn([response(b"hello", FRESH)]), rules) as (here, target, client, _):
+        for server in here.servers:
+            server.node.take_config(config(rules=rules, regions={"here": ADDRESSES[1:]}))
+        found = await client.get(target)
+        assert (found.status, found.body) == (200, b"hello")
 
 
-def test_an_owner_with_an_older_version_than_is_stored_is_not_believed() -> None:
+async def test_an_owner_with_an_older_version_than_is_stored_is_not_believed() -> None:
     answers = [
         response(b"1", FRESH, TAG),
         response(b"2", "Cache-Control: max-age=1", 'ETag: "2"'),
         response(b"3", FRESH, 'ETag: "3"'),
     ]
-
-    async def test() -> None:
-        async with beside_owner(in_turn(answers)) as (here, theirs, client, owner):
-            order = Order("o", here.node.sites[HOST.encode()].serial, "url", ("/other",))
-            assert (await owner.get(theirs)).body == b"1"
-            here.skew_s = 10.0
-            here.node.purge(order, Position("log", 1))
-            assert (await client.get(theirs)).body == b"2", "the owner does not know the order yet"
-            here.servers[1].node.purge(order, Position("log", 1))
-            here.skew_s = 15.0
-            assert (await client.get(theirs)).body == b"3"
-
-    run(test())
+    async with beside_owner(in_turn(answers)) as (here, theirs, client, owner):
+        order = Order("o", here.node.sites[HOST.encode()].serial, "url", ("/other",))
+        assert (await owner.get(theirs)).body == b"1"
+        here.skew_s = 10.0
+        here.node.purge(order, Position("log", 1))
+        assert (await client.get(theirs)).body == b"2", "the owner does not know the order yet"
+        here.servers[1].node.purge(order, Position("log", 1))
+        here.skew_s = 15.0
+        assert (await client.get(theirs)).body == b"3"

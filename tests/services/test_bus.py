@@ -155,36 +155,27 @@ def test_a_connection_that_ends_as_it_begins_is_tried_again(
     with_server(tmp_path, act)
 
 
-def test_a_bus_that_does_not_open_says_so() -> None:
-    async def run() -> None:
-        with pytest.raises(BusDown, match="nothing was done"):
-            async with Bus("nats://127.40.9.9:4222", "", "test").opened(0.3):
-                raise AssertionError("there is no bus to use")
-
-    asyncio.run(run())
+async def test_a_bus_that_does_not_open_says_so() -> None:
+    with pytest.raises(BusDown, match="nothing was done"):
+        async with Bus("nats://127.40.9.9:4222", "", "test").opened(0.3):
+            raise AssertionError("there is no bus to use")
 
 
-def test_a_bus_that_is_not_there_stops_nobody() -> None:
-    async def run() -> None:
-        bus = Bus("nats://127.40.9.9:4222", "", "test")
-        bus.start()
-        assert not await bus.connected(0.3)
-        bus.publish("anything", b"")
-        with pytest.raises(BusDown):
-            await bus.request("anything", b"")
-        await bus.close()
-
-    asyncio.run(run())
+async def test_a_bus_that_is_not_there_stops_nobody() -> None:
+    bus = Bus("nats://127.40.9.9:4222", "", "test")
+    bus.start()
+    assert not await bus.connected(0.3)
+    bus.publish("anything", b"")
+    with pytest.raises(BusDown):
+        await bus.request("anything", b"")
+    await bus.close()
 
 
-def test_a_bus_may_be_closed_before_it_has_begun_to_open() -> None:
-    async def scene() -> None:
-        bus = Bus("nats://127.31.99.9:4222", "", "nobody")
-        await bus.close()
-        bus.start()
-        await bus.close()
-
-    asyncio.run(scene())
+async def test_a_bus_may_be_closed_before_it_has_begun_to_open() -> None:
+    bus = Bus("nats://127.31.99.9:4222", "", "nobody")
+    await bus.close()
+    bus.start()
+    await bus.close()
 
 
 def test_a_bus_may_be_closed_as_its_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from msgspec import structs
 
-from edge_world import ADDRESSES, HOST, Asked, config, response, run, world
+from edge_world import ADDRESSES, HOST, Asked, config, response, world
 from nearmile.config.certificate import certificate_problems
 from nearmile.config.layout import Config
 from nearmile.config.network import Tls
@@ -91,41 +91,38 @@ async def ask(trust: ssl.SSLContext, name: str | None = HOST) -> tuple[bytes, ss
     return answer, writer.get_extra_info("ssl_object")
 
 
-def test_certificates_by_name_and_their_renewal(tmp_path: Path) -> None:
-    async def scene() -> None:
+async def test_certificates_by_name_and_their_renewal(tmp_path: Path) -> None:
+    authority.ensure(tmp_path, config(), NOW)
+    certificates = Certificates(tmp_path)
+    certificates.take_config(config())
+    trust = ssl.create_default_context(cafile=state.authority_files(tmp_path)[0])
+    async with world(hello) as here:
+        await here.servers[0].listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
+        answer, tls = await ask(trust)
+        assert answer.endswith(b"hello") and tls.version() == "TLSv1.3"
+        first = tls.getpeercert()
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await ask(trust, "other.example")
+        trust.maximum_version = ssl.TLSVersion.TLSv1_2
+        assert (await ask(trust))[1].version() == "TLSv1.2"
+        trust.maximum_version = ssl.TLSVersion.TLSv1_3
+        held = await asyncio.open_connection(ADDRESSES[0], SECURE_PORT, ssl=trust, server_hostname=HOST)
+
+        for path in state.site_files(tmp_path, "www"):
+            path.unlink()
+        certificates.refresh()
+        assert (await ask(trust))[1].getpeercert() == first
         authority.ensure(tmp_path, config(), NOW)
-        certificates = Certificates(tmp_path)
-        certificates.take_config(config())
-        trust = ssl.create_default_context(cafile=state.authority_files(tmp_path)[0])
-        async with world(hello) as here:
-            await here.servers[0].listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
-            answer, tls = await ask(trust)
-            assert answer.endswith(b"hello") and tls.version() == "TLSv1.3"
-            first = tls.getpeercert()
-            with pytest.raises((ssl.SSLError, ConnectionError)):
-                await ask(trust, "other.example")
-            trust.maximum_version = ssl.TLSVersion.TLSv1_2
-            assert (await ask(trust))[1].version() == "TLSv1.2"
-            trust.maximum_version = ssl.TLSVersion.TLSv1_3
-            held = await asyncio.open_connection(ADDRESSES[0], SECURE_PORT, ssl=trust, server_hostname=HOST)
+        certificates.refresh()
+        assert (await ask(trust))[1].getpeercert() != first
+        # A connection from before goes on.
+        held[1].write(f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+        assert (await held[0].read()).endswith(b"hello")
+        held[1].close()
 
-            for path in state.site_files(tmp_path, "www"):
-                path.unlink()
-            certificates.refresh()
-            assert (await ask(trust))[1].getpeercert() == first
-            authority.ensure(tmp_path, config(), NOW)
-            certificates.refresh()
-            assert (await ask(trust))[1].getpeercert() != first
-            # A connection from before goes on.
-            held[1].write(f"GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
-            assert (await held[0].read()).endswith(b"hello")
-            held[1].close()
-
-            certificates.take_config(structs.replace(config(), sites=()))
-            with pytest.raises((ssl.SSLError, ConnectionError)):
-                await ask(trust)
-
-    run(scene())
+        certificates.take_config(structs.replace(config(), sites=()))
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await ask(trust)
 
 
 def test_sessions_are_resumed(tmp_path: Path) -> None:

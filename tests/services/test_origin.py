@@ -132,39 +132,32 @@ def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
     connections[0].close()
 
 
-def test_a_missing_folder_and_a_taken_port_are_named(tmp_path: Path) -> None:
-    async def main() -> None:
-        with pytest.raises(NearmileError, match="there is no folder"):
-            await origin.run(cast(Runtime, fake_runtime(tmp_path / "gone")))
-        with socket.socket() as taken:
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            taken.bind((ADDRESS, PORT))
-            taken.listen()
-            with pytest.raises(
-                NearmileError, match=r"cannot listen on 127.36.0.128 port 8036: Address already in use"
-            ):
-                await origin.run(cast(Runtime, fake_runtime(tmp_path)))
-
-    uvloop.run(main())
+async def test_a_missing_folder_and_a_taken_port_are_named(tmp_path: Path) -> None:
+    with pytest.raises(NearmileError, match="there is no folder"):
+        await origin.run(cast(Runtime, fake_runtime(tmp_path / "gone")))
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((ADDRESS, PORT))
+        taken.listen()
+        with pytest.raises(
+            NearmileError, match=r"cannot listen on 127.36.0.128 port 8036: Address already in use"
+        ):
+            await origin.run(cast(Runtime, fake_runtime(tmp_path)))
 
 
-def test_another_folder_is_taken_up_as_it_runs(tmp_path: Path) -> None:
+async def test_another_folder_is_taken_up_as_it_runs(tmp_path: Path) -> None:
     new = tmp_path / "new"
     new.mkdir()
     (new / "style.css").write_text("p {}")
-
-    async def main() -> None:
-        async with serving(make_site(tmp_path)) as runtime:
-            (take,) = runtime.taking
-            for folder, body in ((new, b"p {}"), (tmp_path / "gone", b"p {}"), (tmp_path / "site", b"body {}")):
-                me = Process(name="origin-a", role="origin", address=ADDRESS, port=PORT, folder=str(folder))
-                with contextlib.suppress(NearmileError):
-                    take(SimpleNamespace(processes=(me,)))
-                assert (await asyncio.to_thread(get, "/style.css"))[2] == body
-            take(SimpleNamespace(processes=()))
-            assert (await asyncio.to_thread(get, "/style.css"))[2] == b"body {}", "until it is ended"
-
-    uvloop.run(main())
+    async with serving(make_site(tmp_path)) as runtime:
+        (take,) = runtime.taking
+        for folder, body in ((new, b"p {}"), (tmp_path / "gone", b"p {}"), (tmp_path / "site", b"body {}")):
+            me = Process(name="origin-a", role="origin", address=ADDRESS, port=PORT, folder=str(folder))
+            with contextlib.suppress(NearmileError):
+                take(SimpleNamespace(processes=(me,)))
+            assert (await asyncio.to_thread(get, "/style.css"))[2] == body
+        take(SimpleNamespace(processes=()))
+        assert (await asyncio.to_thread(get, "/style.css"))[2] == b"body {}", "until it is ended"
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_what_is_told_of_the_client(client: str | None, option: dns.edns.ECSOpti
     uvloop.run(scenario())
 
 
-def test_servers_that_have_ipv6_alone_are_found() -> None:
+async def test_servers_that_have_ipv6_alone_are_found() -> None:
     referral = says(
         authority="g.cdn.test. 1800 NS n1.g.cdn.test.;g.cdn.test. 1800 NS n2.g.cdn.test.",
         glue=f"n1.g.cdn.test. 1800 AAAA ::1;n2.g.cdn.test. 1800 A {LOW}",
@@ -138,14 +138,11 @@ def test_servers_that_have_ipv6_alone_are_found() -> None:
         records = ["a7.g.cdn.test. 20 AAAA 2001:db8::1"] if query.question[0].rdtype == RdataType.AAAA else []
         return says(*records, flags=dns.flags.AA)(query)
 
-    async def test() -> None:
-        async with serving({TOP: by_name(www=ALIAS, a7=referral), "::1": low, LOW: low}):
-            found = await Resolver(TOPS, PORT).resolve("www.example.test")
-        assert found.addresses == ("2001:db8::1",)
-        assert [step.server for step in found.steps] == [f"{TOP}:{PORT}", f"{TOP}:{PORT}", f"[::1]:{PORT}"]
-        assert found.steps[-1].question == "a7.g.cdn.test AAAA"
-
-    uvloop.run(test())
+    async with serving({TOP: by_name(www=ALIAS, a7=referral), "::1": low, LOW: low}):
+        found = await Resolver(TOPS, PORT).resolve("www.example.test")
+    assert found.addresses == ("2001:db8::1",)
+    assert [step.server for step in found.steps] == [f"{TOP}:{PORT}", f"{TOP}:{PORT}", f"[::1]:{PORT}"]
+    assert found.steps[-1].question == "a7.g.cdn.test AAAA"
 
 
 def test_what_is_known_is_not_asked_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,72 +53,59 @@ def found(folder: Path, *keys: bytes) -> list[bytes | None]:
     return asyncio.run(look())
 
 
-def test_what_memory_refuses_is_served_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_memory_refuses_is_served_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body = bytes(range(256)) * (PIECE_BYTES // 200)  # small enough to be read at once, and more than one piece
-
-    async def run() -> None:
-        memory, disk = opened(tmp_path, memory_bytes=64 << 20)
-        put(memory, key(1), body)
-        crash(disk)
-        memory, disk = opened(tmp_path, memory_bytes=64 << 20)
-        monkeypatch.setattr(memory, "restore", lambda *_: None)
-        assert await body_of(memory, key(1)) == body
-        crash(disk)
-
-    asyncio.run(run())
+    memory, disk = opened(tmp_path, memory_bytes=64 << 20)
+    put(memory, key(1), body)
+    crash(disk)
+    memory, disk = opened(tmp_path, memory_bytes=64 << 20)
+    monkeypatch.setattr(memory, "restore", lambda *_: None)
+    assert await body_of(memory, key(1)) == body
+    crash(disk)
 
 
-def test_what_memory_lost_is_found_and_comes_back(tmp_path: Path) -> None:
-    async def run() -> None:
-        memory, disk = opened(tmp_path)
-        for number, each in enumerate(KEYS):
-            put(memory, each, b"%d" % number * 400)
-        disk.flush()
-        gone = next(number for number, each in enumerate(KEYS) if memory.get(each, ()) is None)
-        assert await body_of(memory, key(gone)) == b"%d" % gone * 400
-        assert memory.get(key(gone), ()) is not None and disk.hits == 1
-        for number, each in enumerate(KEYS):
-            assert await body_of(memory, each) == b"%d" % number * 400
-        assert await body_of(memory, b"other") is None
-        assert disk.detail()["disk_objects"] == 100 and disk.detail()["disk_failing"] == 0
-        assert folder_bytes(tmp_path) - (tmp_path / DIARY).stat().st_size == disk.used_bytes
-        disk.close()
-
-    asyncio.run(run())
+async def test_what_memory_lost_is_found_and_comes_back(tmp_path: Path) -> None:
+    memory, disk = opened(tmp_path)
+    for number, each in enumerate(KEYS):
+        put(memory, each, b"%d" % number * 400)
+    disk.flush()
+    gone = next(number for number, each in enumerate(KEYS) if memory.get(each, ()) is None)
+    assert await body_of(memory, key(gone)) == b"%d" % gone * 400
+    assert memory.get(key(gone), ()) is not None and disk.hits == 1
+    for number, each in enumerate(KEYS):
+        assert await body_of(memory, each) == b"%d" % number * 400
+    assert await body_of(memory, b"other") is None
+    assert disk.detail()["disk_objects"] == 100 and disk.detail()["disk_failing"] == 0
+    assert folder_bytes(tmp_path) - (tmp_path / DIARY).stat().st_size == disk.used_bytes
+    disk.close()
 
 
-def test_many_who_ask_share_a_read(tmp_path: Path) -> None:
-    async def run() -> None:
-        memory, disk = opened(tmp_path)
-        put(memory, key(0), b"body")
-        disk.close()
-        memory, disk = opened(tmp_path)
-        entries = await asyncio.gather(*(memory.find(key(0), ()) for _ in range(50)))
-        assert len(set(map(id, entries))) == 1 and entries[0] is not None and disk.hits == 1
-        gone = asyncio.create_task(memory.find(key(0), ()))
-        gone.cancel()
-        assert await body_of(memory, key(0)) == b"body"
-        crash(disk)
-
-    asyncio.run(run())
+async def test_many_who_ask_share_a_read(tmp_path: Path) -> None:
+    memory, disk = opened(tmp_path)
+    put(memory, key(0), b"body")
+    disk.close()
+    memory, disk = opened(tmp_path)
+    entries = await asyncio.gather(*(memory.find(key(0), ()) for _ in range(50)))
+    assert len(set(map(id, entries))) == 1 and entries[0] is not None and disk.hits == 1
+    gone = asyncio.create_task(memory.find(key(0), ()))
+    gone.cancel()
+    assert await body_of(memory, key(0)) == b"body"
+    crash(disk)
 
 
-def test_variants_are_found_by_their_fields(tmp_path: Path) -> None:
-    async def run() -> None:
-        memory, disk = opened(tmp_path)
-        terms = kept(vary=(b"accept",))
-        for value in (b"a", b"b"):
-            memory.put(key(0), ((b"accept", value),), terms, HEAD, value, 0)
-        crash(disk)
-        memory, disk = opened(tmp_path)
-        assert memory.vary(key(0)) == (b"accept",)
-        assert await body_of(memory, key(0), ((b"accept", b"b"),)) == b"b"
-        assert await body_of(memory, key(0), ((b"accept", b"c"),)) is None
-        assert memory.mark(b"=" + key(0)) == 2
-        assert await body_of(memory, key(0), ((b"accept", b"a"),)) is None
-        crash(disk)
-
-    asyncio.run(run())
+async def test_variants_are_found_by_their_fields(tmp_path: Path) -> None:
+    memory, disk = opened(tmp_path)
+    terms = kept(vary=(b"accept",))
+    for value in (b"a", b"b"):
+        memory.put(key(0), ((b"accept", value),), terms, HEAD, value, 0)
+    crash(disk)
+    memory, disk = opened(tmp_path)
+    assert memory.vary(key(0)) == (b"accept",)
+    assert await body_of(memory, key(0), ((b"accept", b"b"),)) == b"b"
+    assert await body_of(memory, key(0), ((b"accept", b"c"),)) is None
+    assert memory.mark(b"=" + key(0)) == 2
+    assert await body_of(memory, key(0), ((b"accept", b"a"),)) is None
+    crash(disk)
 
 
 @pytest.mark.parametrize("close", [True, False])
@@ -186,57 +173,51 @@ def test_records_younger_than_the_notes_that_were_lost_can_be_purged(tmp_path: P
     assert found(tmp_path, key(0)) == [None]
 
 
-def test_a_purge_during_a_read_is_obeyed(tmp_path: Path) -> None:
-    async def run() -> None:
-        memory, disk = opened(tmp_path)
-        for each in KEYS[:3]:
-            put(memory, each, b"body", b"tag")
-        disk.close()
-        memory, disk = opened(tmp_path)
-        reads = [asyncio.create_task(memory.find(each, ())) for each in KEYS[:3]]
-        await asyncio.sleep(0)
-        memory.mark(b"=" + key(0))
-        memory.mark(b"#" + SITE + b"tag")
-        put(memory, key(2), b"new")
-        old, tagged, new = await asyncio.gather(*reads)
-        assert old is None and tagged is None
-        assert new is None or new.body == b"new"
-        crash(disk)
-
-    asyncio.run(run())
+async def test_a_purge_during_a_read_is_obeyed(tmp_path: Path) -> None:
+    memory, disk = opened(tmp_path)
+    for each in KEYS[:3]:
+        put(memory, each, b"body", b"tag")
+    disk.close()
+    memory, disk = opened(tmp_path)
+    reads = [asyncio.create_task(memory.find(each, ())) for each in KEYS[:3]]
+    await asyncio.sleep(0)
+    memory.mark(b"=" + key(0))
+    memory.mark(b"#" + SITE + b"tag")
+    put(memory, key(2), b"new")
+    old, tagged, new = await asyncio.gather(*reads)
+    assert old is None and tagged is None
+    assert new is None or new.body == b"new"
+    crash(disk)
 
 
-def test_large_bodies_come_in_pieces_and_damage_is_never_sent(tmp_path: Path) -> None:
-    async def run() -> None:
-        body = bytes(range(251)) * 5000
-        memory = MemoryStore(1 << 20)
-        disk = DiskStore(tmp_path, 64 << 20, memory)
-        assert len(body) > memory.entry_bytes_max == int((1 << 20) * LARGE_SHARE)
-        put(memory, key(0), body)
-        pending = await memory.find(key(0), ())
-        assert pending is not None and await pending.whole() == body
-        disk.flush()
-        entry = await memory.find(key(0), ())
-        assert entry is not None and entry.body == b"" and entry.body_bytes == len(body)
-        assert memory.get(key(0), ()) is None and await entry.whole() == body
-        away = entry.elsewhere
-        assert away is not None
-        cuts = [(0, 1), (5, PIECE_BYTES), (PIECE_BYTES - 1, PIECE_BYTES + 1), (600_000, len(body))]
-        for start, end in cuts:
-            assert b"".join([bytes(piece) async for piece in away.pieces(start, end)]) == body[start:end]
-        (segment,) = segments(tmp_path)
-        data = bytearray(segment.read_bytes())
-        data[-1] ^= 1
-        segment.write_bytes(data)
-        sent = b""
-        with pytest.raises(Damaged):
-            async for piece in away.pieces(0, len(body)):
-                sent += bytes(piece)
-        assert sent == body[: len(body) // PIECE_BYTES * PIECE_BYTES]
-        assert await memory.find(key(0), ()) is None and disk.damaged == 1
-        disk.close()
-
-    asyncio.run(run())
+async def test_large_bodies_come_in_pieces_and_damage_is_never_sent(tmp_path: Path) -> None:
+    body = bytes(range(251)) * 5000
+    memory = MemoryStore(1 << 20)
+    disk = DiskStore(tmp_path, 64 << 20, memory)
+    assert len(body) > memory.entry_bytes_max == int((1 << 20) * LARGE_SHARE)
+    put(memory, key(0), body)
+    pending = await memory.find(key(0), ())
+    assert pending is not None and await pending.whole() == body
+    disk.flush()
+    entry = await memory.find(key(0), ())
+    assert entry is not None and entry.body == b"" and entry.body_bytes == len(body)
+    assert memory.get(key(0), ()) is None and await entry.whole() == body
+    away = entry.elsewhere
+    assert away is not None
+    cuts = [(0, 1), (5, PIECE_BYTES), (PIECE_BYTES - 1, PIECE_BYTES + 1), (600_000, len(body))]
+    for start, end in cuts:
+        assert b"".join([bytes(piece) async for piece in away.pieces(start, end)]) == body[start:end]
+    (segment,) = segments(tmp_path)
+    data = bytearray(segment.read_bytes())
+    data[-1] ^= 1
+    segment.write_bytes(data)
+    sent = b""
+    with pytest.raises(Damaged):
+        async for piece in away.pieces(0, len(body)):
+            sent += bytes(piece)
+    assert sent == body[: len(body) // PIECE_BYTES * PIECE_BYTES]
+    assert await memory.find(key(0), ()) is None and disk.damaged == 1
+    disk.close()
 
 
 def test_a_flipped_bit_is_a_miss_and_is_counted(tmp_path: Path) -> None:
@@ -288,7 +269,7 @@ def test_an_order_wakes_the_writer_once_and_later(tmp_path: Path) -> None:
     assert found(tmp_path, key(0)) == [None]
 
 
-def test_a_record_being_read_does_not_take_the_place_of_a_newer_response(
+async def test_a_record_being_read_does_not_take_the_place_of_a_newer_response(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load, reading, go = Files.load, threading.Event(), threading.Event()
@@ -298,21 +279,18 @@ def test_a_record_being_read_does_not_take_the_place_of_a_newer_response(
         go.wait(10)
         return load(*arguments)
 
-    async def run() -> None:
-        memory, disk = opened(tmp_path)
-        put(memory, key(0), b"old")
-        disk.flush()
-        memory._objects.clear()
-        monkeypatch.setattr(Files, "load", slow)
-        asked = asyncio.create_task(body_of(memory, key(0)))
-        await asyncio.to_thread(reading.wait, 10)
-        put(memory, key(0), b"new")
-        go.set()
-        assert await asked == b"new"
-        assert await body_of(memory, key(0)) == b"new"
-        crash(disk)
-
-    asyncio.run(run())
+    memory, disk = opened(tmp_path)
+    put(memory, key(0), b"old")
+    disk.flush()
+    memory._objects.clear()
+    monkeypatch.setattr(Files, "load", slow)
+    asked = asyncio.create_task(body_of(memory, key(0)))
+    await asyncio.to_thread(reading.wait, 10)
+    put(memory, key(0), b"new")
+    go.set()
+    assert await asked == b"new"
+    assert await body_of(memory, key(0)) == b"new"
+    crash(disk)
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, kinds: type | tuple[type, ...]) -> threading.Event:
@@ -433,45 +411,36 @@ def test_another_object_of_the_same_name_is_not_taken_for_it(
     assert found(tmp_path, key(1), key(0)) == [None, b"zero"]
 
 
-def test_another_variant_of_the_same_name_is_not_taken_for_it(
+async def test_another_variant_of_the_same_name_is_not_taken_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tier_store, "variant_name", lambda key, _: object_name(key) | 1 << 63)
-
-    async def run() -> None:
-        memory, disk = opened(tmp_path)
-        fields, terms = ((b"accept", b"text/html"),), kept(vary=(b"accept",))
-        memory.put(key(0), fields, terms, HEAD, b"html", 0)
-        crash(disk)
-        memory, disk = opened(tmp_path)
-        asked = [
-            memory.find(key(0), ((b"accept", value),)) for value in (b"image/png", b"text/html", b"image/png")
-        ]
-        bodies = [None if entry is None else bytes(entry.body) for entry in await asyncio.gather(*asked)]
-        assert bodies == [None, b"html", None]
-        crash(disk)
-
-    asyncio.run(run())
+    memory, disk = opened(tmp_path)
+    fields, terms = ((b"accept", b"text/html"),), kept(vary=(b"accept",))
+    memory.put(key(0), fields, terms, HEAD, b"html", 0)
+    crash(disk)
+    memory, disk = opened(tmp_path)
+    asked = [memory.find(key(0), ((b"accept", value),)) for value in (b"image/png", b"text/html", b"image/png")]
+    bodies = [None if entry is None else bytes(entry.body) for entry in await asyncio.gather(*asked)]
+    assert bodies == [None, b"html", None]
+    crash(disk)
 
 
-def test_memory_and_disk_are_bounded(tmp_path: Path) -> None:
-    async def run() -> None:
-        memory, disk = opened(tmp_path)
-        for number in range(2000):
-            put(memory, SITE + b"%d" % number, b"x" * (number % 7 * 1000))
-            if number % 50 == 0:
-                disk.flush()
-                assert folder_bytes(tmp_path) <= DISK_BYTES + (64 << 10)
-                assert memory.used_bytes <= MEMORY_BYTES
-            if number % 3 == 0 and number:
-                assert await body_of(memory, SITE + b"%d" % (number - 1)) is not None
-        crash(disk)
-        memory, disk = opened(tmp_path, disk_bytes=DISK_BYTES // 4)
-        disk.flush()
-        assert folder_bytes(tmp_path) <= DISK_BYTES // 4 + (64 << 10)
-        crash(disk)
-
-    asyncio.run(run())
+async def test_memory_and_disk_are_bounded(tmp_path: Path) -> None:
+    memory, disk = opened(tmp_path)
+    for number in range(2000):
+        put(memory, SITE + b"%d" % number, b"x" * (number % 7 * 1000))
+        if number % 50 == 0:
+            disk.flush()
+            assert folder_bytes(tmp_path) <= DISK_BYTES + (64 << 10)
+            assert memory.used_bytes <= MEMORY_BYTES
+        if number % 3 == 0 and number:
+            assert await body_of(memory, SITE + b"%d" % (number - 1)) is not None
+    crash(disk)
+    memory, disk = opened(tmp_path, disk_bytes=DISK_BYTES // 4)
+    disk.flush()
+    assert folder_bytes(tmp_path) <= DISK_BYTES // 4 + (64 << 10)
+    crash(disk)
 
 
 numbers = st.integers(0, 5)

@@ -8,7 +8,7 @@ from typing import cast
 
 import msgspec
 
-from edge_world import Asked, config, response, run, world
+from edge_world import Asked, config, response, world
 from nearmile.config.network import Tls
 from nearmile.services import authority, state
 from nearmile.services.acme.issued import ASKING_MAX, Issued
@@ -70,41 +70,35 @@ def test_what_is_good_is_taken_up_and_kept(tmp_path: Path) -> None:
     assert changed == [1], "the site does not want it any more"
 
 
-def test_authorities_are_answered_by_http_and_all_else_goes_to_the_origin(tmp_path: Path) -> None:
+async def test_authorities_are_answered_by_http_and_all_else_goes_to_the_origin(tmp_path: Path) -> None:
     async def origin(asked: Asked) -> bytes:
         return response(b"origin's")
 
-    async def test() -> None:
-        bus = FakeBus()
-        bus.known[TOKEN] = b"proof"
-        async with world(origin, rules=ACME) as here:
-            here.node.challenge = Issued(cast(Bus, bus), tmp_path, lambda: None).challenge
-            client = await here.client()
-            answer = await client.get(PATH)
-            assert (answer.status, answer.body) == (200, b"proof") and "hit" not in answer.cache
-            assert (await client.get(PATH, method="HEAD")).status == 200
-            others = ("s" * 43, "short", "%2e%2e/x", "a" * 200, "")
-            assert [(await client.get(PATH.replace(TOKEN, other))).body for other in others] == [b"origin's"] * 5
-            assert bus.asked == 2, "only what may be a token is looked up"
-            bus.down = True
-            assert (await client.get(PATH)).body == b"origin's"
-            assert (await client.get("/")).status == 301
-        async with world(origin) as here:
-            here.node.challenge = Issued(cast(Bus, bus), tmp_path, lambda: None).challenge
-            assert (await (await here.client()).get(PATH)).body == b"origin's", "the site asks for no certificate"
-
-    run(test())
+    bus = FakeBus()
+    bus.known[TOKEN] = b"proof"
+    async with world(origin, rules=ACME) as here:
+        here.node.challenge = Issued(cast(Bus, bus), tmp_path, lambda: None).challenge
+        client = await here.client()
+        answer = await client.get(PATH)
+        assert (answer.status, answer.body) == (200, b"proof") and "hit" not in answer.cache
+        assert (await client.get(PATH, method="HEAD")).status == 200
+        others = ("s" * 43, "short", "%2e%2e/x", "a" * 200, "")
+        assert [(await client.get(PATH.replace(TOKEN, other))).body for other in others] == [b"origin's"] * 5
+        assert bus.asked == 2, "only what may be a token is looked up"
+        bus.down = True
+        assert (await client.get(PATH)).body == b"origin's"
+        assert (await client.get("/")).status == 301
+    async with world(origin) as here:
+        here.node.challenge = Issued(cast(Bus, bus), tmp_path, lambda: None).challenge
+        assert (await (await here.client()).get(PATH)).body == b"origin's", "the site asks for no certificate"
 
 
-def test_a_flood_of_tokens_asks_the_bus_for_few() -> None:
-    async def test() -> None:
-        bus = FakeBus()
-        bus.gate = asyncio.Event()
-        issued = Issued(cast(Bus, bus), Path(), lambda: None)
-        asking = [asyncio.create_task(issued.challenge(b"%043d" % number)) for number in range(200)]
-        await asyncio.sleep(0)
-        assert bus.asked == ASKING_MAX
-        bus.gate.set()
-        assert await asyncio.gather(*asking) == [None] * 200
-
-    run(test())
+async def test_a_flood_of_tokens_asks_the_bus_for_few() -> None:
+    bus = FakeBus()
+    bus.gate = asyncio.Event()
+    issued = Issued(cast(Bus, bus), Path(), lambda: None)
+    asking = [asyncio.create_task(issued.challenge(b"%043d" % number)) for number in range(200)]
+    await asyncio.sleep(0)
+    assert bus.asked == ASKING_MAX
+    bus.gate.set()
+    assert await asyncio.gather(*asking) == [None] * 200
