@@ -1,6 +1,6 @@
 """A site's own word on caching, held to real sockets."""
 
-from edge_world import Asked, response, run, world
+from edge_world import Asked, response, world
 
 RULES = {
     "cache": {
@@ -65,7 +65,7 @@ async def test_no_store_and_other_statuses() -> None:
         assert len(here.origin.asked) == 4
 
 
-def test_parts_of_what_is_large_are_kept_as_it_is() -> None:
+async def test_parts_of_what_is_large_are_kept_as_it_is() -> None:
     body = bytes(range(256)) * (12 << 10)  # three slices
 
     async def large(asked: Asked) -> bytes:
@@ -77,14 +77,11 @@ def test_parts_of_what_is_large_are_kept_as_it_is() -> None:
         lines.append(f"Content-Range: bytes {first}-{last}/{len(body)}")
         return response(body[first : last + 1], *lines, status="206 Partial Content")
 
-    async def test() -> None:
-        async with world(large, rules=RULES) as here:
-            client = await here.client()
-            for _ in range(2):
-                for first in (0, 5, 2_100_000):
-                    found = await client.get("/static/film", f"Range: bytes={first}-{first + 9}")
-                    assert (found.status, found.body) == (206, body[first : first + 10])
-                    assert found.fields["cache-control"] == "max-age=5"
-            assert "hit" in found.cache and len(here.origin.asked) <= 3
-
-    run(test())
+    async with world(large, rules=RULES) as here:
+        client = await here.client()
+        for _ in range(2):
+            for first in (0, 5, 2_100_000):
+                found = await client.get("/static/film", f"Range: bytes={first}-{first + 9}")
+                assert (found.status, found.body) == (206, body[first : first + 10])
+                assert found.fields["cache-control"] == "max-age=5"
+        assert "hit" in found.cache and len(here.origin.asked) <= 3

@@ -9,7 +9,7 @@ import brotli
 import pytest
 import zstandard
 
-from edge_world import Asked, Client, Response, World, response, run, world
+from edge_world import Asked, Client, Response, World, response, world
 from nearmile.cache.store import MemoryStore
 from nearmile.cache.tier.store import DiskStore
 from nearmile.edge.coder import PACK, Coder
@@ -260,7 +260,7 @@ async def test_neighbours_pass_on_what_the_origin_sent() -> None:
         assert len(here.origin.asked) == len(targets)
 
 
-def test_parts_of_neighbours_grow_into_what_is_coded() -> None:
+async def test_parts_of_neighbours_grow_into_what_is_coded() -> None:
     async def origin(asked: Asked) -> bytes:
         if "range" not in asked.fields:
             return response(PAGE, HTML, FRESH, TAG)
@@ -268,24 +268,21 @@ def test_parts_of_neighbours_grow_into_what_is_coded() -> None:
         place = f"Content-Range: bytes {first}-{last}/{len(PAGE)}"
         return response(PAGE[first : last + 1], place, HTML, FRESH, TAG, status="206 Partial Content")
 
-    async def test() -> None:
-        async with world(origin, servers=2) as here:
-            here.tell_map()
-            first, second = await here.client(0), await here.client(1)
-            for target in [f"/{number}" for number in range(6)]:
-                for client in (first, second):
-                    assert (await get(client, BROWSER, "Range: bytes=0-99", target=target)).status == 206
-                # The owner's is whole and coded when the other asks it for the rest.
-                for client in (first, second, first, second):
-                    for _ in range(2):
-                        got = await get(client, BROWSER, target=target)
-                        assert unpacked(got) == PAGE and "nearmile-vary" not in got.fields
-                    assert got.fields["content-encoding"] == "br" and got.fields["vary"] == "Accept-Encoding"
-            for node in (server.node for server in here.servers):
-                assert {entry.kept.coding for entry in node.store} == {b"", b"br"}
-                assert not any(b"accept-encoding" in entry.kept.vary for entry in node.store)
-
-    run(test())
+    async with world(origin, servers=2) as here:
+        here.tell_map()
+        first, second = await here.client(0), await here.client(1)
+        for target in [f"/{number}" for number in range(6)]:
+            for client in (first, second):
+                assert (await get(client, BROWSER, "Range: bytes=0-99", target=target)).status == 206
+            # The owner's is whole and coded when the other asks it for the rest.
+            for client in (first, second, first, second):
+                for _ in range(2):
+                    got = await get(client, BROWSER, target=target)
+                    assert unpacked(got) == PAGE and "nearmile-vary" not in got.fields
+                assert got.fields["content-encoding"] == "br" and got.fields["vary"] == "Accept-Encoding"
+        for node in (server.node for server in here.servers):
+            assert {entry.kept.coding for entry in node.store} == {b"", b"br"}
+            assert not any(b"accept-encoding" in entry.kept.vary for entry in node.store)
 
 
 async def test_codings_outlive_memory_on_disk(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from edge_world import (
     Response,
     request,
     response,
-    run,
     world,
 )
 from nearmile.edge import limits
@@ -324,7 +323,7 @@ async def test_a_post_forgets_what_it_changed() -> None:
         assert (await client.get("/a")).cache == "here-1; fwd=uri-miss; stored"
 
 
-def test_variants_are_kept_apart() -> None:
+async def test_variants_are_kept_apart() -> None:
     async def encoded(asked: Asked) -> bytes:
         packed = "gzip" in asked.fields.get("accept-encoding", "")
         lines = (FRESH, "Vary: Accept-Encoding")
@@ -332,19 +331,16 @@ def test_variants_are_kept_apart() -> None:
             response(gzip.compress(b"x"), *lines, "Content-Encoding: gzip") if packed else response(b"x", *lines)
         )
 
-    async def test() -> None:
-        async with world(encoded) as here:
-            plain, packed = await here.client(), await here.client()
-            plain.send(request("/a"))
-            packed.send(request("/a", "Accept-Encoding: gzip"))
-            assert (await plain.response()).body == b"x"
-            assert gzip.decompress((await packed.response()).body) == b"x"
-            assert (await plain.get("/a")).cache == "here-1; hit"
-            # It had waited for the other variant and then gone its own way; from now on the two are told apart.
-            again = [await packed.get("/a", "Accept-Encoding: gzip") for _ in range(2)]
-            assert [answer.cache for answer in again] == ["here-1; fwd=vary-miss; stored", "here-1; hit"]
-
-    run(test())
+    async with world(encoded) as here:
+        plain, packed = await here.client(), await here.client()
+        plain.send(request("/a"))
+        packed.send(request("/a", "Accept-Encoding: gzip"))
+        assert (await plain.response()).body == b"x"
+        assert gzip.decompress((await packed.response()).body) == b"x"
+        assert (await plain.get("/a")).cache == "here-1; hit"
+        # It had waited for the other variant and then gone its own way; from now on the two are told apart.
+        again = [await packed.get("/a", "Accept-Encoding: gzip") for _ in range(2)]
+        assert [answer.cache for answer in again] == ["here-1; fwd=vary-miss; stored", "here-1; hit"]
 
 
 async def test_the_owner_of_an_object_is_asked_first() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_world import Asked, Client, Response, response, run, world
+from edge_world import Asked, Client, Response, response, world
 from nearmile.cache.tier.store import DiskStore
 from waiting import until
 
@@ -233,7 +233,7 @@ async def test_several_ranges_from_the_origin_are_passed() -> None:
         assert len(here.origin.asked) == 2
 
 
-def test_several_ranges_while_the_whole_is_on_its_way() -> None:
+async def test_several_ranges_while_the_whole_is_on_its_way() -> None:
     async def slow(asked: Asked) -> bytes:
         if "range" in asked.fields:
             return await Ranged(FRESH, TAG)(asked)
@@ -241,19 +241,16 @@ def test_several_ranges_while_the_whole_is_on_its_way() -> None:
         await go_on.wait()
         return OBJECT[-10:]
 
-    async def test() -> None:
-        async with world(slow) as here:
-            first, second = await here.client(), await here.client()
-            whole = asyncio.create_task(first.get("/a"))
-            await until(lambda: len(here.origin.asked) == 1)
-            got = await get(second, "0-0,900-900")
-            assert got.body == OBJECT
-            go_on.set()
-            assert (await whole).body == OBJECT
-            assert (await get(second, "0-0,900-900")).fields["content-type"].startswith("multipart/byteranges")
-
     go_on = asyncio.Event()
-    run(test())
+    async with world(slow) as here:
+        first, second = await here.client(), await here.client()
+        whole = asyncio.create_task(first.get("/a"))
+        await until(lambda: len(here.origin.asked) == 1)
+        got = await get(second, "0-0,900-900")
+        assert got.body == OBJECT
+        go_on.set()
+        assert (await whole).body == OBJECT
+        assert (await get(second, "0-0,900-900")).fields["content-type"].startswith("multipart/byteranges")
 
 
 async def test_a_purge_forgets_parts_too() -> None:
@@ -315,7 +312,7 @@ async def test_of_a_stored_part_only_what_it_lacks_is_fetched(
 
 
 @pytest.mark.parametrize("if_range", [True, False], ids=["heeds-if-range", "passes-over-if-range"])
-def test_a_part_of_an_old_version_is_not_completed(if_range: bool) -> None:
+async def test_a_part_of_an_old_version_is_not_completed(if_range: bool) -> None:
     async def origin(asked: Asked) -> bytes:
         if not changed:
             return await Ranged(FRESH, TAG)(asked)
@@ -323,17 +320,14 @@ def test_a_part_of_an_old_version_is_not_completed(if_range: bool) -> None:
             del asked.fields["range"]
         return await Ranged(FRESH, 'ETag: "2"', body=OBJECT[::-1])(asked)
 
-    async def test() -> None:
-        async with world(origin) as here:
-            client = await here.client()
-            await get(client, "0-5119")
-            changed.append(True)
-            got = await client.get("/a")
-            assert (got.status, got.fields["etag"], got.body) == (200, '"2"', OBJECT[::-1])
-            assert (await get(client, "0-9")).body == OBJECT[::-1][:10]
-
     changed: list[bool] = []
-    run(test())
+    async with world(origin) as here:
+        client = await here.client()
+        await get(client, "0-5119")
+        changed.append(True)
+        got = await client.get("/a")
+        assert (got.status, got.fields["etag"], got.body) == (200, '"2"', OBJECT[::-1])
+        assert (await get(client, "0-9")).body == OBJECT[::-1][:10]
 
 
 async def test_parts_that_are_missing_are_fetched_once_for_all() -> None:

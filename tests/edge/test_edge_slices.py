@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_world import HOST, Asked, Client, Response, World, response, run, world
+from edge_world import HOST, Asked, Client, Response, World, response, world
 from nearmile.cache.purge import Order, Position
 from nearmile.cache.tier.store import DiskStore
 from nearmile.edge.lately import Lately
@@ -471,7 +471,7 @@ async def test_a_client_that_leaves_stops_the_reading() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_any_requests_and_any_changes_yield_one_version_each(seed: int) -> None:
+async def test_any_requests_and_any_changes_yield_one_version_each(seed: int) -> None:
     """Clients ask for anything at the same time as the origin changes: each answer is of one version, or short."""
     chance = random.Random(seed)
 
@@ -495,18 +495,15 @@ def test_any_requests_and_any_changes_yield_one_version_each(seed: int) -> None:
                 start = int(fields["content-range"].split()[1].split("-")[0]) if status == 206 else 0
                 assert of[start : start + len(body)] == body
 
-    async def test() -> None:
-        origin = Big()
-        versions = {origin.tag: origin.body}
-        async with large(origin) as here:
-            clients = [asyncio.create_task(ask(here, versions)) for _ in range(4)]
-            version = 1
-            while not all(client.done() for client in clients):
-                await asyncio.sleep(chance.random() / 20)
-                version += 1
-                origin.change(version)
-                versions[origin.tag] = origin.body
-                here.node.unsliceable = Lately(0, 1)  # it goes on as if it changed for the first time
-            await asyncio.gather(*clients)
-
-    run(test())
+    origin = Big()
+    versions = {origin.tag: origin.body}
+    async with large(origin) as here:
+        clients = [asyncio.create_task(ask(here, versions)) for _ in range(4)]
+        version = 1
+        while not all(client.done() for client in clients):
+            await asyncio.sleep(chance.random() / 20)
+            version += 1
+            origin.change(version)
+            versions[origin.tag] = origin.body
+            here.node.unsliceable = Lately(0, 1)  # it goes on as if it changed for the first time
+        await asyncio.gather(*clients)

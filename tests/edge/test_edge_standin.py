@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge_world import Asked, response, run, world
+from edge_world import Asked, response, world
 from waiting import until
 
 ONCE, LATER = "Cache-Control: max-age=1", 5.0
@@ -118,7 +118,7 @@ async def test_not_where_it_must_not() -> None:
             assert (await client.get("/", method=method)).status == 503
 
 
-def test_an_error_is_no_reason_to_fetch_for_each_client() -> None:
+async def test_an_error_is_no_reason_to_fetch_for_each_client() -> None:
     answers = [BUSY, response(b"hello", "Cache-Control: max-age=60")]
 
     async def handler(asked: Asked) -> bytes:
@@ -126,16 +126,13 @@ def test_an_error_is_no_reason_to_fetch_for_each_client() -> None:
             await all_wait.wait()
         return answers.pop(0)
 
-    async def test() -> None:
-        async with world(handler) as here:
-            clients = [await here.client() for _ in range(8)]
-            assert (await clients[0].get("/")).status == 503
-            asking = asyncio.gather(*(client.get("/") for client in clients))
-            await until(lambda: here.node.waiting.total == len(clients))
-            all_wait.set()
-            found = await asking
-            assert {one.body for one in found} == {b"hello"}
-            assert len(here.origin.asked) == 2
-
     all_wait = asyncio.Event()
-    run(test())
+    async with world(handler) as here:
+        clients = [await here.client() for _ in range(8)]
+        assert (await clients[0].get("/")).status == 503
+        asking = asyncio.gather(*(client.get("/") for client in clients))
+        await until(lambda: here.node.waiting.total == len(clients))
+        all_wait.set()
+        found = await asking
+        assert {one.body for one in found} == {b"hello"}
+        assert len(here.origin.asked) == 2

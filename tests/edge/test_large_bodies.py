@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from edge_world import ADDRESSES, HOST, PORT, Asked, Client, World, config, request, response, run, world
+from edge_world import ADDRESSES, HOST, PORT, Asked, Client, World, config, request, response, world
 from h2_client import SECURE_PORT, connect, trusting
 from nearmile.cache.pages import CUT_BYTES_MIN, Pages
 from nearmile.cache.tier.store import DiskStore
@@ -200,7 +200,7 @@ async def test_who_joins_a_fetch_reads_the_pages_as_they_come() -> None:
         assert len(here.node.store.shelf) == 1 and len(here.origin.asked) == 1
 
 
-def test_slices_are_in_pages() -> None:
+async def test_slices_are_in_pages() -> None:
     async def ranged(asked: Asked) -> bytes:
         first, _, last = asked.fields["range"].partition("=")[2].partition("-")
         body = BODY[int(first) : int(last) + 1]
@@ -210,17 +210,14 @@ def test_slices_are_in_pages() -> None:
     async def pages(asked: Asked) -> bytes:
         return await (ranged if "range" in asked.fields else large)(asked)
 
-    async def scene() -> None:
-        async with world(pages, edge=Edge(http_port=PORT, memory_mb=64, max_object_mb=1)) as here:
-            client = await here.client()
-            for _ in range(2):
-                client.send(request("/a"))
-                assert (await client.response()).body == BODY
-            assert len(here.node.store.shelf) == 3 and len(here.origin.asked) == 1
-            client.send(request("/a", "Range: bytes=1048000-2097200"))
-            assert (await client.response()).body == BODY[1_048_000:2_097_201]
-
-    run(scene())
+    async with world(pages, edge=Edge(http_port=PORT, memory_mb=64, max_object_mb=1)) as here:
+        client = await here.client()
+        for _ in range(2):
+            client.send(request("/a"))
+            assert (await client.response()).body == BODY
+        assert len(here.node.store.shelf) == 3 and len(here.origin.asked) == 1
+        client.send(request("/a", "Range: bytes=1048000-2097200"))
+        assert (await client.response()).body == BODY[1_048_000:2_097_201]
 
 
 @pytest.mark.parametrize("protocol", ["http/1.1", "h2"])
