@@ -171,6 +171,25 @@ def test_what_cannot_be_read_keeps_no_edge_from_starting(tmp_path: Path, name: s
     assert kept or name == "5-0.seg", "what was to be sent is there, if only aside"
 
 
+def test_where_there_is_no_disk_hits_wait_in_memory(tmp_path: Path) -> None:
+    program = """
+import pathlib, sys
+from nearmile.reports.disk import open_journal
+from nearmile.reports.segment import to_end
+journal = open_journal(pathlib.Path(sys.argv[1]), "a", "a", 9)
+journal.record(1_700_000_000_000, 7, journal.place_id("DE", ""), 200, 0, 10, True)
+journal.roll()
+journal.seal(*to_end(journal.drafting()))
+print(journal._folder, len(journal.pending(10)))
+"""
+    (tmp_path / "no folder").write_text("")
+    command = [sys.executable, "-c", program, str(tmp_path / "no folder" / "journal")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    where, pending = done.stdout.split()
+    assert pending == "1" and "nor can a new one be begun" in done.stderr
+    assert not Path(where).exists(), "it goes with the process"
+
+
 def test_the_oldest_unsent_go_and_are_counted(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "a", "a", 1, unsent_bytes_max=10 * disk.BLOCK_BYTES)
     for first in range(0, 300, 10):

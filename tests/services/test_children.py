@@ -91,3 +91,15 @@ def test_a_full_disk_keeps_no_log_large(tmp_path: Path, monkeypatch: pytest.Monk
         os.truncate(out.fileno(), children.LOG_BYTES_MAX + 1)
     children.bound_log(log)
     assert log.stat().st_size == 0
+
+
+def test_a_disk_that_takes_no_log_keeps_nothing_from_starting(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def run() -> int:
+        child = await children.start([sys.executable, "-c", "print('here')"], tmp_path / "file" / "a.log")
+        return await child.wait()
+
+    (tmp_path / "file").write_text("")
+    assert asyncio.run(run()) == 0
+    assert capfd.readouterr().out == "here\n"

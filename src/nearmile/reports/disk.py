@@ -8,10 +8,13 @@ slot is closed under its old name. So a hit that was recorded is lost only with 
 when the disk is full or the unsent segments reach their bound.
 """
 
+import atexit
 import contextlib
 import logging
 import mmap
 import os
+import shutil
+import tempfile
 import threading
 from collections import Counter, deque
 from itertools import count, islice
@@ -44,6 +47,9 @@ log = logging.getLogger("nearmile.journal")
 JOURNAL = "journal"
 # Tens of millions of hits: hours of a bus that is down. Beyond it the oldest segments go, and are counted.
 UNSENT_BYTES_MAX = 1 << 30
+# Where there is no disk to wait on: a million hits.
+IN_MEMORY_BYTES_MAX = 32 << 20
+_MEMORY = Path("/dev/shm")  # noqa: S108 (what is made in it has a name that nobody else can know)
 # A slot is free again once its segment is sealed, within a second or so; so many carry 65,536 hits in that time.
 # Where that is not enough, or the disk refuses segments, more slots are made: they hold half a million hits.
 # Beyond that hits are refused, and counted.
@@ -65,14 +71,23 @@ class SegmentId(NamedTuple):
 
 
 def open_journal(folder: Path, server: str, region: str, epoch: int) -> "Journal":
-    """The journal in that folder, which goes aside where it cannot be had: no edge stays away for its hits."""
+    """The journal in that folder, which goes aside where it cannot be had: no edge stays away for its hits.
+
+    On a disk that is read-only, or gone, they wait in memory, for as long as this process lives.
+    """
     try:
         return Journal(folder, server, region, epoch)
     except OSError as error:
         aside = folder.with_name(f"{folder.name}-{epoch}")
         log.error("the journal cannot be read (%s): it goes to %s, and a new one begins", error, aside)
+    try:
         folder.rename(aside)
         return Journal(folder, server, region, epoch)
+    except OSError as error:
+        log.error("nor can a new one be begun (%s): hits that are not sent wait in memory", error)
+    memory = Path(tempfile.mkdtemp(prefix="nearmile-hits-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    atexit.register(shutil.rmtree, memory, ignore_errors=True)
+    return Journal(memory, server, region, epoch, IN_MEMORY_BYTES_MAX)
 
 
 class Journal:

@@ -73,6 +73,7 @@ def bound_log(path: Path) -> None:
 async def start(arguments: list[str], log: Path) -> Child:
     """Starts a process in a session of its own, what it says going to ``log``.
 
+    Where the disk takes no log (it is read-only, say), that goes where our own words go: a name server needs none.
     It gets SIGTERM should the agent die without saying so: none is ever left behind.
     """
     agent = os.getpid()
@@ -83,7 +84,10 @@ async def start(arguments: list[str], log: Path) -> Child:
         if os.getppid() != agent:  # the agent died in between
             os._exit(1)
 
-    with open_log(log) as out:
+    with contextlib.ExitStack() as stack:
+        out: BinaryIO | None = None
+        with contextlib.suppress(OSError):
+            out = stack.enter_context(open_log(log))
         running = await asyncio.create_subprocess_exec(
             *arguments,
             stdin=subprocess.DEVNULL,
