@@ -6,12 +6,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import inspect
 
 from nearmile.base.geography import Point
 from nearmile.config.change import AT_START, REFUSED, Change, Moved, change, other_serials
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Network, Site
+from nearmile.config.read import clashes
 
 POINTS = {"Paris": Point(48.9, 2.3), "Rome": Point(41.9, 12.5)}
 NETWORK: dict[str, Any] = {
@@ -241,3 +244,37 @@ def test_regions_of_a_full_network_may_be_replaced() -> None:
     new = made(NETWORK | {"regions": {name: {"city": "Rome", "servers": 1} for name in (*names[1:], "x")}}, old)
     assert new.process("x-1").address == old.process("r0-1").address
     assert change(old, new).processes == Moved(added=("x-1",), removed=("r0-1",))
+
+
+CITIES = st.sampled_from(sorted(POINTS))
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Config:
+    """A few regions and name servers, of which some have addresses of their own."""
+    own = [f"192.0.2.{number}" for number in draw(st.permutations(range(1, 12)))]
+    regions = {
+        name: {"city": draw(CITIES), "servers": draw(st.one_of(st.integers(1, 4), st.just([own.pop()])))}
+        for name in draw(st.lists(st.sampled_from("abcd"), min_size=1, unique=True))
+    }
+    nameservers = [
+        {"tier": tier, "city": draw(CITIES), "address": draw(st.sampled_from([None, own.pop()]))}
+        for tier in draw(st.lists(st.sampled_from(["top", "low"]), min_size=2, max_size=5))
+    ]
+    sites: dict[str, Any] = {
+        name: {"hostnames": [f"{name}.test"], "origin": draw(st.sampled_from(["/srv", "http://a.test"]))}
+        for name in draw(st.lists(st.sampled_from("uvwx"), unique=True))
+    }
+    return made(NETWORK | {"regions": regions, "nameservers": nameservers, "contracts": {}}, None, **sites)
+
+
+@given(st.lists(networks(), min_size=2, max_size=5))
+def test_whatever_follows_nobody_moves_and_no_two_meet(documents: list[Config]) -> None:
+    former: Config | None = None
+    for wanted in documents:
+        sites = {site.name: site.document for site in wanted.sites}
+        now = lay_out(wanted.network, sites, POINTS, 1, former=former)
+        assert list(clashes(now)) == []
+        assert lay_out(wanted.network, sites, POINTS, 1, former=now) == now, "the next start begins with the same"
+        assert change(former or now, now).processes.changed == ()
+        former = now

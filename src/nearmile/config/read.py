@@ -122,7 +122,7 @@ def read_config(folder: Path, version: int, loopback: str = "", former: Config |
     """
     documents = read_directory(folder)
     config = lay_out(documents.network, documents.sites, documents.points, version, loopback, former)
-    problems = [Problem(str(folder / NETWORK_FILE), 0, "", what) for what in _clashes(config)]
+    problems = [Problem(str(folder / NETWORK_FILE), 0, "", what) for what in clashes(config)]
     for name, key, what in beyond_the_bus(config):
         file = folder / SITES_FOLDER / f"{name}.toml" if name else folder / NETWORK_FILE
         problems.append(Problem(str(file), 0, key, what))
@@ -142,7 +142,7 @@ def _stamp(site: Site) -> str:
     return digest.hexdigest()
 
 
-def _clashes(config: Config) -> Iterator[str]:
+def clashes(config: Config) -> Iterator[str]:
     """What two processes both would have, or a server and a region: commands name either (`nearmile drain`)."""
     owners, names = dict[tuple[str, int], str](), set[str]()
     for process in config.processes:
