@@ -66,7 +66,7 @@ def one(process: layout.Process, version: int) -> running.ProcessStatus:
         role=process.role,
         region="",
         city="",
-        address="",
+        address=f"{process.address}:{process.port}" if process.port else "",
         state="ready",
         config_version=version if process.role != "nats" else 0,
     )
@@ -209,7 +209,17 @@ def test_an_address_that_another_has_is_named_before_anything_starts(
     (documents / "network.toml").write_text(NETWORK.replace('Paris" } }', 'Paris", servers = 3 } }'))
     with socket.create_server(("127.28.1.3", 8080)):
         assert ended("apply", documents, "--state", root) == 1
-    assert "nothing has changed: others listen on 127.28.1.3:8080;" in capsys.readouterr().err
+        assert "nothing has changed: others listen on 127.28.1.3:8080;" in capsys.readouterr().err
+        (documents / "network.toml").write_text(NETWORK)
+        with_third = msgspec.structs.replace(
+            state.read_config(root).process("paris-2"), name="paris-3", address="127.28.1.3"
+        )
+        now = running.read(root)
+        now.processes.append(one(with_third, 1))
+        now.leaving = ("paris-3",)
+        (root / "status.json").write_bytes(msgspec.json.encode(now))
+        (documents / "network.toml").write_text(NETWORK.replace('Paris" } }', 'Paris", servers = 3 } }'))
+        assert ended("apply", documents, "--state", root, "--dry-run") == 0, "it is of one that is to end"
 
 
 def test_without_the_bus_nothing_changes(documents: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,6 +122,20 @@ def test_an_address_is_free_before_another_has_it() -> None:
     run(scene())
 
 
+def test_who_returns_at_another_address_leaves_his_own_before() -> None:
+    """So that whoever has that now need not wait for it."""
+
+    async def scene() -> None:
+        fleet = Fleet(of())
+        first = asyncio.create_task(fleet.to(of(here=ALL["here"]), map_follows=False))
+        await until(lambda: fleet.rollout.leaving.keys() == {"there-1"})
+        first.cancel()
+        await fleet.to(of(here=ALL["here"], there=("127.0.2.9",), other=ALL["there"]))
+        assert fleet.did == ["end there-1", "start there-1", "start other-1"]
+
+    run(scene())
+
+
 def test_servers_start_again_one_after_the_other() -> None:
     async def scene() -> None:
         fleet = Fleet(of())

@@ -144,6 +144,11 @@ def test_what_cannot_be_read_of_the_last_run_is_not_there(tmp_path: Path, config
     assert (runtime.config.version, runtime.map, runtime.atlas) == (5, None, None)
 
 
+def test_a_process_that_no_configuration_has_says_so(tmp_path: Path, config: Config) -> None:
+    with pytest.raises(NearmileError, match="configuration 5 has no process a-9 any more"):
+        Runtime(tmp_path, "a-9")
+
+
 def test_a_process_that_cannot_start_says_why_in_a_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nearmile.services.runtime", str(tmp_path), "a-1"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)

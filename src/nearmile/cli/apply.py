@@ -39,7 +39,7 @@ def apply_arguments(sub: argparse.ArgumentParser) -> None:
 def apply(args: argparse.Namespace) -> int:
     """Prints what changes and who runs on it; exit code 1 unless all do."""
     started_s = time.monotonic()
-    running.read(args.state)
+    now = running.read(args.state)
     if args.state.stat().st_uid != os.geteuid():  # what is written there would be nobody's who runs there
         raise NearmileError(f"{args.state} is another user's, who alone may apply documents")
     old = state.read_config(args.state)
@@ -59,7 +59,7 @@ def apply(args: argparse.Namespace) -> int:
             f"{', '.join(found.refused)} cannot change while the network runs, so nothing has changed; "
             "this needs `nearmile down` and `nearmile up`"
         )
-    _check_addresses(old, new)
+    _check_addresses(now, new)
     same = at_version(new, old.version) == old
     if same:
         console.print("nothing has changed")
@@ -101,9 +101,9 @@ def _some(names: tuple[str, ...]) -> str:
     return ", ".join(names[:NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
-def _check_addresses(old: Config, new: Config) -> None:
-    """Nobody else may have the addresses of those that are to start."""
-    ours = {process.address for process in old.processes}
+def _check_addresses(now: running.Status, new: Config) -> None:
+    """Nobody else may have the addresses of those that are to start; who is to end gives them his."""
+    ours = {one.address.rpartition(":")[0].strip("[]") for one in now.processes}
     starting = tuple(process for process in new.processes if process.address not in ours)
     if busy := agent.taken(structs.replace(new, processes=starting)):
         raise NearmileError(f"nothing has changed: others listen on {_some(tuple(busy))}; stop what listens there")

@@ -59,6 +59,8 @@ class Rollout:
         """Who is yet to be started again."""
         self.leaving: dict[str, Process] = {}
         """Who is to end once nobody asks it any more."""
+        self._elsewhere: set[str] = set()
+        """Who was to end, and is wanted again, but with another address than the one that it runs at."""
         self._ending: set[asyncio.Task[None]] = set()
         self._told: set[str] = set()
         """Edge servers that have left the answers, and return when they are started again."""
@@ -66,7 +68,9 @@ class Rollout:
     def begin(self, old: Config, new: Config) -> None:
         """Settles who is to be started again and who is to go, before ``run`` does it."""
         known = {process.name: process for process in old.processes} | self.leaving
-        wanted = {process.name for process in new.processes}
+        wanted = {process.name: process for process in new.processes}
+        back = [(name, process.address) for name, process in self.leaving.items() if name in wanted]
+        self._elsewhere.update(name for name, address in back if wanted[name].address != address)
         self.leaving = {name: known[name] for name in self._processes.kept() if name not in wanted}
         self.pending = tuple(process.name for process in self._outdated(new))
 
@@ -77,8 +81,9 @@ class Rollout:
         self.begin(old, new)
         dns = old.network.dns  # by which answers were given
         addresses = {process.address for process in new.processes if process.address}
-        for name in [name for name, process in self.leaving.items() if process.address in addresses]:
-            await self._end(name)  # another has its address from now on
+        clashing = {name for name, process in self.leaving.items() if process.address in addresses}
+        for name in sorted((clashing | self._elsewhere).intersection(self._processes.kept())):
+            await self._end(name)  # another may have its address from now on
         added = [process.name for process in new.processes if process.name not in self._processes.kept()]
         for name in added:
             self._processes.keep(name)
@@ -104,6 +109,7 @@ class Rollout:
         ending.add_done_callback(self._ending.discard)
         await asyncio.shield(ending)  # half ended, it would be kept by nobody, should it be wanted again
         self.leaving.pop(name, None)
+        self._elsewhere.discard(name)
         self._told.discard(name)
 
     async def _renew_all(self, config: Config, low_ttl_s: float) -> None:

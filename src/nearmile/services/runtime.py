@@ -55,7 +55,10 @@ class Runtime:
         refused = _last_good(self.folder / REFUSED, int)
         is_good = kept is not None and (kept.version >= initial.version or refused == initial.version)
         self.config = kept if kept is not None and is_good else initial
-        self.me: Process = self.config.process(name)
+        try:
+            self.me: Process = self.config.process(name)
+        except KeyError:  # it has been taken out of the documents while it was being started
+            raise NearmileError(f"configuration {self.config.version} has no process {name} any more") from None
         self.map = _last_good(self.folder / MAP_FILE, decode)
         self.atlas = _last_good(self.folder / ATLAS_FILE, unpack)
         self.bus = Bus.of(root, self.config, name)
