@@ -38,7 +38,7 @@ def test_an_address_of_another_machine_is_no_taken_one() -> None:
         agent.taken(at("192.0.2.1"))
 
 
-def test_certificates_are_renewed_while_it_runs(
+async def test_certificates_are_renewed_while_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(agent, "RENEW_EVERY_S", 0.01)
@@ -51,105 +51,90 @@ def test_certificates_are_renewed_while_it_runs(
     def left() -> timedelta:
         return end_of(certificate.read_bytes()) - now
 
-    async def test() -> None:
-        network = agent.Agent(tmp_path, apart, print)
-        running = asyncio.create_task(network.run())
-        certificate.unlink()
-        certificate.mkdir()  # what goes wrong once is tried again
-        await until(lambda: f"{certificate} cannot be read" in caplog.text)
-        certificate.rmdir()
-        authority.ensure(tmp_path, apart, now - timedelta(days=390))
-        assert left() < timedelta(days=8)
-        await until(lambda: left() > timedelta(days=390))
-        network.stopping.set()
-        await running
-
-    run(test())
+    network = agent.Agent(tmp_path, apart, print)
+    running = asyncio.create_task(network.run())
+    certificate.unlink()
+    certificate.mkdir()  # what goes wrong once is tried again
+    await until(lambda: f"{certificate} cannot be read" in caplog.text)
+    certificate.rmdir()
+    authority.ensure(tmp_path, apart, now - timedelta(days=390))
+    assert left() < timedelta(days=8)
+    await until(lambda: left() > timedelta(days=390))
+    network.stopping.set()
+    await running
 
 
-def test_who_is_to_end_and_ends_before_is_not_started_again(tmp_path: Path) -> None:
+async def test_who_is_to_end_and_ends_before_is_not_started_again(tmp_path: Path) -> None:
     whole = config()
     two = structs.replace(whole, processes=(whole.process("nats"), whole.process("controller-1")))
     one = structs.replace(whole, version=2, processes=(whole.process("nats"),))
     three = structs.replace(two, version=3)
-
-    async def test() -> None:
-        state.write_atomically(tmp_path / "config.json", msgspec.json.encode(two))
-        network = agent.Agent(tmp_path, two, print)
-        network._rollout.run = lambda *_: asyncio.sleep(60)  # type: ignore[method-assign]
-        running = asyncio.create_task(network.run())
-        await until(lambda: network.status().ready)
-        network._take_config(1, encode(one))
-        now = network.status()
-        assert (now.ready, now.leaving, now.config_version) == (True, ("controller-1",), 2)
-        assert state.read_config(tmp_path) == one
-        os.kill(now.processes[1].pid, signal.SIGKILL)
-        await until(lambda: network.kept() == ("nats",))
-        assert network.status().ready and network.status().processes[1].state == "stopped"
-        await network.end("controller-1")
-        del network._rollout.run
-        network._take_config(2, encode(three))
-        await until(lambda: len(network.kept()) == 2 and network.status().ready)
-        os.kill(network.status().processes[1].pid, signal.SIGKILL)
-        await until(lambda: network.status().processes[1].state == "waiting")
-        network._take_config(3, encode(structs.replace(one, version=4)))
-        await until(lambda: [each.name for each in network.status().processes] == ["nats"])
-        network.stopping.set()
-        await running
-
-    run(test())
+    state.write_atomically(tmp_path / "config.json", msgspec.json.encode(two))
+    network = agent.Agent(tmp_path, two, print)
+    network._rollout.run = lambda *_: asyncio.sleep(60)  # type: ignore[method-assign]
+    running = asyncio.create_task(network.run())
+    await until(lambda: network.status().ready)
+    network._take_config(1, encode(one))
+    now = network.status()
+    assert (now.ready, now.leaving, now.config_version) == (True, ("controller-1",), 2)
+    assert state.read_config(tmp_path) == one
+    os.kill(now.processes[1].pid, signal.SIGKILL)
+    await until(lambda: network.kept() == ("nats",))
+    assert network.status().ready and network.status().processes[1].state == "stopped"
+    await network.end("controller-1")
+    del network._rollout.run
+    network._take_config(2, encode(three))
+    await until(lambda: len(network.kept()) == 2 and network.status().ready)
+    os.kill(network.status().processes[1].pid, signal.SIGKILL)
+    await until(lambda: network.status().processes[1].state == "waiting")
+    network._take_config(3, encode(structs.replace(one, version=4)))
+    await until(lambda: [each.name for each in network.status().processes] == ["nats"])
+    network.stopping.set()
+    await running
 
 
-def test_machines_that_share_a_bus_take_up_what_is_applied_on_one(tmp_path: Path) -> None:
+async def test_machines_that_share_a_bus_take_up_what_is_applied_on_one(tmp_path: Path) -> None:
     whole, said = config(), list[str]()
-
-    async def test() -> None:
-        server = NatsServer(tmp_path, whole)
-        await server.start()
-        shared = structs.replace(whole.network, nats=server.url)
-        first = structs.replace(whole, network=shared, processes=(whole.process("controller-1"),))
-        agents = []
-        for name in ("a", "b"):
-            root = tmp_path / name
-            root.mkdir()
-            (root / "token").write_text(state.read_token(tmp_path))
-            state.write_atomically(root / "config.json", msgspec.json.encode(first))
-            agents.append(agent.Agent(root, first, said.append))
-        works = [asyncio.create_task(each.run()) for each in agents]
-        await until(lambda: all(each.status().ready for each in agents))
-        bus = server.bus()
-        async with bus.opened():
-            for version, new in ((2, first), (3, structs.replace(first, loopback="127.99.0.0/16"))):
-                revision, _ = await bus.get(KV_CONFIG, KV_CURRENT) or (0, b"")
-                await bus.put(KV_CONFIG, KV_CURRENT, encode(structs.replace(new, version=version)), revision)
-                await until(lambda: all(each.config.version == 2 for each in agents))
-            await until(lambda: len(said) == 2)
-        assert set(said) == {"configuration 3 is not for a network that runs: its addresses"}
-        assert [state.read_config(tmp_path / name).version for name in ("a", "b")] == [2, 2]
-        for each in agents:
-            each.stopping.set()
-        await asyncio.gather(*works)
-        await server.kill()
-
-    run(test())
+    server = NatsServer(tmp_path, whole)
+    await server.start()
+    shared = structs.replace(whole.network, nats=server.url)
+    first = structs.replace(whole, network=shared, processes=(whole.process("controller-1"),))
+    agents = []
+    for name in ("a", "b"):
+        root = tmp_path / name
+        root.mkdir()
+        (root / "token").write_text(state.read_token(tmp_path))
+        state.write_atomically(root / "config.json", msgspec.json.encode(first))
+        agents.append(agent.Agent(root, first, said.append))
+    works = [asyncio.create_task(each.run()) for each in agents]
+    await until(lambda: all(each.status().ready for each in agents))
+    bus = server.bus()
+    async with bus.opened():
+        for version, new in ((2, first), (3, structs.replace(first, loopback="127.99.0.0/16"))):
+            revision, _ = await bus.get(KV_CONFIG, KV_CURRENT) or (0, b"")
+            await bus.put(KV_CONFIG, KV_CURRENT, encode(structs.replace(new, version=version)), revision)
+            await until(lambda: all(each.config.version == 2 for each in agents))
+        await until(lambda: len(said) == 2)
+    assert set(said) == {"configuration 3 is not for a network that runs: its addresses"}
+    assert [state.read_config(tmp_path / name).version for name in ("a", "b")] == [2, 2]
+    for each in agents:
+        each.stopping.set()
+    await asyncio.gather(*works)
+    await server.kill()
 
 
-def test_a_bus_that_answers_nothing_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bus_that_answers_nothing_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent, "SILENT_AFTER_S", 0.8)
     whole = config()
     alone = structs.replace(whole, processes=(whole.process("nats"),))
-
-    async def test() -> None:
-        network = agent.Agent(tmp_path, alone, print)
-        running = asyncio.create_task(network.run())
-        for signum, expected in ((0, "ready"), (signal.SIGSTOP, "silent"), (signal.SIGCONT, "ready")):
-            os.kill(network.status().processes[0].pid or os.getpid(), signum)
-            await until(lambda expected=expected: network.status().processes[0].state == expected)  # type: ignore[misc]
-            assert network.status().bus == network.status().ready == (expected == "ready")
-        network.stopping.set()
-        await running
-
-    run(test())
+    network = agent.Agent(tmp_path, alone, print)
+    running = asyncio.create_task(network.run())
+    for signum, expected in ((0, "ready"), (signal.SIGSTOP, "silent"), (signal.SIGCONT, "ready")):
+        os.kill(network.status().processes[0].pid or os.getpid(), signum)
+        await until(lambda expected=expected: network.status().processes[0].state == expected)  # type: ignore[misc]
+        assert network.status().bus == network.status().ready == (expected == "ready")
+    network.stopping.set()
+    await running
 
 
 @pytest.mark.parametrize(

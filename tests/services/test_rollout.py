@@ -7,7 +7,7 @@ from collections.abc import Collection
 import pytest
 from msgspec import structs
 
-from edge_world import config, run
+from edge_world import config
 from nearmile.config.change import at_start
 from nearmile.config.layout import Config, Process
 from nearmile.services import rollout
@@ -88,110 +88,84 @@ def of(low_ttl_s: int = 0, memory_mb: int = 8, **regions: tuple[str, ...]) -> Co
     return structs.replace(made, network=network)
 
 
-def test_who_goes_leaves_the_answers_first() -> None:
-    async def scene() -> None:
-        fleet = Fleet(of())
-        going = asyncio.create_task(fleet.to(of(here=ALL["here"]), map_follows=False))
-        await until(lambda: fleet.rollout.leaving.keys() == {"there-1"})
-        await asyncio.sleep(0.05)
-        assert fleet.did == []
-        fleet.mapped.remove("there-1")
-        await going
-        assert (fleet.did, fleet.rollout.leaving) == (["end there-1"], {})
-        await fleet.to(of())
-        assert fleet.did == ["end there-1", "start there-1"]
-
-    run(scene())
+async def test_who_goes_leaves_the_answers_first() -> None:
+    fleet = Fleet(of())
+    going = asyncio.create_task(fleet.to(of(here=ALL["here"]), map_follows=False))
+    await until(lambda: fleet.rollout.leaving.keys() == {"there-1"})
+    await asyncio.sleep(0.05)
+    assert fleet.did == []
+    fleet.mapped.remove("there-1")
+    await going
+    assert (fleet.did, fleet.rollout.leaving) == (["end there-1"], {})
+    await fleet.to(of())
+    assert fleet.did == ["end there-1", "start there-1"]
 
 
-def test_a_map_that_never_comes_is_not_waited_for_for_ever() -> None:
-    async def scene() -> None:
-        fleet = Fleet(of())
-        await fleet.to(of(here=ALL["here"]), map_follows=False)
-        assert fleet.did == ["end there-1"]
-
-    run(scene())
+async def test_a_map_that_never_comes_is_not_waited_for_for_ever() -> None:
+    fleet = Fleet(of())
+    await fleet.to(of(here=ALL["here"]), map_follows=False)
+    assert fleet.did == ["end there-1"]
 
 
-def test_an_address_is_free_before_another_has_it() -> None:
-    async def scene() -> None:
-        fleet = Fleet(of())
-        await fleet.to(of(here=ALL["here"], other=ALL["there"]), map_follows=False)
-        assert fleet.did == ["end there-1", "start other-1"]
-
-    run(scene())
+async def test_an_address_is_free_before_another_has_it() -> None:
+    fleet = Fleet(of())
+    await fleet.to(of(here=ALL["here"], other=ALL["there"]), map_follows=False)
+    assert fleet.did == ["end there-1", "start other-1"]
 
 
-def test_who_returns_at_another_address_leaves_his_own_before() -> None:
+async def test_who_returns_at_another_address_leaves_his_own_before() -> None:
     """So that whoever has that now need not wait for it."""
-
-    async def scene() -> None:
-        fleet = Fleet(of())
-        first = asyncio.create_task(fleet.to(of(here=ALL["here"]), map_follows=False))
-        await until(lambda: fleet.rollout.leaving.keys() == {"there-1"})
-        first.cancel()
-        await fleet.to(of(here=ALL["here"], there=("127.0.2.9",), other=ALL["there"]))
-        assert fleet.did == ["end there-1", "start there-1", "start other-1"]
-
-    run(scene())
+    fleet = Fleet(of())
+    first = asyncio.create_task(fleet.to(of(here=ALL["here"]), map_follows=False))
+    await until(lambda: fleet.rollout.leaving.keys() == {"there-1"})
+    first.cancel()
+    await fleet.to(of(here=ALL["here"], there=("127.0.2.9",), other=ALL["there"]))
+    assert fleet.did == ["end there-1", "start there-1", "start other-1"]
 
 
-def test_servers_start_again_one_after_the_other() -> None:
-    async def scene() -> None:
-        fleet = Fleet(of())
-        await fleet.to(of(memory_mb=9))
-        names = ["here-1", "here-2", "here-3", "there-1"]
-        assert fleet.did == [f"{verb} {name}" for name in names for verb in ("tell", "renew")]
-        assert (fleet.rollout.pending, fleet.said) == ((), [])
-
-    run(scene())
+async def test_servers_start_again_one_after_the_other() -> None:
+    fleet = Fleet(of())
+    await fleet.to(of(memory_mb=9))
+    names = ["here-1", "here-2", "here-3", "there-1"]
+    assert fleet.did == [f"{verb} {name}" for name in names for verb in ("tell", "renew")]
+    assert (fleet.rollout.pending, fleet.said) == ((), [])
 
 
-def test_the_rest_waits_for_one_that_does_not_start() -> None:
-    async def scene() -> None:
-        fleet = Fleet(of())
-        fleet.broken.add("here-2")
-        going = asyncio.create_task(fleet.to(of(memory_mb=9)))
-        await until(lambda: bool(fleet.said))
-        assert fleet.did == ["tell here-1", "renew here-1", "renew here-2"], "it was not ready before"
-        assert fleet.rollout.pending == ("here-2", "here-3", "there-1")
-        assert fleet.said == ["here-2 is not ready again; who is yet to be started again waits for it"]
-        fleet.broken.clear()
-        await going
-        assert fleet.did[3:] == ["tell here-3", "renew here-3", "tell there-1", "renew there-1"]
-        assert not fleet.rollout.pending
-
-    run(scene())
+async def test_the_rest_waits_for_one_that_does_not_start() -> None:
+    fleet = Fleet(of())
+    fleet.broken.add("here-2")
+    going = asyncio.create_task(fleet.to(of(memory_mb=9)))
+    await until(lambda: bool(fleet.said))
+    assert fleet.did == ["tell here-1", "renew here-1", "renew here-2"], "it was not ready before"
+    assert fleet.rollout.pending == ("here-2", "here-3", "there-1")
+    assert fleet.said == ["here-2 is not ready again; who is yet to be started again waits for it"]
+    fleet.broken.clear()
+    await going
+    assert fleet.did[3:] == ["tell here-3", "renew here-3", "tell there-1", "renew there-1"]
+    assert not fleet.rollout.pending
 
 
-def test_another_configuration_in_the_middle_is_gone_on_with() -> None:
+async def test_another_configuration_in_the_middle_is_gone_on_with() -> None:
     """Who has been told to leave the answers starts again, even if nothing is left that it should read."""
-
-    async def scene() -> None:
-        fleet = Fleet(of(low_ttl_s=60))
-        first = asyncio.create_task(fleet.to(of(low_ttl_s=60, memory_mb=9)))
-        await until(lambda: fleet.did == ["tell here-1"])
-        first.cancel()
-        await fleet.to(of(low_ttl_s=60))
-        assert fleet.did == ["tell here-1", "renew here-1"]
-        assert fleet.mapped == {"here-1", "here-2", "here-3", "there-1"}
-
-    run(scene())
+    fleet = Fleet(of(low_ttl_s=60))
+    first = asyncio.create_task(fleet.to(of(low_ttl_s=60, memory_mb=9)))
+    await until(lambda: fleet.did == ["tell here-1"])
+    first.cancel()
+    await fleet.to(of(low_ttl_s=60))
+    assert fleet.did == ["tell here-1", "renew here-1"]
+    assert fleet.mapped == {"here-1", "here-2", "here-3", "there-1"}
 
 
-def test_who_is_being_ended_and_is_wanted_again_is_started_again() -> None:
-    async def scene() -> None:
-        fleet = Fleet(of())
-        fleet.slow = True
-        first = asyncio.create_task(fleet.to(of(here=ALL["here"])))
-        await until(lambda: fleet.did == ["end there-1"])
-        first.cancel()
-        again = asyncio.create_task(fleet.to(of()))
-        await asyncio.sleep(0.05)
-        assert fleet.did == ["end there-1"]
-        fleet.slow = False
-        await again
-        assert fleet.did == ["end there-1", "start there-1"]
-        assert fleet.rollout.leaving == {}
-
-    run(scene())
+async def test_who_is_being_ended_and_is_wanted_again_is_started_again() -> None:
+    fleet = Fleet(of())
+    fleet.slow = True
+    first = asyncio.create_task(fleet.to(of(here=ALL["here"])))
+    await until(lambda: fleet.did == ["end there-1"])
+    first.cancel()
+    again = asyncio.create_task(fleet.to(of()))
+    await asyncio.sleep(0.05)
+    assert fleet.did == ["end there-1"]
+    fleet.slow = False
+    await again
+    assert fleet.did == ["end there-1", "start there-1"]
+    assert fleet.rollout.leaving == {}
