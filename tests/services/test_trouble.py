@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from nearmile.services.trouble import Trouble
+from nearmile.fleet.health import HELD_BACK_S
+from nearmile.services.trouble import START_S, Trouble
 
 
 def test_it_is_told_once_and_once_that_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
@@ -33,3 +34,7 @@ def test_what_may_be_of_a_start_is_an_error_once_it_lasts(caplog: pytest.LogCapt
         ("ERROR", "no stream: anew"),
         ("INFO", "there it is"),
     ]
+
+
+def test_a_map_that_is_held_back_to_the_end_is_told_as_an_error() -> None:
+    assert START_S < HELD_BACK_S - 1, "and a leader tells at least each half second"

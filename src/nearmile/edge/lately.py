@@ -20,7 +20,7 @@ class Lately:
         until_s = self._until_s.get(site_of(key), key)
         if until_s is None:
             return False
-        if now_s < until_s:
+        if now_s < until_s <= now_s + self._time_s:  # else it is over, or the clock has been set back
             return True
         self._until_s.drop(site_of(key), key)
         return False
