@@ -10,16 +10,19 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import duckdb
 import msgspec
+import pytest
 from nats.js.api import ConsumerConfig
 
 from hits import seal
+from nearmile.base.errors import NearmileError
 from nearmile.base.geography import Point
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.reports.disk import JOURNAL, Journal, has_hits
 from nearmile.reports.hit import Cache
-from nearmile.services import children, natsserver
+from nearmile.services import children, collector, natsserver
 from nearmile.services.bus import FAULTS, HITS_STREAM, MESSAGE_ID, Bus, BusDown
 from nearmile.services.children import Child
 from nearmile.services.collector import CONSUMER
@@ -230,6 +233,21 @@ def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
         assert [path.read_bytes()[:14] for path in folder.glob("*.damaged-*")] == [b"not a database"]
 
     on_stage(tmp_path, "127.35.0.0/16", act)
+
+
+@pytest.mark.parametrize(
+    ("what", "told"), [("No space left on device", NearmileError), ("no such column", duckdb.Error)]
+)
+def test_a_full_disk_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, told: type[Exception]
+) -> None:
+    def fail(*_: object) -> None:
+        raise duckdb.IOException(f'Could not write file "hits.duckdb": {what}')
+
+    monkeypatch.setattr(collector, "open_store", fail)
+    (tmp_path / "config.json").write_bytes(msgspec.json.encode(config_at("127.35.0.0/16")))
+    with pytest.raises(told, match=what):
+        asyncio.run(collector.run(Runtime(tmp_path, "collector")))
 
 
 def _row(name: str, hits: int, sent_bytes: int) -> dict[tuple[str, str], int]:

@@ -260,7 +260,7 @@ def open_store(path: Path, reports: Reports, now_ms: int) -> Store:
     except duckdb.Error as error:
         if _HELD in str(error):
             raise StoreHeld(f"{path} is open in another process; end that one first") from error
-        if any(fault in str(error) for fault in _NOT_DAMAGE):
+        if of_machine(error):
             raise
         aside = path.with_name(f"{path.name}.damaged-{now_ms}")
         log.error("%s is damaged (%s): set aside as %s; reports begin anew", path, error, aside.name)
@@ -269,6 +269,11 @@ def open_store(path: Path, reports: Reports, now_ms: int) -> Store:
         if wal.exists():
             wal.rename(f"{aside}.wal")
     return Store(path, reports)
+
+
+def of_machine(error: duckdb.Error) -> bool:
+    """Whether it is a fault of the machine, as a full disk, which says nothing about the file, nor about us."""
+    return any(fault in str(error) for fault in _NOT_DAMAGE)
 
 
 def _until_ms(segment: Segment) -> int:

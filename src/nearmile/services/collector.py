@@ -23,7 +23,7 @@ from nats.js.api import ConsumerConfig
 from nearmile.base.errors import NearmileError
 from nearmile.config.layout import Config
 from nearmile.reports.segment import Damaged, Segment, decode
-from nearmile.reports.store import Store, StoreHeld, open_store
+from nearmile.reports.store import Store, StoreHeld, of_machine, open_store
 from nearmile.services import leftovers
 from nearmile.services.bus import FAULTS, HITS_STREAM, HITS_SUBJECT, REPORT_SUBJECT, BusDown
 from nearmile.services.runtime import Runtime
@@ -55,14 +55,22 @@ class ReportRequest(Struct, frozen=True):
 
 
 async def run(runtime: Runtime) -> None:
-    """The whole life of the collector; duckdb.Error where the store fails (the agent starts it anew)."""
-    with ThreadPoolExecutor(1, "store") as thread:
-        collector = Collector(runtime, thread)
-        await collector.open()
-        try:
-            await collector.collect()
-        finally:
-            await collector.close()
+    """The whole life of the collector; where the store fails the agent starts it anew.
+
+    Raises NearmileError where the machine is at fault, else duckdb.Error.
+    """
+    try:
+        with ThreadPoolExecutor(1, "store") as thread:
+            collector = Collector(runtime, thread)
+            await collector.open()
+            try:
+                await collector.collect()
+            finally:
+                await collector.close()
+    except duckdb.Error as error:
+        if not of_machine(error):
+            raise
+        raise NearmileError(f"the report store failed, and hits wait in their stream: {error}") from None
 
 
 class Collector:
