@@ -184,13 +184,14 @@ async def test_an_origin_that_fails_is_not_asked_again_by_all_who_ask_its_owner(
         assert len(here.origin.asked) == 1
 
 
+@pytest.mark.parametrize("tag", [TAG, "X: y"], ids=["tagged", "without-validator"])
 @pytest.mark.parametrize("known", [False, True], ids=["new-to-it", "to-be-renewed"])
-async def test_what_stands_in_at_the_owner_is_for_all_who_wait_for_it(known: bool) -> None:
+async def test_what_stands_in_at_the_owner_is_for_all_who_wait_for_it(known: bool, tag: str) -> None:
     go, up = asyncio.Event(), [True]
 
     async def handler(asked: Asked) -> bytes:
         if up[0]:
-            return response(b"old", "Cache-Control: max-age=1", TAG)
+            return response(b"old", "Cache-Control: max-age=1", tag)
         await go.wait()
         return BUSY
 
@@ -202,7 +203,8 @@ async def test_what_stands_in_at_the_owner_is_for_all_who_wait_for_it(known: boo
         await until(lambda: here.node.waiting.total == len(clients))
         go.set()
         assert {one.body for one in await asking} == {b"old"}
-        assert len(here.origin.asked) == 2
+        assert (await client.get(theirs)).cache.count("here-2") == 1, "its answers are worth waiting for"
+        assert len(here.origin.asked) == 3
 
 
 async def test_a_server_that_is_to_end_asks_the_origin_itself() -> None:
@@ -230,3 +232,18 @@ async def test_an_owner_with_an_older_version_than_is_stored_is_not_believed() -
         here.servers[1].node.purge(order, Position("log", 1))
         here.skew_s = 15.0
         assert (await client.get(theirs)).body == b"3"
+
+
+async def test_ages_that_are_rounded_make_no_answer_an_older_one() -> None:
+    """Two servers away, a response seems to be younger by up to two seconds than it is."""
+
+    async def handler(asked: Asked) -> bytes:
+        return response(b"x", "Cache-Control: max-age=10, stale-while-revalidate=20")
+
+    async with beside_owner(handler) as (here, theirs, client, owner):
+        begun_s = 1 - here.node.now_s() % 1  # a whole second, for the sake of Date
+        for after_s in (0.0, 0.8, 12.0, 12.1):
+            here.skew_s = begun_s + after_s
+            assert (await (client if after_s else owner).get(theirs)).body == b"x"
+            await until(lambda: not here.node.fills)
+        assert not any("here-1" in asked.fields["via"].split(",")[-1] for asked in here.origin.asked)

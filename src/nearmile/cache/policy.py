@@ -127,13 +127,14 @@ def decide_store(
     request_time_s: float,
     response_time_s: float,
     said: Said | None = None,
+    stands_in: bool = False,
 ) -> Storable | None:
     """Whether and how a final response to a forwarded request may be stored; None if not.
 
     A POST's is stored for later GETs, if its caller saw that it ``answers_get`` (RFC 9110 section 9.3.3).
     ``default_ttl_s`` is the site's freshness for responses that name none; the two times are those when the
-    request was sent and the response's head arrived; ``said`` are its fields where they are grouped already. Never
-    raises, whatever the fields hold.
+    request was sent and the response's head arrived; ``said`` are its fields where they are grouped already;
+    ``stands_in``: it is all there is, stale as it may be. Never raises, whatever the fields hold.
     """
     said = grouped(response_fields) if said is None else said
     allowed = directives_of(said)
@@ -173,7 +174,8 @@ def decide_store(
         part=part,
         tags=() if TAG_FIELDS.isdisjoint(said) else tags_of(response_fields),
     )
-    return storable if storable.validatable or _usable_later(storable, allowed, response_time_s) else None
+    worth_it = stands_in or storable.validatable or _usable_later(storable, allowed, response_time_s)
+    return storable if worth_it else None
 
 
 def stored_fields(response_fields: Fields, response_time_s: float, said: Said | None = None) -> Fields:

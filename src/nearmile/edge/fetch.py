@@ -43,6 +43,8 @@ PASSING = frozenset((408, 425, 429, *range(500, 600)))  # they say nothing of th
 MISDIRECTED = 421
 RANGES = frozenset((b"range", b"if-range"))
 NO_CACHE = (b"cache-control", b"no-cache")
+# Age is rounded down by each server on the way, so that what it stores seems younger by that.
+AGE_ROUNDED_S = 3.0
 NOT_ASKED = CONDITIONS | OVERRIDES
 
 
@@ -178,7 +180,7 @@ class Fetch(Racer):
     def terms(self, status: int, fields: Pairs, now_s: float, said: Said | None = None) -> Storable | None:
         """Whether and how a response with those fields may be stored; ``said`` as in ``decide_store``."""
         ttl_s = self.site.default_ttl_s
-        kept = decide_store(b"GET", self.asked, status, fields, ttl_s, self.sent_at_s, now_s, said)
+        kept = decide_store(b"GET", self.asked, status, fields, ttl_s, self.sent_at_s, now_s, said, self.stands_in)
         kept = kept and hinted(kept, self.links)
         return self.site.keyed(no_fresher(kept, self.fresh_until_max_s), fields)
 
@@ -212,12 +214,17 @@ class Fetch(Racer):
         """Whether a request that passed here may have changed the object, which other servers cannot know."""
         return self.node.outdated.has(self.key[0], self.sent_at_s)
 
+    @property
+    def stands_in(self) -> bool:
+        """The answer is what another server has stored, not what the origin has now."""
+        return self.fresh_until_max_s < inf
+
     def _outdated(self, answer: Answer) -> bool:
         """Whether another server's answer is older than what is stored here, stale as that is (RFC 9111 4)."""
         if self.stale is None or answer.status == 304:
             return False
         age_s = delta_seconds(answer.fields.get(b"age") or b"") or 0
-        return self.node.now_s() - age_s < self.stale.kept.born_at_s
+        return self.node.now_s() - age_s + AGE_ROUNDED_S < self.stale.kept.born_at_s
 
     def _takes(self, answer: Answer) -> bool:
         """Whether to use another server's answer."""
@@ -259,13 +266,14 @@ class Fetch(Racer):
         )
         if entry is None:
             return False
-        self.overtake(entry.kept.vary)
+        if not self.stands_in:
+            self.overtake(entry.kept.vary)
         head = FillHead(
             status=entry.kept.status,
             kept=entry.kept,
             asked=self.asked,
             entry=entry,
-            stands_in=self.fresh_until_max_s < inf,
+            stands_in=self.stands_in,
         )
         self.fill.decide(Verdict.RENEWED, head)
         self.fill.finish(True)
@@ -283,7 +291,7 @@ class Fetch(Racer):
         if kept is None or disguised:
             self._close()
             if (
-                not disguised
+                not (disguised or self.stands_in)
                 and answer.status not in PASSING
                 and self.request.fields.get(b"authorization") is None
             ):
@@ -296,7 +304,8 @@ class Fetch(Racer):
             head = FillHead(status=answer.status, start=start, own_start=start, length=length)
             self.fill.decide(Verdict.OWN, head)
             return
-        self.overtake(kept.vary)
+        if not self.stands_in:
+            self.overtake(kept.vary)
         stored = tuple([pair for pair in stored_fields(pairs, now_s, said) if pair[0] != b"content-length"])
         self.stored_fields = self.site.told(kept, stored)
         start = own_start = response_start(answer.status, self.stored_fields)
@@ -310,7 +319,7 @@ class Fetch(Racer):
             length=length,
             kept=kept,
             asked=self.asked,
-            stands_in=self.fresh_until_max_s < inf,
+            stands_in=self.stands_in,
         )
         self.slicer = begin_slices(
             self.node, self.key[0], self.asked, kept, self.stored_fields, length, self.generation
