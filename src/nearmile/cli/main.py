@@ -49,7 +49,7 @@ class Group(NamedTuple):
 COMMANDS: Mapping[str, Command | Group] = {
     "up": Command("run", "Run the whole network of a folder of documents on this machine."),
     "apply": Command("apply", APPLY_TEXT, json=True),
-    "down": Command("run", "Stop the network that runs on a state folder."),
+    "down": Command("down", "Stop the network that runs on a state folder."),
     "check": Command("run", "Check documents: all errors at once, nothing is started.", on_state=False),
     "status": Command("status", "Show what runs, how it is, and its load.", json=True),
     "fetch": Command("fetch", "Fetch a URL as a user somewhere would, showing every step.", json=True),

@@ -12,7 +12,6 @@ from nearmile.config.layout import Config
 from nearmile.dns.dnssec import ECDSA_P256, SHA_256, Key
 from nearmile.dns.records import to_wire
 from nearmile.services import state
-from nearmile.services.nameserver import LOOK_S
 
 STEPS = ("begin", "switch", "end")
 
@@ -78,7 +77,7 @@ def roll(args: argparse.Namespace) -> int:
         )
     elif not args.now:
         stepped_s = state.dnssec_file_used(root, zone).stat().st_mtime
-        _wait(time.time() - stepped_s, config.network.dns.top_ttl_s + LOOK_S)
+        _wait(time.time() - stepped_s, config.network.dns.top_ttl_s + state.KEYS_LOOK_S)
     if args.step == "switch":
         secrets = secrets[::-1]
     elif args.step == "end":

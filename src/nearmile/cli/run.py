@@ -1,9 +1,8 @@
-"""``nearmile up``, ``down``, ``check`` and ``geography``."""
+"""``nearmile up``, ``check`` and ``geography``."""
 
 import argparse
 import asyncio
 import contextlib
-import os
 import shlex
 import signal
 import subprocess
@@ -31,7 +30,6 @@ from nearmile.services.bus import KV_CONFIG, KV_CURRENT, Bus, BusDown
 from nearmile.services.geography import install_full
 
 READY_PATIENCE_S = 60.0
-STOP_PATIENCE_S = 30.0
 POLL_S = 0.1
 # Those of 90 days are renewed a month before their end.
 CERTIFICATE_LEFT = timedelta(days=14)
@@ -201,27 +199,6 @@ def _detached(args: argparse.Namespace, console: Console) -> int:
     if now is not None:
         status.show(now, console)
     raise NearmileError(f"it is not ready after {READY_PATIENCE_S:.0f} s, and goes on trying; see {log.parent}")
-
-
-def down(args: argparse.Namespace) -> int:
-    """Stops the network and waits until all its processes have ended."""
-    pid = running.holder(args.state) or running.read(args.state).agent_pid
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:  # it has ended by itself
-        pass
-    except PermissionError:
-        raise NearmileError(f"the agent (process {pid}) is another user's") from None
-    deadline_s = time.monotonic() + STOP_PATIENCE_S
-    while running.holder(args.state) is not None:
-        if time.monotonic() > deadline_s:
-            raise NearmileError(
-                f"the agent (process {pid}) has not stopped in {STOP_PATIENCE_S:.0f} s; `kill -9 {pid}` ends it, "
-                "and its processes end with it"
-            )
-        time.sleep(POLL_S)
-    print(f"the network on {args.state} has stopped")
-    return 0
 
 
 def geography(_args: argparse.Namespace) -> int:

@@ -45,7 +45,7 @@ LENGTH_BYTES = 2
 ERROR_LOG_PAUSE_S = 10.0
 # How often a server looks whether its signatures are of yesterday, there are other keys, or another of a delayed
 # server's maps is old enough.
-LOOK_S = 10.0
+LOOK_S = state.KEYS_LOOK_S
 
 
 class Nameserver:

@@ -23,6 +23,8 @@ log = logging.getLogger("nearmile")
 
 SECRET_BYTES = 32
 DNSSEC_ZONES = "dnssec-zones"
+# How often name servers look whether there are other keys.
+KEYS_LOOK_S = 10.0
 
 
 def process_folder(root: Path, name: str) -> Path:
