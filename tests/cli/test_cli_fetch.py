@@ -1,11 +1,15 @@
 """`nearmile fetch`: who asks, what the answer says of its way, and which regions come into question."""
 
+from pathlib import Path
+
 import pytest
 
 from nearmile.base.errors import WrongInput
 from nearmile.base.geography import Point
-from nearmile.cli.fetch import client_address, nearest, read_cache_status
-from nearmile.mapping.map import Map, MapRegion, Units, View
+from nearmile.cli.fetch import client_address, nearest, newest_map, read_cache_status
+from nearmile.mapping.map import Map, MapRegion, Units, View, encode
+from nearmile.services import state
+from small_network import shop_and_blog
 
 
 @pytest.mark.parametrize(
@@ -52,3 +56,15 @@ def test_the_regions_are_those_that_the_site_has() -> None:
     assert [region.name for region in nearest(made, "DE/Hessen", 7)] == ["tokyo", "osaka"]
     assert [region.name for region in nearest(made, "DE/Hessen", 8)] == ["frankfurt", "tokyo", "osaka"]
     assert [region.name for region in nearest(made, "FR", 8)] == ["seoul"]
+
+
+def test_a_map_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    config = shop_and_blog(("shop.test",), ("blog.test",))
+    assert newest_map(tmp_path, config) is None
+    top, low = (state.process_folder(tmp_path, one.name) for one in config.of_role("nameserver"))
+    (top / state.MAP_FILE).write_bytes(b"\xffgarbage")
+    assert newest_map(tmp_path, config) is None
+    good = Map(version=3, term=1, made_at_s=0, regions=(), units=Units.of({}), fallback=())
+    (low / state.MAP_FILE).write_bytes(encode(good))
+    found = newest_map(tmp_path, config)
+    assert found is not None and found.version == 3

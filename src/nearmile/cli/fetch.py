@@ -272,9 +272,9 @@ def newest_map(root: Path, config: Config) -> Map | None:
     """The newest map that a name server of this machine keeps on its disk."""
     maps = []
     for server in config.of_role("nameserver"):
-        path = root / "processes" / server.name / "map.bin"
-        if path.exists():
-            maps.append(decode(path.read_bytes()))
+        # There may be none yet, or a damaged one, which the name server has replaced by the next.
+        with suppress(OSError, msgspec.DecodeError):
+            maps.append(decode((root / "processes" / server.name / state.MAP_FILE).read_bytes()))
     return max(maps, key=lambda each: (each.term, each.version), default=None)
 
 

@@ -34,7 +34,6 @@ log = logging.getLogger("nearmile")
 T = TypeVar("T")
 # Of the sites with the most requests heartbeats tell: a network's hottest are among them, in 1 KB.
 SERIALS_MAX = 64
-MAP_FILE, ATLAS_FILE = "map.bin", "atlas.bin"
 REFUSED = "refused"  # the number of the last configuration that could not be used
 
 
@@ -59,8 +58,8 @@ class Runtime:
             self.me: Process = self.config.process(name)
         except KeyError:  # it has been taken out of the documents while it was being started
             raise NearmileError(f"configuration {self.config.version} has no process {name} any more") from None
-        self.map = _last_good(self.folder / MAP_FILE, decode)
-        self.atlas = _last_good(self.folder / ATLAS_FILE, unpack)
+        self.map = _last_good(self.folder / state.MAP_FILE, decode)
+        self.atlas = _last_good(self.folder / state.ATLAS_FILE, unpack)
         self.bus = Bus.of(root, self.config, name)
         self.stopping = asyncio.Event()
         self.ready = False
@@ -141,7 +140,7 @@ class Runtime:
             return
         if _adopt(self._on_map, new, old):
             self.map = new
-            self.keep(MAP_FILE, value)
+            self.keep(state.MAP_FILE, value)
 
     def _take_atlas(self, _revision: int, value: bytes) -> None:
         new = _decode(value, unpack, "an atlas from the bus")
@@ -149,7 +148,7 @@ class Runtime:
             return
         if _adopt(self._on_atlas, new, self.atlas):
             self.atlas = new
-            self.keep(ATLAS_FILE, value)
+            self.keep(state.ATLAS_FILE, value)
 
     async def _beat(self) -> None:
         seq, requests, cpu_s, at_s = 0, 0, time.process_time(), time.monotonic()

@@ -25,6 +25,8 @@ SECRET_BYTES = 32
 DNSSEC_ZONES = "dnssec-zones"
 # How often name servers look whether there are other keys.
 KEYS_LOOK_S = 10.0
+# In the folder of each process.
+MAP_FILE, ATLAS_FILE = "map.bin", "atlas.bin"
 
 
 def process_folder(root: Path, name: str) -> Path:
