@@ -247,3 +247,33 @@ async def test_ages_that_are_rounded_make_no_answer_an_older_one() -> None:
             assert (await (client if after_s else owner).get(theirs)).body == b"x"
             await until(lambda: not here.node.fills)
         assert not any("here-1" in asked.fields["via"].split(",")[-1] for asked in here.origin.asked)
+
+
+async def test_what_was_asked_for_before_a_change_does_not_make_it_forgotten() -> None:
+    go = asyncio.Event()
+    answers = [
+        response(b"1", "Cache-Control: max-age=1", TAG),
+        BUSY,
+        response(b"done"),
+        response(b"2", "Cache-Control: max-age=1"),
+        response(b"", FRESH, TAG, status="304 Not Modified"),
+        response(b"3", FRESH, 'ETag: "3"'),
+    ]
+
+    async def handler(asked: Asked) -> bytes:
+        answer = answers.pop(0)
+        if answer is BUSY:
+            await go.wait()
+        return answer
+
+    async with beside_owner(handler) as (here, theirs, client, owner):
+        await owner.get(theirs)
+        here.skew_s = 5.0
+        slow = asyncio.ensure_future(client.get(theirs))
+        await until(lambda: len(here.origin.asked) == 2)
+        await (await here.client(0)).get(theirs, "Content-Length: 0", method="POST")
+        go.set()
+        assert (await slow).body == b"2", "what stands in at the owner may be of before"
+        assert (await owner.get(theirs)).body == b"1"
+        here.skew_s = 7.0
+        assert (await client.get(theirs)).body == b"3"

@@ -212,7 +212,7 @@ class Fetch(Racer):
     @property
     def _changed(self) -> bool:
         """Whether a request that passed here may have changed the object, which other servers cannot know."""
-        return self.node.outdated.has(self.key[0], self.sent_at_s)
+        return self.node.outdated.has(self.key[0], self.node.now_s())
 
     @property
     def stands_in(self) -> bool:
