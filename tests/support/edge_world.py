@@ -120,6 +120,10 @@ class Client:
     async def response(self, method: str = "GET") -> Response:
         """The next response, whole."""
         status, fields = await self.head()
+        return await self.rest(status, fields, method)
+
+    async def rest(self, status: int, fields: dict[str, str], method: str = "GET") -> Response:
+        """The response with that head, whole."""
         if method == "HEAD" or status in (204, 304) or status < 200:
             return Response(status, fields, b"")
         if fields.get("transfer-encoding") == "chunked":
@@ -247,6 +251,7 @@ async def world(
     rules: dict[str, Any] | None = None,
     files: Files = NO_FILES,
     regions: Mapping[str, tuple[str, ...]] = HERE,
+    clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[World]:
     """Edge servers that have sockets and clocks, but neither bus nor journal."""
     origin = handler if isinstance(handler, Origin) else Origin(handler)
@@ -260,7 +265,7 @@ async def world(
         node = Node(
             process,
             loop,
-            lambda: time.time() + here.skew_s,
+            lambda: clock() + here.skew_s,
             store,
             Origins(loop),
             visitors,
