@@ -6,7 +6,7 @@ from asyncio import Future
 
 import pytest
 
-from edge_world import Asked, World, request, response, world
+from edge_world import Asked, Client, World, request, response, world
 from nearmile.cache.purge import NEVER
 from nearmile.edge.coder import PACK
 from nearmile.edge.race import Racer, Races, overtake
@@ -69,11 +69,19 @@ class Held:
         self.held[number].set_result(answer)
 
 
+async def ask_in_turn(here: World, origin: Held, *requests: bytes) -> list[Client]:
+    """A client for each, of whom the origin has heard before the next one asks."""
+    clients = []
+    for data in requests:
+        clients.append(await here.client())
+        clients[-1].send(data)
+        await origin.asked(len(origin.held) + 1)
+    return clients
+
+
 async def stored(here: World, origin: Held, *lines: str) -> None:
     """What the origin says first, which each client is to ask for anew."""
-    client = await here.client()
-    client.send(request("/"))
-    await origin.asked(1)
+    (client,) = await ask_in_turn(here, origin, request("/"))
     origin.give(0, response(b"v0", *lines))
     await client.response()
 
@@ -86,11 +94,7 @@ async def test_where_each_client_asks_for_itself(late: bytes) -> None:
     origin = Held()
     async with world(origin) as here:
         await stored(here, origin, NO_CACHE, 'ETag: "0"')
-        one, other = await here.client(), await here.client()
-        one.send(request("/"))
-        await origin.asked(2)
-        other.send(request("/"))
-        await origin.asked(3)
+        one, other = await ask_in_turn(here, origin, request("/"), request("/"))
         origin.give(2, response(b"v2", FRESH, 'ETag: "2"'))
         assert (await other.response()).body == b"v2"
         origin.give(1, late)
@@ -110,16 +114,12 @@ PART, PART_LINES = "206 Partial Content", (FRESH, "Content-Range: bytes 0-1/2")
 async def test_where_a_part_and_the_whole_are_wanted(part_first: bool, tags: tuple[str, str]) -> None:
     origin = Held()
     async with world(origin) as here:
-        one, other = await here.client(), await here.client()
         asking = [request("/", "Range: bytes=0-1"), request("/")]
         statuses, lines = [PART, "200 OK"], [PART_LINES, (FRESH,)]
         if not part_first:
             for pair in (asking, statuses, lines):
                 pair.reverse()
-        one.send(asking[0])
-        await origin.asked(1)
-        other.send(asking[1])
-        await origin.asked(2)
+        one, other = await ask_in_turn(here, origin, *asking)
         for number, client in ((1, other), (0, one)):
             version, tag = b"v%d" % (number + 1), tags[number]
             origin.give(number, response(version, *lines[number], *filter(None, (tag,)), status=statuses[number]))
@@ -132,11 +132,7 @@ async def test_where_a_part_and_the_whole_are_wanted(part_first: bool, tags: tup
 async def test_a_part_takes_the_place_of_an_older_whole_alone(tag: str) -> None:
     origin = Held()
     async with world(origin) as here:
-        one, other = await here.client(), await here.client()
-        one.send(request("/"))
-        await origin.asked(1)
-        other.send(request("/", "Range: bytes=0-1"))
-        await origin.asked(2)
+        one, other = await ask_in_turn(here, origin, request("/"), request("/", "Range: bytes=0-1"))
         origin.give(0, response(b"v1", FRESH, 'ETag: "1"'))
         await one.response()
         origin.give(1, response(b"v2", *PART_LINES, tag, status=PART))
@@ -148,10 +144,9 @@ async def test_a_part_takes_the_place_of_an_older_whole_alone(tag: str) -> None:
 async def test_parts_of_one_version_are_joined_in_any_order() -> None:
     origin = Held()
     async with world(origin) as here:
-        one, other = await here.client(), await here.client()
-        for number, client in enumerate((one, other)):
-            client.send(request("/", f"Range: bytes={number}-{number}"))
-            await origin.asked(number + 1)
+        one, other = await ask_in_turn(
+            here, origin, *(request("/", f"Range: bytes={number}-{number}") for number in range(2))
+        )
         for number, client in ((1, other), (0, one)):
             placed = f"Content-Range: bytes {number}-{number}/2"
             origin.give(number, response(b"v1"[number:][:1], FRESH, 'ETag: "1"', placed, status=PART))
@@ -165,11 +160,7 @@ async def test_what_is_not_stored_shows_what_is_old_too(status: str) -> None:
     origin = Held()
     async with world(origin) as here:
         await stored(here, origin, NO_CACHE, 'ETag: "0"')
-        one, other = await here.client(), await here.client()
-        one.send(request("/"))
-        await origin.asked(2)
-        other.send(request("/"))
-        await origin.asked(3)
+        one, other = await ask_in_turn(here, origin, request("/"), request("/"))
         origin.give(2, response(b"own", "Cache-Control: private", status=status))
         assert (await other.response()).body == b"own"
         origin.give(1, response(b"v1", FRESH))
@@ -181,11 +172,7 @@ async def test_a_failure_says_nothing_of_what_was_asked_before() -> None:
     origin = Held()
     async with world(origin) as here:
         await stored(here, origin, NO_CACHE, 'ETag: "0"')
-        one, other = await here.client(), await here.client()
-        one.send(request("/"))
-        await origin.asked(2)
-        other.send(request("/"))
-        await origin.asked(3)
+        one, other = await ask_in_turn(here, origin, request("/"), request("/"))
         origin.give(2, response(b"busy", status="503 Service Unavailable"))
         assert (await other.response()).status == 503
         origin.give(1, response(b"v1", FRESH))
@@ -201,11 +188,7 @@ async def test_what_a_head_shows_to_be_old_is_not_stored_after_it() -> None:
     origin = Held()
     async with world(origin) as here:
         await stored(here, origin, NO_CACHE, 'ETag: "0"')
-        one, other = await here.client(), await here.client()
-        one.send(request("/"))
-        await origin.asked(2)
-        other.send(request("/", method="HEAD"))
-        await origin.asked(3)
+        one, other = await ask_in_turn(here, origin, request("/"), request("/", method="HEAD"))
         origin.give(2, head('"2"'))
         await other.response("HEAD")
         origin.give(1, response(b"v1", FRESH, 'ETag: "1"'))
