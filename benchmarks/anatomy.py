@@ -88,7 +88,7 @@ def steps(folder: Path) -> dict[str, float]:
 
     return {
         "request line": per_call_us(
-            lambda: (b" " in data[4 : data.find(b" HTTP/1.1\r\n", 0)], data.startswith(b"GET /", 0))
+            lambda: (32 in data[4 : data.find(b" HTTP/1.1\r\n", 0)], data.startswith(b"GET /", 0))
         ),
         "find the fields": per_call_us(lambda: len(data) - end == len(lines) + 11 and data.endswith(lines)),
         "find the site": per_call_us(lambda: node.sites.get(fields.host)),

@@ -40,6 +40,7 @@ PREFACE_START = PREFACE[: PREFACE.find(b"\r\n\r\n") + 4]  # what looks like a he
 JOINED_BYTES_MAX = 4096
 BYTES = frozenset((bytes,))
 METHOD_BYTES, LINE_END = len(b"GET "), b" HTTP/1.1\r\n"
+SPACE = ord(" ")  # a number is looked for in a tenth of the time that bytes are
 # Enough to be told of room again; what is copied for it costs nothing beside the telling.
 NUDGE_BYTES = 4096
 
@@ -120,9 +121,9 @@ class Connection(InRound, asyncio.Protocol):
         while at < whole and self._ready:
             target_end = data.find(LINE_END, at)
             target, lines_at = data[at + METHOD_BYTES : target_end], target_end + len(LINE_END)
-            # With no space in the target, this is where the first line ends. It needs no other look: only what was
-            # checked before it was stored is a key.
-            if target_end < 0 or b" " in target or not data.startswith(b"GET /", at):
+            # With no space in the target, this is where the first line ends. It needs no look but at its slash, as
+            # keys have more before theirs: only what was checked before it was stored is a key.
+            if target_end < 0 or SPACE in target or not data.startswith(b"GET /", at):
                 break
             if not at and whole - lines_at == len(self._lines) and data.endswith(self._lines):
                 end, fields = whole, self._fields
