@@ -24,7 +24,7 @@ WHOLE = (b"GET /a HTTP/1.1\r\n%b\r\n" % HOST_LINE, b"GET /b HTTP/1.1\r\n%bX: y\r
 LINES = (
     b"GET /a HTTP/1.1", b"GET /b HTTP/1.1", b"GET /c HTTP/1.1", b"GET /a HTTP/1.0", b"GET /a", b"POST /a HTTP/1.1",
     b"GET http://a/a HTTP/1.1", b"/a HTTP/1.1", b" HTTP/1.1", b"Host: other.test", b"X: GET /a HTTP/1.1", b"X:\ty",
-    b" folded", b"Cache-Control: no-cache", b"Content-Length: 0", b"Connection: close", b"",
+    b"GET s/a HTTP/1.1", b" folded", b"Cache-Control: no-cache", b"Content-Length: 0", b"Connection: close", b"",
 )  # fmt: skip
 PIECES = (*WHOLE, HOST_LINE, *(line + b"\r\n" for line in LINES), b"\r", b"\n", b" ", b"\t", b"GET ", b"/a", b"\0")
 
@@ -67,8 +67,8 @@ def hasty() -> tuple[Hasty, Wire]:
     door.node = node
     kept = decide_store(b"GET", (), 200, FRESH, 0, NOW_S, NOW_S)
     assert kept is not None
-    for target in STORED:
-        key = node.sites[HOST.encode()].prefix + target
+    prefixes = [sites[HOST.encode()].prefix for sites in (node.sites, node.secure_sites)]
+    for key in [prefix + target for prefix in prefixes for target in STORED]:
         assert store.put(key, (), kept, response_head(200, FRESH, 1), b"x", store.generation)
     connection, wire = Hasty(door), Wire()
     connection.connection_made(wire)  # type: ignore[arg-type]
@@ -94,6 +94,7 @@ def strict(data: bytes) -> tuple[int, bytes]:
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join), max_size=4))
 @example([WHOLE[0], WHOLE[1], WHOLE[0]])
 @example([b"GET /a", b" HTTP/1.1\r\n", HOST_LINE + b"\r\nGET /b"])
+@example([b"GET s/a HTTP/1.1\r\n" + HOST_LINE + b"\r\n"])
 @example([b"GET /a\r\nX:y HTTP/1.1\r\n" + HOST_LINE + b"\r\n"])
 def test_it_agrees_with_the_strict_parser(arrivals: list[bytes]) -> None:
     connection, wire = hasty()
