@@ -47,6 +47,7 @@ async def test_hits_over_http_2_are_checked_too(tmp_path: Path) -> None:
     authority.ensure(tmp_path, config(), datetime.now(UTC))
     certificates = Certificates(tmp_path)
     certificates.take_config(config())
+    certificates.refresh()
     async with world(hello, rules={"limits": {"client_per_s": 0.01, "client_burst": 2}}) as here:
         await here.servers[0].listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
         client = await connect(trusting(str(state.authority_files(tmp_path)[0]), "h2"))

@@ -37,6 +37,7 @@ async def secure(here: World, folder: Path) -> ssl.SSLContext:
     authority.ensure(folder, config(), datetime.now(UTC))
     certificates = Certificates(folder)
     certificates.take_config(config())
+    certificates.refresh()
     await here.servers[0].listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
     return trusting(str(state.authority_files(folder)[0]), "h2")
 

@@ -107,6 +107,7 @@ async def secure(folder: Path) -> AsyncIterator[tuple[World, ssl.SSLContext]]:
     authority.ensure(folder, config(), datetime.now(UTC))
     certificates = Certificates(folder)
     certificates.take_config(config())
+    certificates.refresh()
     async with world(pages, edge=Edge(http_port=PORT, memory_mb=256, max_object_mb=32)) as here:
         await here.servers[0].listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
         yield here, trusting(str(state.authority_files(folder)[0]), "h2", "http/1.1")

@@ -224,6 +224,7 @@ async def test_slices_are_in_pages() -> None:
 async def test_over_tls_they_are_read_through_a_mapping(folder: Path, protocol: str) -> None:
     certificates = Certificates(folder)
     certificates.take_config(config())
+    certificates.refresh()
     async with warm() as (here, _):
         await here.servers[0].listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
         trust = trusting(str(state.authority_files(folder)[0]), protocol)

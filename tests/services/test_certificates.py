@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import ssl
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from edge_world import ADDRESSES, HOST, Asked, config, response, world
 from nearmile.config.certificate import certificate_problems
 from nearmile.config.layout import Config
 from nearmile.config.network import Tls
+from nearmile.http import quic
 from nearmile.services import authority, state
 from nearmile.services.certificates import Certificates
+from waiting import until
 
 NOW = datetime.now(UTC)
 SECURE_PORT = 8443
@@ -95,6 +98,7 @@ async def test_certificates_by_name_and_their_renewal(tmp_path: Path) -> None:
     authority.ensure(tmp_path, config(), NOW)
     certificates = Certificates(tmp_path)
     certificates.take_config(config())
+    certificates.refresh()
     trust = ssl.create_default_context(cafile=state.authority_files(tmp_path)[0])
     async with world(hello) as here:
         await here.servers[0].listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
@@ -121,14 +125,45 @@ async def test_certificates_by_name_and_their_renewal(tmp_path: Path) -> None:
         held[1].close()
 
         certificates.take_config(structs.replace(config(), sites=()))
+        certificates.refresh()
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await ask(trust)
+
+
+async def test_clients_are_served_while_certificates_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand of them take a second: the loop has its turns, and shows what it had."""
+    first, both = with_hostnames(HOST), with_hostnames(HOST, "b.example")
+    authority.ensure(tmp_path, first, NOW)
+    certificates = Certificates(tmp_path)
+    certificates.take_config(first)
+    certificates.refresh()
+    had, go_on = certificates.identity(HOST), threading.Event()
+    read = quic.identity
+
+    def slow(certificate: bytes, key: bytes) -> quic.Identity:
+        assert go_on.wait(10), "nobody else had a turn"
+        return read(certificate, key)
+
+    monkeypatch.setattr(quic, "identity", slow)
+    running = asyncio.create_task(certificates.run())
+    authority.ensure(tmp_path, both, NOW)
+    certificates.take_config(both)
+    await asyncio.sleep(0.05)
+    assert not certificates.settled
+    assert certificates.identity(HOST) is had and certificates.identity("b.example") is None
+    go_on.set()
+    await until(lambda: certificates.settled)
+    assert certificates.identity(HOST) is certificates.identity("b.example") is not had
+    running.cancel()
 
 
 def test_sessions_are_resumed(tmp_path: Path) -> None:
     authority.ensure(tmp_path, config(), NOW)
     certificates = Certificates(tmp_path)
     certificates.take_config(config())
+    certificates.refresh()
     trust = ssl.create_default_context(cafile=state.authority_files(tmp_path)[0])
 
     def shake(session: ssl.SSLSession | None) -> tuple[bool, ssl.SSLSession | None]:
@@ -155,6 +190,7 @@ def test_files_that_cannot_be_used_replace_nothing(tmp_path: Path, caplog: pytes
     authority.ensure(tmp_path, config(), NOW)
     certificates = Certificates(tmp_path)
     certificates.take_config(config())
+    certificates.refresh()
     certificate, key = state.site_files(tmp_path, "www")
     shutil.copy(state.authority_files(tmp_path)[1], key)
     os.utime(key)

@@ -1,5 +1,6 @@
 """What a process does with the configurations and maps it is told of."""
 
+import asyncio
 import errno
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from nearmile.base.geography import Point
 from nearmile.config.layout import Config, at_version, lay_out
 from nearmile.config.layout import encode as encode_config
 from nearmile.config.network import Nameserver, Network, Region
+from nearmile.fleet.beat import Beat
 from nearmile.mapping.map import Map, Units, encode
 from nearmile.services import state
 from nearmile.services.runtime import Runtime
+from waiting import until
 
 POINT = Point(0, 0)
 
@@ -117,6 +120,24 @@ def test_what_cannot_be_taken_back_either_stays_in_use(
         "a new Config cannot be used; the last one that worked stays: places.mmdb cannot be read",
         "the Config that worked cannot be taken up again; what is in use stays: places.mmdb cannot be read",
     ]
+
+
+async def test_a_heartbeat_tells_the_configuration_whose_parts_are_all_in_use(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, told, settled = Runtime(tmp_path, "a-1"), list[int](), [True]
+    runtime.settled = lambda: settled[0]
+
+    def take(_subject: str, beat: bytes) -> None:
+        told.append(msgspec.msgpack.decode(beat, type=Beat).config_version)
+        settled[0] = len(told) != 1
+        runtime._take_config(1, encode_config(at_version(config, 7)))
+
+    monkeypatch.setattr(runtime.bus, "publish", take)
+    beating = asyncio.create_task(runtime._beat())
+    await until(lambda: len(told) >= 3)
+    beating.cancel()
+    assert told[:3] == [5, 5, 7]
 
 
 def test_a_disk_that_is_full_ends_nothing(

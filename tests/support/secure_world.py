@@ -44,6 +44,7 @@ async def secure(folder: Path, handler: Handler = pages) -> AsyncIterator[tuple[
     async with world(handler) as here:
         certificates = Certificates(folder)
         certificates.take_config(config())
+        certificates.refresh()
         await here.servers[0].listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
         yield here, trusting(str(state.authority_files(folder)[0]), "h2")
 
@@ -53,6 +54,7 @@ async def streams(here: World, folder: Path) -> AsyncIterator[tuple[H2Client | H
     """Clients of HTTP/2 and HTTP/3."""
     certificates = Certificates(folder)
     certificates.take_config(config())
+    certificates.refresh()
     server, trust = here.servers[0], state.authority_files(folder)[0]
     await server.listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
     server.listen_udp(ADDRESSES[0], SECURE_PORT, certificates.identity, bytes(32))

@@ -5,8 +5,11 @@ could only make the client fail later, with less to go by. A client that names n
 the first site's.
 """
 
+import asyncio
+import contextlib
 import logging
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,25 +45,52 @@ class Certificates:
         self.root, self.folder = root, folder
         self.context = _new_context()
         self.context.sni_callback = self._choose
+        self.changed = asyncio.Event()
+        """To be set where files may have changed: then they are looked at soon."""
         self._sites: tuple[NamedSite, ...] = ()
+        self._shown_sites: tuple[NamedSite, ...] | None = None
         self._shown: dict[str, Shown] = {}
         self._by_host: dict[str, Shown] = {}
         self._first = NOTHING
 
+    @property
+    def settled(self) -> bool:
+        """Whether what is shown is for the sites that there are now."""
+        return self._shown_sites is self._sites
+
     def take_config(self, config: Config) -> None:
-        """The sites and their certificates from now on; connections that are open stay."""
+        """The sites from now on, once their certificates are read; connections that are open stay."""
         self._sites = config.sites
-        self.refresh()
+        self.changed.set()
 
     def refresh(self) -> None:
-        """Reads what has changed. What cannot be used replaces nothing."""
-        shown = self._shown = {site.name: self._load(site) for site in self._sites}
-        self._by_host = {host: shown[site.name] for site in self._sites for host in site.document.hostnames}
+        """Reads what has changed, before anybody is served. What cannot be used replaces nothing."""
+        self._show(self._sites, self._read(self._sites, self._shown))
+
+    async def run(self) -> None:
+        """Shows what is there, whatever changes, until it is cancelled.
+
+        Reading takes a millisecond a site, and looking at its files a hundredth: so it is done in a thread, which
+        lets go of the interpreter meanwhile.
+        """
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.changed.wait(), LOOK_S)
+            self.changed.clear()
+            sites = self._sites
+            self._show(sites, await asyncio.to_thread(self._read, sites, self._shown))
+
+    def _read(self, sites: tuple[NamedSite, ...], shown: Mapping[str, Shown]) -> dict[str, Shown]:
+        """In a thread: touches nothing that others do."""
+        return {site.name: self._load(site, shown.get(site.name, NOTHING)) for site in sites}
+
+    def _show(self, sites: tuple[NamedSite, ...], shown: dict[str, Shown]) -> None:
+        self._shown_sites, self._shown = sites, shown
+        self._by_host = {host: shown[site.name] for site in sites for host in site.document.hostnames}
         self._first = next((one for one in shown.values() if one.context is not None), NOTHING)
 
-    def _load(self, site: NamedSite) -> Shown:
+    def _load(self, site: NamedSite, old: Shown) -> Shown:
         files = self._files(site)
-        old = self._shown.get(site.name, NOTHING)
         try:
             stamp = tuple(part for file in files for part in _stamp(file))
             if stamp == old.stamp:

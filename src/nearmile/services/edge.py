@@ -28,7 +28,7 @@ from nearmile.mapping.places import Places
 from nearmile.reports.disk import JOURNAL, open_journal
 from nearmile.services import state
 from nearmile.services.acme.issued import Issued
-from nearmile.services.certificates import LOOK_S, Certificates
+from nearmile.services.certificates import Certificates
 from nearmile.services.measures import Measures
 from nearmile.services.purges import Purges
 from nearmile.services.runtime import Runtime, listening_on
@@ -73,7 +73,7 @@ async def run(runtime: Runtime) -> None:
     node.shapes = _read_shapes(runtime.folder / SHAPES)
 
     certificates = Certificates(runtime.root, runtime.folder)
-    issued = Issued(runtime.bus, runtime.folder, certificates.refresh)
+    issued = Issued(runtime.bus, runtime.folder, certificates.changed.set)
     node.challenge = lambda token: loop.create_task(issued.challenge(token))
 
     def take_config(config: Config) -> None:
@@ -94,11 +94,13 @@ async def run(runtime: Runtime) -> None:
     server = EdgeServer(node)
     _tune_collector()
     await purges.settled()
+    certificates.refresh()
+    runtime.settled = lambda: certificates.settled
     await _listen(runtime, server, certificates)
     runtime.full, runtime.take_counts = lambda: server.full, journal.take_counts
     runtime.ready = True
     measures = Measures(runtime, node.voices, node.downloads)
-    await _until_told(runtime, _tell(runtime, server, disk), _look(certificates), measures.run())
+    await _until_told(runtime, _tell(runtime, server, disk), certificates.run(), measures.run())
     await server.close()
     await shipping
     await shipper.flush()
@@ -186,13 +188,6 @@ def _tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
-
-
-async def _look(certificates: Certificates) -> None:
-    """Takes up certificates that were renewed."""
-    while True:
-        await asyncio.sleep(LOOK_S)
-        certificates.refresh()
 
 
 async def _tell(runtime: Runtime, server: EdgeServer, disk: DiskStore | None) -> None:

@@ -67,6 +67,8 @@ class Runtime:
         """Whether it has been told to leave all answers, though it runs on."""
         self.full: Callable[[], bool] = lambda: False
         """Whether no more clients should come for now, where the role knows."""
+        self.settled: Callable[[], bool] = lambda: True
+        """Whether all that the configuration brings is in use, where the role knows."""
         self.requests = 0
         """Requests answered since the start; the role counts, the heartbeat tells the rate."""
         self.take_counts: Callable[[], Counter[int]] = Counter
@@ -152,6 +154,7 @@ class Runtime:
 
     async def _beat(self) -> None:
         seq, requests, cpu_s, at_s = 0, 0, time.process_time(), time.monotonic()
+        version = 0
         while True:
             await asyncio.sleep(self.config.network.health.beat_ms / 1000)
             seq += 1
@@ -159,6 +162,7 @@ class Runtime:
             elapsed_s = max(now_s - at_s, 1e-3)
             counts = self.take_counts()
             hottest = counts.most_common(SERIALS_MAX)
+            version = self.config.version if self.settled() else version
             beat = Beat(
                 name=self.me.name,
                 role=self.me.role,
@@ -168,7 +172,7 @@ class Runtime:
                 full=self.full(),
                 requests_per_s=(self.requests - requests) / elapsed_s,
                 cpu=(now_cpu_s - cpu_s) / elapsed_s,
-                config_version=self.config.version,
+                config_version=version,
                 map_version=self.map.version if self.map is not None else 0,
                 serials={serial: hits / elapsed_s for serial, hits in hottest},
                 others_per_s=(counts.total() - sum(hits for _, hits in hottest)) / elapsed_s,

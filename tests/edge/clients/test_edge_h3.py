@@ -31,6 +31,7 @@ async def quick(folder: Path, handler: Handler = pages) -> AsyncIterator[tuple[W
     async with world(handler) as here:
         certificates = Certificates(folder)
         certificates.take_config(config())
+        certificates.refresh()
         here.servers[0].listen_udp(ADDRESSES[0], SECURE_PORT, certificates.identity, KEY)
         yield here, state.authority_files(folder)[0]
 
@@ -82,6 +83,7 @@ async def test_clients_of_https_hear_of_it(folder: Path) -> None:
         server = here.servers[0]
         certificates = Certificates(folder)
         certificates.take_config(config())
+        certificates.refresh()
         await server.listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
         plain = await here.client()
         tls = trusting(str(trust), "http/1.1")

@@ -32,6 +32,7 @@ async def secure(folder: Path) -> AsyncIterator[World]:
     async with world(pages, rules=RULES) as here:
         certificates = Certificates(folder)
         certificates.take_config(document)
+        certificates.refresh()
         await here.servers[0].listen_secure(ADDRESSES[0], SECURE_PORT, certificates.context)
         yield here
 

@@ -31,6 +31,7 @@ def certificates(tmp_path: Path) -> Certificates:
     authority.ensure(tmp_path, config(), datetime.now(UTC))
     made = Certificates(tmp_path)
     made.take_config(config())
+    made.refresh()
     return made
 
 

@@ -55,6 +55,7 @@ def test_what_is_good_is_taken_up_and_kept(tmp_path: Path) -> None:
     for _ in range(2):
         issued.take_config(document)
     certificates.take_config(document)
+    certificates.refresh()
     files = state.issued_files(folder, "www")
     good = Pair(*(path.read_text() for path in local))
     for value in (b"", b"{", msgspec.json.encode(Pair(good.certificate, "x")), b'{"certificate": "", "key": ""}'):
