@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from tls_origin import SIGNS
+
 PORT = 14000
 
 
@@ -58,7 +60,7 @@ class Authority:
         self.url = f"https://{address}:{PORT}"
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test Root")])
-        self._certificate = self._sign(self._key.public_key(), self._name, x509.BasicConstraints(True, 0))
+        self._certificate = self._sign(self._key.public_key(), self._name, x509.BasicConstraints(True, 0), SIGNS)
         self.root = folder / "authority-root.pem"
         self.root.write_bytes(self._certificate.public_bytes(Encoding.PEM))
         self._serve(folder)
@@ -80,12 +82,14 @@ class Authority:
         self._server.server_close()
 
     def _sign(
-        self, public: ec.EllipticCurvePublicKey, subject: x509.Name, extension: x509.ExtensionType
+        self, public: ec.EllipticCurvePublicKey, subject: x509.Name, *extensions: x509.ExtensionType
     ) -> x509.Certificate:
         now = datetime.now(UTC)
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(public)
         builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(hours=1))
-        builder = builder.not_valid_after(now + self.life).add_extension(extension, critical=True)
+        builder = builder.not_valid_after(now + self.life)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=True)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return builder.add_extension(authority, critical=False).sign(self._key, hashes.SHA256())

@@ -19,6 +19,8 @@ from edge_world import PORT, Handler, Origin
 
 OTHER, TLS_PORT = "127.31.41.2", 8443
 """Where a second origin may be."""
+SIGNS = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+"""An authority's key signs certificates: Python 3.13 believes none that does not say so."""
 
 
 class Authority(NamedTuple):
@@ -41,6 +43,8 @@ class Authority(NamedTuple):
         alternatives += [x509.DNSName(name) for name in names if name not in addresses]
         builder = _builder(x509.Name([]), self.certificate.subject, key, days)
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=True)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        builder = builder.add_extension(issuer, critical=False)
         file = self.folder / f"{'-'.join(names)}{days}.pem"
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         file.write_bytes(private + builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM))
@@ -55,10 +59,9 @@ def authority(folder: Path) -> Authority:
     """A new one."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, folder.name)])
-    builder = _builder(name, name, key, 1).add_extension(
-        x509.BasicConstraints(ca=True, path_length=0), critical=True
-    )
-    return Authority(builder.sign(key, hashes.SHA256()), key, folder)
+    builder = _builder(name, name, key, 1)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    return Authority(builder.add_extension(SIGNS, critical=True).sign(key, hashes.SHA256()), key, folder)
 
 
 def _builder(
@@ -73,6 +76,7 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=10))
         .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
 
 
