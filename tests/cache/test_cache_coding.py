@@ -69,6 +69,7 @@ def test_a_star_stands_for_anything_but_a_slash() -> None:
     rule = codable(("*/json", "a.b/*"), 0, 0)
     for media, takes in ((b"x/json", True), (b"a/b/json", False), (b"a.b/c", True), (b"axb/c", False)):
         assert rule.takes(terms(typed(media)), typed(media)) is takes
+    assert codable(("*/json", "a.b/*"), 0, 0) is rule, "thousands of sites want the same"
 
 
 @pytest.mark.parametrize(
