@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import pytest
 
-from nearmile.fleet.watch import BUS, BUS_HUNG_AFTER_S, HUNG_TIMES, PAUSE_S, Watch
+from nearmile.fleet.watch import BUS, BUS_HUNG_AFTER_S, BUS_START_S, HUNG_TIMES, PAUSE_S, START_S, Watch
 
 SILENT_AFTER_S, STEP_S = 2.0, 0.25
 HUNG_AFTER_S = SILENT_AFTER_S * HUNG_TIMES
@@ -41,14 +41,42 @@ def test_several_may_hang_as_long_as_anybody_speaks() -> None:
     assert Script().passes(2 * HUNG_AFTER_S, {"a-1", "a-2"}) == ["a-1", "a-2"]
 
 
-def test_a_new_life_has_all_the_time_until_its_first_word() -> None:
+def test_a_new_life_has_longer_until_its_first_word() -> None:
     script = Script()
     script.passes(2 * HUNG_AFTER_S, {"a-1"})
-    script.watch.begin("a-1")
-    assert script.passes(100 * HUNG_AFTER_S, {"a-1"}) == []
+    script.watch.begin("a-1", script.now_s)
+    assert script.passes(START_S, {"a-1"}) == []
     assert not script.watch.heard("a-1") and not script.watch.silent("a-1", script.now_s)
     script.passes(STEP_S)
     assert script.passes(2 * HUNG_AFTER_S, {"a-1"}) == ["a-1"]
+
+
+def test_who_says_nothing_at_all_hangs_though_it_is_alone() -> None:
+    script = Script()
+    script.watch.begin("a-1", script.now_s)
+    assert script.passes(START_S, {"a-1"}) == []
+    assert script.passes(STEP_S, {"a-1"}) == ["a-1"]
+    assert script.passes(10 * START_S, {"a-1"}) == []
+    script = Script()
+    for name in ALL - {BUS}:
+        script.watch.begin(name, script.now_s)
+    assert script.passes(START_S + STEP_S, ALL - {BUS}) == ["a-1", "a-2", "low-1"]
+
+
+def test_a_start_counts_only_while_the_bus_answers() -> None:
+    script = Script()
+    script.watch.begin("a-1", script.now_s)
+    assert script.passes(START_S - 3, {"a-1"}) == []
+    assert script.passes(3.0, {BUS}) == []
+    assert script.passes(START_S, {"a-1"}) == []
+    assert script.passes(STEP_S, {"a-1"}) == ["a-1"]
+
+
+def test_who_is_to_end_is_forgotten() -> None:
+    script = Script()
+    script.watch.begin("a-1", script.now_s)
+    script.watch.forget("a-1")
+    assert script.passes(2 * START_S, {"a-1"}) == []
 
 
 @pytest.mark.parametrize("deaf_s", [3.0, 2 * HUNG_AFTER_S])
@@ -77,6 +105,7 @@ def test_the_bus_has_longer() -> None:
     assert script.passes(BUS_HUNG_AFTER_S, {BUS}) == []
     assert not script.watch.answers(script.now_s)
     assert script.passes(STEP_S, {BUS}) == [BUS]
-    script.watch.begin(BUS)
-    assert script.passes(100 * BUS_HUNG_AFTER_S, {BUS}) == [], "it may have much to read"
+    script.watch.begin(BUS, script.now_s)
+    assert script.passes(BUS_START_S, {BUS}) == [], "it may have much to read"
     assert not script.watch.answers(script.now_s)
+    assert script.passes(STEP_S, {BUS}) == [BUS]

@@ -152,6 +152,39 @@ def test_a_damaged_secret_is_named_before_anything_starts(tmp_path: Path, name: 
         agent.Agent(tmp_path, config(), print)
 
 
+def test_what_hangs_in_its_start_is_ended_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, told = config(), list[str]()
+    few = structs.replace(whole, processes=tuple(map(whole.process, ("nats", "here-1"))))
+    state.write_atomically(tmp_path / "config.json", msgspec.json.encode(few))
+
+    async def test() -> None:
+        network = agent.Agent(tmp_path, few, told.append)
+        running = asyncio.create_task(network.run())
+        await until(lambda: network.status().ready)
+        for number, name in enumerate(("nats", "here-1")):
+
+            async def started_after(old: int, number: int = number) -> int:
+                await until(lambda: network.status().processes[number].pid not in (0, old))
+                return network.status().processes[number].pid
+
+            os.kill(first := network.status().processes[number].pid, signal.SIGKILL)
+            os.kill(hanging := await started_after(first), signal.SIGSTOP)
+            with monkeypatch.context() as short:
+                short.setattr(watch, "BUS_START_S" if name == "nats" else "START_S", 3.0)
+                await started_after(hanging)
+            assert [line.partition(";")[0] for line in told] == [
+                f"{name} ended (SIGKILL)",
+                f"{name} hangs: it has been silent for too long, and is ended",
+                f"{name} ended (SIGKILL)",
+            ]
+            await until(lambda: network.status().ready)
+            told.clear()
+        network.stopping.set()
+        await running
+
+    run(test())
+
+
 def test_what_hangs_is_ended_and_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "HUNG_TIMES", 2)
     monkeypatch.setattr(watch, "BUS_HUNG_AFTER_S", 6.0)

@@ -23,7 +23,9 @@ def opened(
 ) -> tuple[MemoryStore, DiskStore]:
     """An empty memory over what the folder has; what is new gathers until somebody asks about it."""
     memory = MemoryStore(memory_bytes)
-    return memory, DiskStore(folder, disk_bytes, memory, later=lambda _s, _back: None)
+    disk = DiskStore(folder, disk_bytes, memory)
+    disk.gather(lambda _s, _back: None)
+    return memory, disk
 
 
 def put(memory: MemoryStore, key: bytes, body: bytes, *tags: bytes) -> None:

@@ -2,8 +2,7 @@
 
 A process that hangs never ends by itself, so nobody would start it again. But silence has other reasons, too. None
 counts in which the bus did not answer, nobody else was heard (then it is rather the bus or the machine) or the
-supervisor itself did not run. And until its first word a process may take any time: an edge with a full disk reads
-millions of headers before it speaks.
+supervisor itself did not run. And until its first word a process has longer.
 """
 
 from collections.abc import Iterable
@@ -17,6 +16,11 @@ BUS_SILENT_AFTER_S = 2.0
 HUNG_TIMES = 15
 # With the bus's connections all of the control plane is interrupted, and meanwhile delivery goes on.
 BUS_HUNG_AFTER_S = 60.0
+# Until the first word. Where thirty start at once on two cores that are busy it takes half a minute: the program,
+# the configuration and the map are read before it, what a disk holds beside it.
+START_S = 120.0
+# A store of 9 GB (services/natsserver.py), read whole as its index is lost, from a disk that gives 20 MB a second.
+BUS_START_S = 600.0
 # Who looks four times a second, and then not for so long, was stopped; shorter pauses are far below the above.
 PAUSE_S = 5.0
 
@@ -26,15 +30,23 @@ class Watch:
 
     def __init__(self, silent_after_s: float) -> None:
         self.silent_after_s = silent_after_s
+        self._begun: dict[str, float] = {}
         self._heard: dict[str, float] = {}  # when those that have spoken in this life last did
         self._ended: set[str] = set()
-        self._looked_s = self._awake_s = self._listening_s = -inf
-        """When we last looked; since when we have done so without a pause; since when silence means something."""
+        self._looked_s = self._awake_s = self._answering_s = self._listening_s = -inf
+        """When we last looked; since when we have done so without a pause; since when the bus answers; since when
+        silence means something."""
 
-    def begin(self, name: str) -> None:
-        """A new life of the process begins."""
-        self._heard.pop(name, None)
+    def forget(self, name: str) -> None:
+        """The process is to end."""
+        for known in (self._begun, self._heard):
+            known.pop(name, None)
         self._ended.discard(name)
+
+    def begin(self, name: str, now_s: float) -> None:
+        """A new life of the process begins."""
+        self.forget(name)
+        self._begun[name] = now_s
 
     def hear(self, name: str, now_s: float) -> None:
         """The process has said something."""
@@ -56,20 +68,27 @@ class Watch:
     def look(self, now_s: float) -> list[str]:
         """Those that hang, each once in a life. To be called several times a second."""
         if now_s - self._looked_s > PAUSE_S:
-            self._awake_s = self._listening_s = now_s
+            self._awake_s = self._answering_s = self._listening_s = now_s
         self._looked_s = now_s
-        roles = self._heard.keys() - {BUS}
-        if not self.answers(now_s) or all(self.silent(name, now_s) for name in roles):
+        bus, spoken, starting = {BUS}, self._heard.keys(), self._begun.keys() - self._heard.keys()
+        if not self.answers(now_s):
+            self._answering_s = self._listening_s = now_s
+        elif all(self.silent(name, now_s) for name in spoken - bus):
             self._listening_s = now_s
-        hung = sorted(self._longer_silent(roles, self._listening_s, self.silent_after_s * HUNG_TIMES))
-        hung += self._longer_silent(self._heard.keys() & {BUS}, self._awake_s, BUS_HUNG_AFTER_S)
+        hung = [
+            *self._longer_silent(spoken - bus, self._listening_s, self.silent_after_s * HUNG_TIMES),
+            *self._longer_silent(starting - bus, self._answering_s, START_S),
+            *self._longer_silent(spoken & bus, self._awake_s, BUS_HUNG_AFTER_S),
+            *self._longer_silent(starting & bus, self._awake_s, BUS_START_S),
+        ]
         self._ended.update(hung)
         return hung
 
     def _longer_silent(self, names: Iterable[str], since_s: float, after_s: float) -> list[str]:
         """Those that at the last look had been silent for more than ``after_s`` since then."""
-        return [
+        spoke_s = self._begun | self._heard
+        return sorted(
             name
             for name in names
-            if name not in self._ended and self._looked_s - max(self._heard[name], since_s) > after_s
-        ]
+            if name not in self._ended and self._looked_s - max(spoke_s[name], since_s) > after_s
+        )

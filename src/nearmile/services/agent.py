@@ -139,7 +139,7 @@ class Agent:
         if (child := self._children.get(name)) is not None:
             await child.stop()
         await self._supervisors[name]
-        self._watch.begin(name)
+        self._watch.forget(name)
         for known in (self._supervisors, self._ends, self._status, self._beats, self._started):
             known.pop(name, None)
 
@@ -148,7 +148,8 @@ class Agent:
         if (child := self._children.get(name)) is not None:
             self._renewed.add(name)
             await child.stop()
-            self._watch.begin(name)
+            if self._children.get(name) is child:  # else its next life may have begun
+                self._watch.forget(name)
 
     def tell(self, name: str, signum: int) -> None:
         """Sends it a signal, if it runs."""
@@ -192,7 +193,7 @@ class Agent:
         process = self.config.process(name)
         self._started[name] = at_start(self.config, process)
         child = await children.start(self._nats if name == "nats" else children.command(self.root, process), said)
-        self._watch.begin(name)
+        self._watch.begin(name, time.monotonic())
         self._children[name] = child
         self._status[name].pid, self._status[name].state = child.pid, "starting"
         if end.is_set():  # it was told while the process was being started

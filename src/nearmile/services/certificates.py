@@ -65,7 +65,8 @@ class Certificates:
 
     def refresh(self) -> None:
         """Reads what has changed, before anybody is served. What cannot be used replaces nothing."""
-        self._show(self._sites, self._read(self._sites, self._shown))
+        sites = self._sites
+        self._show(sites, self._read(sites, self._shown))
 
     async def run(self) -> None:
         """Shows what is there, whatever changes, until it is cancelled.

@@ -66,7 +66,10 @@ async def run(runtime: Runtime) -> None:
     memory_bytes, folder = limits.memory_mb * MB, runtime.folder / DISK
     shelf = Shelf(int(files_max * SHELF_SHARE))
     store = MemoryStore(memory_bytes, adaptive(memory_bytes, limits.optimise), shelf)
-    disk = _open_disk(store, folder, limits.disk_mb)
+    # It may take minutes, and meanwhile heartbeats tell that we live.
+    disk = await asyncio.to_thread(_open_disk, store, folder, limits.disk_mb)
+    if disk is not None:
+        disk.gather(loop.call_later)
     visitors = Visitors(place_id, lambda address: places.lookup(address).country)
     node = Node(me, loop, time.time, store, Origins(loop), visitors, journal.record, runtime)
     node.position = None if disk is None else disk.position
@@ -94,7 +97,7 @@ async def run(runtime: Runtime) -> None:
     server = EdgeServer(node)
     _tune_collector()
     await purges.settled()
-    certificates.refresh()
+    await asyncio.to_thread(certificates.refresh)
     runtime.settled = lambda: certificates.settled
     await _listen(runtime, server, certificates)
     runtime.full, runtime.take_counts = lambda: server.full, journal.take_counts
@@ -142,7 +145,7 @@ def _open_disk(store: MemoryStore, folder: Path, disk_mb: int) -> DiskStore | No
         shutil.rmtree(folder, ignore_errors=True)
         return None
     try:
-        disk = DiskStore(folder, disk_mb * MB, store, disk_log, asyncio.get_running_loop().call_later)
+        disk = DiskStore(folder, disk_mb * MB, store, disk_log)
     except OSError as error:
         log.error("the cache has no disk, memory goes on alone: %s", error)
         return None

@@ -234,7 +234,8 @@ def test_a_flipped_bit_is_a_miss_and_is_counted(tmp_path: Path) -> None:
 def test_what_is_new_gathers_for_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tier_store, "GATHER_BYTES_MAX", 1000)
     memory, calls = MemoryStore(MEMORY_BYTES), list[Any]()
-    disk = DiskStore(tmp_path, DISK_BYTES, memory, later=lambda _, back: calls.append(back))
+    disk = DiskStore(tmp_path, DISK_BYTES, memory)
+    disk.gather(lambda _, back: calls.append(back))
     put(memory, key(0), b"first")
     put(memory, key(1), b"second")
     assert len(calls) == 1 and len(disk) == 0
@@ -253,7 +254,8 @@ def test_what_is_new_gathers_for_a_moment(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_an_order_wakes_the_writer_once_and_later(tmp_path: Path) -> None:
     memory, calls = MemoryStore(MEMORY_BYTES), list[Any]()
-    disk = DiskStore(tmp_path, DISK_BYTES, memory, later=lambda _, back: calls.append(back))
+    disk = DiskStore(tmp_path, DISK_BYTES, memory)
+    disk.gather(lambda _, back: calls.append(back))
     put(memory, key(0), b"first")
     disk.flush()
     calls.clear()

@@ -29,13 +29,14 @@ Later = Callable[[float, Callable[[], None]], object]  # an event loop's call_la
 
 
 class Writer:
-    """Writes to ``files``. For one event loop; without its ``later`` everything is handed over at once.
+    """Writes to ``files``. For one event loop; until it has that one's ``later`` all is handed over at once.
 
     ``settle`` is called before each handing over: it may give more.
     """
 
-    def __init__(self, files: Files, later: Later | None, settle: Callable[[], None]) -> None:
-        self._files, self._later, self._settle = files, later, settle
+    def __init__(self, files: Files, settle: Callable[[], None]) -> None:
+        self._files, self._settle = files, settle
+        self.later: Later | None = None
         self._jobs, self._due = list[Write | Job](), False
         self._queue: SimpleQueue[list[Write | Job] | threading.Event | None] = SimpleQueue()
         self._hurry = threading.Event()
@@ -76,11 +77,11 @@ class Writer:
 
     def soon(self) -> None:
         """Hands over, with what else comes until then."""
-        if self._later is None:
+        if self.later is None:
             self.hand_over()
         elif not self._due:
             self._due = True
-            self._later(GATHER_S, self.hand_over)
+            self.later(GATHER_S, self.hand_over)
 
     def hand_over(self) -> None:
         """Has the thread go on with what was given so far."""

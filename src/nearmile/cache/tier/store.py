@@ -62,8 +62,8 @@ GATHER_BYTES_MAX = 1 << 20  # the event loop has other things to do
 class DiskStore:
     """What ``memory`` has and more, in ``folder``, in at most ``capacity_bytes``. For one event loop.
 
-    New records wait in the ``log``; without one, in a part of the folder. Without ``later`` none gather before.
-    Indexes what is there at once; raises OSError where there can be no such folder.
+    New records wait in the ``log``; without one, in a part of the folder. Indexes what is there at once, which may
+    be in a thread; raises OSError where there can be no such folder.
     """
 
     def __init__(
@@ -72,7 +72,6 @@ class DiskStore:
         capacity_bytes: int,
         memory: MemoryStore,
         log: Room | None = None,
-        later: Later | None = None,
     ) -> None:
         self._memory = memory
         if log is None:
@@ -91,7 +90,7 @@ class DiskStore:
         self._notes = self._sealed_faults = 0
         self.dropped = self.damaged = self.hits = 0
         """Responses not written since the disk was too slow; found damaged; found."""
-        self._writer = Writer(self._files, later, self._settle)
+        self._writer = Writer(self._files, self._settle)
         self._begin_diary()
         self._carry_out()
         self._readers = ThreadPoolExecutor(READERS, "nearmile-read")
@@ -99,6 +98,10 @@ class DiskStore:
 
     def __len__(self) -> int:
         return len(self._index)
+
+    def gather(self, later: Later) -> None:
+        """From now on what is new gathers for a moment; ``later`` is the event loop's call_later."""
+        self._writer.later = later
 
     @property
     def used_bytes(self) -> int:
