@@ -1,5 +1,6 @@
 """Who is limited, who is known by a cookie, and what is told besides."""
 
+from ipaddress import ip_address
 from itertools import count
 
 import dns.edns
@@ -174,6 +175,21 @@ def test_ipv6_clients_have_a_block(low: Asking) -> None:
     assert low.kinds(["a7.g.cdn.test"] * 60, client="2001:db8::1")[0] < 60
     assert low.kinds(["a7.g.cdn.test"] * 5, client="2001:db8:0:0:ff::1")[0] == 0
     assert low.kinds(["a7.g.cdn.test"] * 5, client="2001:db8:1::1")[0] == 5
+    assert low.kinds(["a7.g.cdn.test"] * 60, client="::ffff:192.0.2.1")[0] < 60  # IPv4, on a socket of IPv6
+    assert low.kinds(["a7.g.cdn.test"] * 5, client="192.0.2.9")[0] == 0
+    assert low.kinds(["a7.g.cdn.test"] * 5, client="::ffff:198.51.100.1")[0] == 5
+
+
+@pytest.mark.parametrize("client", ["192.0.2.1", "2001:db8::1"])
+def test_a_block_is_one_as_text_and_packed(low: Asking, client: str) -> None:
+    subnet = dns.edns.ECSOption("203.0.113.0", 24)
+    query = dns.message.make_query("a7.g.cdn.test", "A", use_edns=0, options=[subnet]).to_wire()
+    packed = ip_address(client).packed
+    sender = int.from_bytes(packed, "big") if len(packed) == 4 else packed
+    assert low.whole(query, client) and low.responder.ready([query[2:]], [sender], low.world, low.now_s) != [None]
+    while low.responder.ready([query[2:]], [client], low.world, low.now_s) != [None]:
+        pass
+    assert low.responder.ready([query[2:]], [sender], low.world, low.now_s) == [None]
 
 
 def test_made_up_names_of_beacons_have_a_budget(low: Asking, monkeypatch: pytest.MonkeyPatch) -> None:

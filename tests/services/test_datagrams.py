@@ -1,11 +1,12 @@
 """Datagrams in bursts, on real sockets."""
 
+import asyncio
 import socket
 from collections.abc import Sequence
 
 import pytest
 
-from nearmile.services.datagrams import BURST, Datagrams
+from nearmile.services.datagrams import BURST, Datagrams, Packed
 
 BYTES = 100
 
@@ -16,7 +17,7 @@ class Echo:
     def __init__(self) -> None:
         self.seen: list[tuple[int, str]] = []
 
-    def ready(self, queries: Sequence[bytes], resolvers: Sequence[str]) -> list[bytes | None]:
+    def ready(self, queries: Sequence[bytes], resolvers: Sequence[Packed]) -> list[bytes | None]:
         return [None] * len(queries)
 
     def answer(self, packet: bytes, resolver: str) -> bytes | None:
@@ -27,7 +28,7 @@ class Echo:
 class Prepared(Echo):
     """Has an answer ready for longer queries."""
 
-    def ready(self, queries: Sequence[bytes], resolvers: Sequence[str]) -> list[bytes | None]:
+    def ready(self, queries: Sequence[bytes], resolvers: Sequence[Packed]) -> list[bytes | None]:
         return [query[:1] + b"ready" if len(query) > 12 else None for query in queries]
 
 
@@ -76,3 +77,27 @@ def test_a_query_becomes_what_is_ready_for_it() -> None:
                 client.send(query)
             assert Datagrams(server, BYTES, BYTES).exchange(Prepared()) == 3
             assert [client.recv(BYTES) for _ in range(3)] == [b"ABxready", b"SHORT", b"CDyready"]
+
+
+async def test_who_is_attended_to_gets_all_answers() -> None:
+    loop = asyncio.get_running_loop()
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+    ):
+        server.bind(("127.0.0.1", 0))
+        client.connect(server.getsockname())
+        client.setblocking(False)
+        datagrams, echo = Datagrams(server, BYTES, BYTES), Echo()
+        datagrams.attend(echo, loop)
+        for count in (1, BURST - 1, 3 * BURST, 2 * BURST + 1, 1):  # watched, and asked without being watched
+            for _ in range(count):
+                client.send(b"x")
+            assert [await loop.sock_recv(client, BYTES) for _ in range(count)] == [b"X"] * count
+        for _ in range(2 * BURST):
+            client.send(b"y")
+        while len(echo.seen) < 6 * BURST + 2 + BURST:
+            await asyncio.sleep(0)
+        datagrams.leave(loop)  # with as many left, which nobody answers
+        await asyncio.sleep(0)
+        assert len(echo.seen) == 7 * BURST + 2

@@ -9,12 +9,12 @@ Block = IPv4Network | IPv6Network
 T = TypeVar("T")
 
 
-def read_address(text: str) -> Address:
+def read_address(given: str | bytes | int) -> Address:
     """Without its zone (RFC 4007, section 11), and IPv4 also where IPv6 carries it (RFC 4291, section 2.5.5.2).
 
-    ValueError for what is no address.
+    Given as ``ip_address`` takes it; ValueError for what is no address.
     """
-    address: Address = ip_address(text.partition("%")[0])
+    address: Address = ip_address(given.partition("%")[0] if isinstance(given, str) else given)
     return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 

@@ -7,26 +7,26 @@ Every second response too many is an empty one with TC, so that a real client co
 """
 
 from collections.abc import Sequence
-from ipaddress import ip_address, ip_network
 
+from nearmile.base.addresses import read_address
 from nearmile.dns import wire
 from nearmile.dns.answer import World, body_for
 from nearmile.dns.cookies import Jar
 from nearmile.dns.memo import Memo
 from nearmile.dns.prepared import NUMBER_BYTES
-from nearmile.dns.rates import Rates
+from nearmile.dns.rates import BUCKETS, Rates
 from nearmile.dns.wire import Body, Edns, Query
 
-# What an IPv6 client has at most to itself, often; of IPv4 a /24 is what resolvers are told apart by as well.
-BLOCK_BITS_V6 = 56
+# By an address's bytes: IPv6 clients often have a /56 to themselves; resolvers are told apart by a /24 of IPv4.
+BLOCK_BYTES = {4: 3, 16: 7}
 BLOCKS_MAX = 16_384
 # Signed, such an answer takes some 100 us: a zone gets a tenth of the time, and all together four tenths.
 MISSING_PER_S, MISSING_ALL_PER_S = 1000, 4000
 # How long a TCP connection may be silent; told in units of 100 ms (RFC 7828).
 IDLE_S = 10.0
 SLIP = 2
-# What Python adds and divides fastest: half a word, of which two are their own hash.
-SMALL = (1 << 30) - 1
+# Client blocks and kinds of responses have numbers of a bucket, as many as a power of two: so has a pair of both.
+NUMBERS = BUCKETS - 1
 TOO_MANY = Body(wire.SERVFAIL)
 
 
@@ -37,32 +37,32 @@ class Responder:
         self._jar = Jar(secret)
         self._rates = Rates(rate_per_s)
         self._missing, self._all_missing = Rates(MISSING_PER_S), Rates(MISSING_ALL_PER_S, buckets=2)
-        self._blocks: Memo[str, int] = Memo(BLOCKS_MAX)
+        self._blocks: Memo[int | bytes | str, int] = Memo(BLOCKS_MAX)
         self._nsid = wire.option(wire.NSID, name.encode())
         self._keepalive = wire.option(wire.KEEPALIVE, int(IDLE_S * 10).to_bytes(2, "big"))
         self._limited = 0
 
     def ready(
-        self, queries: Sequence[bytes], resolvers: Sequence[str], world: World, now_s: float
+        self, queries: Sequence[bytes], resolvers: Sequence[int | bytes | str], world: World, now_s: float
     ) -> list[bytes | None]:
         """For each datagram the response that is prepared, both without their number; None where ``answer`` has to
-        say.
+        say. Addresses are as ``ipaddress`` takes them.
 
         Nearly all answers come from here, so there is one turn of one loop for each.
         """
         out: list[bytes | None] = []
         rates, found = self._rates, world.prepared.find(queries)
-        buckets, paid_until_s, paid_now_s = rates.buckets, rates.paid_until_s, now_s + rates.pause_s
+        paid_until_s, paid_now_s = rates.paid_until_s, now_s + rates.pause_s
         for ready, block in zip(found, self._blocks.get_each(resolvers, self._block), strict=True):
             if ready is None:
                 out.append(None)
                 continue
             kind, response = ready
-            if paid_until_s[index := (block + kind) % buckets] <= now_s:  # as most often in ``take``
+            if paid_until_s[index := block ^ kind] <= now_s:  # as most often in ``take``
                 paid_until_s[index] = paid_now_s
                 out.append(response)
             else:
-                out.append(response if rates.take(block + kind, now_s) else None)
+                out.append(response if rates.take(index, now_s) else None)
         return out
 
     def answer(self, packet: bytes, resolver: str, world: World, now_s: float, over_tcp: bool) -> bytes | None:
@@ -78,8 +78,8 @@ class Responder:
         if apex and not self._may_say_missing(apex, real, now_s):
             return wire.respond(query, TOO_MANY, 0, over_tcp, options) if real else self._slip(query, options)
         body, scope, varies = body_for(query, resolver, world, real)
-        kind = hash(query.name if body.answers else body.flags.to_bytes(2, "big")) & SMALL
-        if not real and not self._rates.take(self._block(resolver) + kind, now_s):
+        kind = hash(query.name if body.answers else body.flags.to_bytes(2, "big")) & NUMBERS
+        if not real and not self._rates.take(self._block(resolver) ^ kind, now_s):
             return self._slip(query, options)
         response = wire.respond(query, body, scope, over_tcp, options)
         if body.answers and not (varies or over_tcp or options):
@@ -106,12 +106,10 @@ class Responder:
         self._limited += 1
         return wire.respond(query, wire.CUT, 0, False, options) if self._limited % SLIP else None
 
-    def _block(self, address: str) -> int:
+    def _block(self, address: int | bytes | str) -> int:
         if (known := self._blocks.get(address)) is not None:
             return known
-        block, is_v4, _ = address.rpartition(".")
-        if not is_v4:
-            block = str(ip_network((ip_address(address.partition("%")[0]).packed, BLOCK_BITS_V6), strict=False))
-        found = hash(block) & SMALL
+        packed = read_address(address).packed
+        found = hash(packed[: BLOCK_BYTES[len(packed)]]) & NUMBERS
         self._blocks.put(address, found)
         return found

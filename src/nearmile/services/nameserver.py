@@ -71,7 +71,7 @@ class Nameserver:
         self._runtime.on_atlas(self._take_atlas)
         self._runtime.on_map(self._take_map)
 
-    def ready(self, queries: Sequence[bytes], resolvers: Sequence[str]) -> Sequence[bytes | None]:
+    def ready(self, queries: Sequence[bytes], resolvers: Sequence[int | bytes]) -> Sequence[bytes | None]:
         """For datagrams without their numbers what is prepared; the others are for ``answer``. Never raises."""
         self._runtime.requests += len(queries)
         try:
@@ -278,7 +278,7 @@ async def run(runtime: Runtime) -> None:
         async with listening(server, me.address, me.port):
             server.learn()
             datagrams = Datagrams(sock, wire.QUERY_BYTES_MAX, wire.UDP_BYTES_MAX)
-            loop.add_reader(sock, datagrams.exchange, server)
+            datagrams.attend(server, loop)
             works = server.keep_time(), server.tell(), beacons.tell(runtime, Side.RESOLVER, server.beacons)
             tasks = [asyncio.create_task(work) for work in works]
             try:
@@ -286,4 +286,4 @@ async def run(runtime: Runtime) -> None:
             finally:
                 for task in tasks:
                     task.cancel()
-                loop.remove_reader(sock)
+                datagrams.leave(loop)
