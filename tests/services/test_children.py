@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from edge_world import config
 from nearmile.services import children
 
 SLEEPER = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
@@ -59,6 +61,28 @@ def test_a_child_does_not_outlive_its_agent(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
 
     asyncio.run(gone())
+
+
+def test_what_a_killed_agent_has_left_is_ended(tmp_path: Path) -> None:
+    """One stops as it was told; one hangs; and others' processes are nobody's business of ours."""
+    mine, other, made = tmp_path / "mine", tmp_path / "other", config()
+    processes = []
+    for root, name in ((mine, "controller-1"), (mine, "here-1"), (other, "controller-1")):
+        root.mkdir(exist_ok=True)
+        (root / "config.json").write_bytes(msgspec.json.encode(made))
+        words = children.command(Path(root.name), made.process(name))
+        processes.append(subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL))
+    ends, hangs, others = processes
+    try:
+        hangs.send_signal(signal.SIGSTOP)
+        ends.terminate()
+        children.end_left(mine, 0.5)
+        assert ends.wait(10) in (0, -signal.SIGTERM) and hangs.wait(10) == -signal.SIGKILL
+        assert others.poll() is None and children.left(other) == [others.pid]
+    finally:
+        for one in processes:
+            one.kill()
+            one.wait()
 
 
 def test_a_log_that_grew_too_large_is_moved_aside(tmp_path: Path) -> None:

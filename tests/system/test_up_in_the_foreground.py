@@ -11,7 +11,7 @@ import pytest
 
 from live_network import COMMAND, alive, eventually
 from nearmile.base.errors import NotRunning
-from nearmile.services import running
+from nearmile.services import running, state
 
 READY_S, END_S = 60.0, 30.0
 NETWORK = """
@@ -85,6 +85,20 @@ def test_a_terminal_that_is_closed_stops_all_of_it(root: Path) -> None:
     one.wait(END_S)
     eventually(lambda: running.holder(root) is None, END_S, "stopped")
     assert not any(map(alive, started))
+
+
+def test_after_an_agent_was_killed_the_next_has_its_addresses(root: Path) -> None:
+    """Also those of a process that hangs, which no signal ends but SIGKILL."""
+    with up(root, subprocess.DEVNULL) as one:
+        eventually(lambda: ready(root), READY_S, "ready")
+        started, loopback = pids(root), state.read_config(root).loopback
+        os.kill(started[-1], signal.SIGSTOP)
+    with up(root, subprocess.DEVNULL) as one:
+        eventually(lambda: ready(root), READY_S, "ready again")
+        assert state.read_config(root).loopback == loopback
+        assert not any(map(alive, started))
+        one.send_signal(signal.SIGTERM)
+        assert one.wait(END_S) == 0
 
 
 @pytest.mark.parametrize("to", ["/dev/full", "a reader that has gone"])

@@ -85,6 +85,7 @@ def up(args: argparse.Namespace) -> int:
     if args.detach:
         return _detached(args, status.console())
     running.hold(args.state)
+    children.end_left(args.state)
     config = settle(args.folder, args.state)
     uvloop.run(_foreground(args.state, config, status.console(cast(IO[str], _Out()))))
     return 0

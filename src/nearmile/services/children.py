@@ -7,22 +7,26 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import BinaryIO
 
 from nearmile.config.layout import Process
+from nearmile.services import natsserver
 
 PR_SET_PDEATHSIG = 1
 # A log beyond this is moved aside (one generation).
 LOG_BYTES_MAX = 8 << 20
 # Edges finish what they are sending and save their caches; then there is no more waiting.
 STOP_PATIENCE_S = 8.0
+LEFT_LOOK_S = 0.05
+MODULE = "nearmile.services.runtime"
 
 
 def command(root: Path, process: Process) -> list[str]:
     """How a process of any role but ``nats`` is started."""
-    return [sys.executable, "-m", "nearmile.services.runtime", str(root), process.name]
+    return [sys.executable, "-m", MODULE, str(root), process.name]
 
 
 class Child:
@@ -49,6 +53,38 @@ class Child:
         except TimeoutError:
             self.signal(SIGKILL)
             await self._running.wait()
+
+
+def left(root: Path) -> list[int]:
+    """Who runs on that state folder. Without an agent these are what a killed one has left: they hang, or end."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
+            words = [os.fsdecode(word) for word in (folder / "cmdline").read_bytes().split(b"\0")]
+            match words:
+                case [_, "-m", module, where, _, ""] if module == MODULE:
+                    here = Path(where)
+                case [_, "-c", where, ""] if Path(where).name == natsserver.CONFIG:
+                    here = Path(where).parent
+                case _:
+                    continue
+            if ((folder / "cwd").readlink() / here).resolve() == root.resolve():
+                found.append(int(folder.name))
+    return found
+
+
+def end_left(root: Path, patience_s: float = STOP_PATIENCE_S) -> None:
+    """Ends these, who would keep our ports. The kernel has told them (SIGTERM), but what hangs does not hear.
+
+    Gives up on what even SIGKILL does not end soon: it waits for a disk.
+    """
+    begun_s = time.monotonic()
+    while (pids := left(root)) and (waited_s := time.monotonic() - begun_s) < 2 * patience_s:
+        if waited_s > patience_s:
+            for pid in pids:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, SIGKILL)
+        time.sleep(LEFT_LOOK_S)
 
 
 def open_log(path: Path) -> BinaryIO:

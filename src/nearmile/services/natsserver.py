@@ -17,6 +17,7 @@ from nearmile.services.state import read_token, write_atomically
 VERSION_MIN = (2, 10)
 # Room for the hits stream (4 GiB) and the buckets of services/bus.py, with as much again for growth.
 STORE_GIB = 9
+CONFIG = "nats.conf"
 
 
 def find_binary() -> str:
@@ -54,6 +55,6 @@ def prepare(root: Path, config: Config) -> list[str]:
         "jetstream": {"store_dir": str(root / "nats"), "max_file_store": STORE_GIB << 30, "sync_interval": "5s"},
         "max_payload": PAYLOAD_BYTES,
     }
-    path = root / "nats.conf"
+    path = root / CONFIG
     write_atomically(path, json.dumps(settings, indent=1, ensure_ascii=False).encode(), 0o600)
     return [find_binary(), "-c", str(path)]
