@@ -13,7 +13,8 @@ import pytest
 import hits
 from nearmile.reports import disk
 from nearmile.reports.disk import Journal, open_journal
-from nearmile.reports.segment import SEGMENT_RECORDS_MAX, Segment, decode, to_end
+from nearmile.reports.hit import RECORD_BYTES
+from nearmile.reports.segment import PIECE_BYTES, SEGMENT_RECORDS_MAX, Segment, decode, to_end
 
 NOW_MS = 1_700_000_000_000
 
@@ -94,6 +95,21 @@ def test_what_two_seal_at_once_is_sealed_once(tmp_path: Path) -> None:
     journal.seal(*others)
     seal(journal)
     assert numbers(journal) == list(range(6))
+
+
+def test_others_have_their_turn_while_a_slot_is_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(disk, "sleep", pauses.append)
+    journal = Journal(tmp_path, "a", "a", 1)
+    record(journal, 0, SEGMENT_RECORDS_MAX)
+    journal.roll()
+    closed = to_end(journal.drafting())
+    assert closed is not None
+    del pauses[:]
+    journal.seal(*closed, 0.25)
+    whole_bytes = SEGMENT_RECORDS_MAX * RECORD_BYTES  # summed up, written, and cleared
+    assert len(pauses) >= 3 * whole_bytes // PIECE_BYTES and set(pauses) == {0.25}
+    assert numbers(journal) == list(range(SEGMENT_RECORDS_MAX))
 
 
 def test_full_slots_roll_by_themselves(tmp_path: Path) -> None:
@@ -214,7 +230,7 @@ def test_a_full_disk_is_counted_and_passes(tmp_path: Path, monkeypatch: pytest.M
     again = Journal(tmp_path, "a", "a", 2)
     again.record(NOW_MS + disk.REFUSED_PAUSE_MS, 7, 0, 200, 0, 5, True)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(disk, "encoding", full)
         with pytest.raises(OSError, match="full"):
             seal(again)
     hits.seal(again)

@@ -5,7 +5,7 @@ Layout, little-endian: magic, CRC-32 of all that follows, bytes of the header; t
 the rollup; the records. ``decode`` believes nothing: a damaged or hostile segment is refused by a value.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from struct import Struct as Packer
 from typing import NamedTuple, TypeVar, cast
 from zlib import crc32
@@ -45,6 +45,8 @@ ROLLUP = np.dtype(
 )
 Rollup = npt.NDArray[np.void]
 """A one-dimensional array of ``ROLLUP``."""
+# What a client has to wait for at most where others have their turn between pieces: 0.02 to 0.05 ms.
+PIECE_BYTES = 1 << 16
 T = TypeVar("T")
 Steps = Generator[None, None, T]
 """Work of an event loop that lets others have their turn after each step."""
@@ -103,7 +105,7 @@ def to_end(steps: Steps[T]) -> T:
 
 
 def rolling_up(records: Records) -> Steps[Rollup]:
-    """``roll_up`` in steps of 0.1 to 0.3 ms.
+    """``roll_up`` in steps of 0.05 to 0.2 ms.
 
     Who and when fit one integer, and integers are what NumPy sorts fastest: SERIAL_MAX, PLACES_MAX, STATUS_MAX and
     Cache's words take 24, 13, 10 and 3 bits. There are SEGMENT_RECORDS_MAX records at most, so seconds that are
@@ -115,6 +117,7 @@ def rolling_up(records: Records) -> Steps[Rollup]:
     when = second - second.min()
     if when.max() >= SEGMENT_RECORDS_MAX:
         when = np.unique(second, return_inverse=True)[1].astype(np.uint64)
+    yield
     key = records["serial"].astype(np.uint64)
     for part, bits in ((records["place"], 13), (records["status"], 10), (records["cache"], 3), (when, 13)):
         key = key << np.uint64(bits) | part
@@ -148,6 +151,13 @@ def encode(
     drafted: Draft, server: str, region: str, epoch: int, seq: int, lost: int, places: list[tuple[str, str]]
 ) -> bytes:
     """A sealed segment. ``places`` is the whole table by place number."""
+    return b"".join(encoding(drafted, server, region, epoch, seq, lost, places))
+
+
+def encoding(
+    drafted: Draft, server: str, region: str, epoch: int, seq: int, lost: int, places: list[tuple[str, str]]
+) -> Iterator[bytes | memoryview]:
+    """``encode`` in pieces, for who lets others have their turn after each. The checksum's are empty."""
     records, rollup = drafted
     used = np.unique(rollup["place"]).tolist()
     header = Header(
@@ -161,8 +171,18 @@ def encode(
         places={number: places[number] for number in used},
     )
     packed = msgspec.msgpack.encode(header)
-    checksum = crc32(records.data, crc32(rollup.data, crc32(packed)))
-    return b"".join((_PREFIX.pack(_MAGIC, checksum, len(packed)), packed, rollup.data, records.data))
+    pieces: list[bytes | memoryview] = [packed, *_pieces(rollup), *_pieces(records)]
+    checksum = 0
+    for piece in pieces:
+        checksum = crc32(piece, checksum)
+        yield b""
+    yield _PREFIX.pack(_MAGIC, checksum, len(packed))
+    yield from pieces
+
+
+def _pieces(rows: Rollup | Records) -> list[memoryview]:
+    data = rows.view(np.uint8).data
+    return [data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)]
 
 
 def damage(data: bytes) -> str:
