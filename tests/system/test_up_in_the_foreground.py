@@ -101,14 +101,21 @@ def test_after_an_agent_was_killed_the_next_has_its_addresses(root: Path) -> Non
         assert one.wait(END_S) == 0
 
 
-@pytest.mark.parametrize("to", ["/dev/full", "a reader that has gone"])
+@pytest.mark.parametrize("to", ["/dev/full", "a reader that has gone", "a reader that has stopped"])
 def test_what_cannot_be_said_ends_nothing(root: Path, to: str) -> None:
-    """Its output goes to a disk that is full, or to a program that has ended."""
+    """Its output goes to a disk that is full, or to a program that has ended, or that reads no more (Ctrl-S)."""
     if to.startswith("/"):
         out = os.open(to, os.O_WRONLY)
     else:
         reader, out = os.pipe()
-        os.close(reader)
+        if to.endswith("gone"):
+            os.close(reader)
+        else:
+            os.set_blocking(out, False)
+            with suppress(BlockingIOError):
+                while os.write(out, bytes(4096)):
+                    pass
+            os.set_blocking(out, True)
     with up(root, out) as one:
         os.close(out)
         eventually(lambda: ready(root), READY_S, "ready")

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import logging
 import shlex
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import msgspec
 import uvloop
@@ -21,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nearmile.base.errors import NearmileError, WrongInput
 from nearmile.cli import status
+from nearmile.cli.output import Output
 from nearmile.config.certificate import end_of
 from nearmile.config.layout import Config, at_version
 from nearmile.config.read import read_config
@@ -87,24 +89,12 @@ def up(args: argparse.Namespace) -> int:
     running.hold(args.state)
     children.end_left(args.state)
     config = settle(args.folder, args.state)
-    uvloop.run(_foreground(args.state, config, status.console(cast(IO[str], _Out()))))
+    out, errors = Output(sys.stdout), Output(sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=cast(IO[str], errors))
+    uvloop.run(_foreground(args.state, config, status.console(cast(IO[str], out))))
+    for each in (out, errors):
+        each.close()
     return 0
-
-
-class _Out:
-    """Standard output as far as it goes: a full disk, or a reader that has gone, must not end a network."""
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            sys.stdout.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stdout, name)
 
 
 def settle(folder: Path, root: Path) -> Config:
