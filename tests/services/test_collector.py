@@ -16,12 +16,12 @@ import pytest
 from nats.js.api import ConsumerConfig
 
 from hits import seal
-from nearmile.base.errors import NearmileError
 from nearmile.base.geography import Point
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.reports.disk import JOURNAL, Journal, has_hits
 from nearmile.reports.hit import Cache
+from nearmile.reports.store import Store, open_store
 from nearmile.services import children, collector, natsserver
 from nearmile.services.bus import FAULTS, HITS_STREAM, MESSAGE_ID, Bus, BusDown
 from nearmile.services.children import Child
@@ -235,18 +235,52 @@ def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
     on_stage(tmp_path, "127.35.0.0/16", act)
 
 
-@pytest.mark.parametrize(
-    ("what", "told"), [("No space left on device", NearmileError), ("no such column", duckdb.Error)]
-)
-def test_a_full_disk_is_told_in_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, told: type[Exception]
+def test_a_disk_that_was_full_is_used_again_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """In the same process: one that ends young again and again is put to sleep for minutes."""
+    monkeypatch.setattr(collector, "REOPEN_PAUSE_S", 0.05)
+    monkeypatch.setattr(collector, "ACK_WAIT_S", 1.0)
+    full = iter((True, False, True, True, False))  # as it is opened, and as hits are counted
+
+    def unless_full(work: Callable[..., Any]) -> Callable[..., Any]:
+        def tried(*arguments: Any) -> Any:
+            if next(full, False):
+                raise duckdb.IOException('Could not write file "hits.duckdb": No space left on device')
+            return work(*arguments)
+
+        return tried
+
+    monkeypatch.setattr(collector, "open_store", unless_full(open_store))
+    monkeypatch.setattr(Store, "apply", unless_full(Store.apply))
+
+    async def act(stage: Stage) -> None:
+        await stage.bus.create_stores()
+        runtime = Runtime(tmp_path, "collector")
+        runtime.bus.start()
+        running = asyncio.create_task(collector.run(runtime))
+        stage.journal.record(int(time.time() * 1000), 7, 0, 200, 0, 10, True)
+        await stage.shipper.flush()
+        await until(lambda: runtime.detail.get("hits") == 1)
+        await stage.until_reported(["site"], Counter(_row("shop", 1, 10)))
+        runtime.stopping.set()
+        await running
+        await runtime.bus.close()
+
+    on_stage(tmp_path, "127.35.0.0/16", act)
+    told = [record.getMessage() for record in caplog.records if record.name == "nearmile.collector"]
+    assert [line.partition(":")[0] for line in told if "stream (" not in line] == [
+        "the report store fails, and hits wait in their stream"
+    ]
+
+
+def test_a_store_that_is_at_fault_itself_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
-        raise duckdb.IOException(f'Could not write file "hits.duckdb": {what}')
+        raise duckdb.IOException("no such column")
 
     monkeypatch.setattr(collector, "open_store", fail)
     (tmp_path / "config.json").write_bytes(msgspec.json.encode(config_at("127.35.0.0/16")))
-    with pytest.raises(told, match=what):
+    with pytest.raises(duckdb.Error, match="no such column"):
         asyncio.run(collector.run(Runtime(tmp_path, "collector")))
 
 

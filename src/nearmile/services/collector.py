@@ -39,6 +39,8 @@ BATCH_WAIT_S = 0.5
 # A segment not acknowledged comes again after so long; a batch takes a tenth of a second.
 ACK_WAIT_S = 5.0
 RETRY_S = 0.3
+# Opening takes 0.1 s of a core; what was fetched for nothing comes again after ACK_WAIT_S.
+REOPEN_PAUSE_S = 4.0
 # A predecessor that is being stopped may hold the file for a moment.
 OPEN_TIMEOUT_S = 10.0
 # Reports that wait their turn; more are told to come again.
@@ -55,22 +57,9 @@ class ReportRequest(Struct, frozen=True):
 
 
 async def run(runtime: Runtime) -> None:
-    """The whole life of the collector; where the store fails the agent starts it anew.
-
-    Raises NearmileError where the machine is at fault, else duckdb.Error.
-    """
-    try:
-        with ThreadPoolExecutor(1, "store") as thread:
-            collector = Collector(runtime, thread)
-            await collector.open()
-            try:
-                await collector.collect()
-            finally:
-                await collector.close()
-    except duckdb.Error as error:
-        if not of_machine(error):
-            raise
-        raise NearmileError(f"the report store failed, and hits wait in their stream: {error}") from None
+    """The whole life of the collector. Raises duckdb.Error where the store itself is at fault."""
+    with ThreadPoolExecutor(1, "store") as thread:
+        await Collector(runtime, thread).run()
 
 
 class Collector:
@@ -81,34 +70,66 @@ class Collector:
         self._store: Store | None = None
         self._reports_waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._retaining: asyncio.Task[None] | None = None
+        self._failing = Trouble(
+            log, "the report store fails, and hits wait in their stream", "hits are counted again"
+        )
 
-    async def open(self) -> None:
-        """Opens the store and begins to answer."""
-        reports = self._runtime.config.network.reports
+    async def run(self) -> None:
+        """Counts hits, and answers, until the process is told to stop.
+
+        Where the machine is at fault, as its disk is full, the store is opened again and again: who ended for it
+        would be taken for one that cannot start, and sleep for minutes when there is room again.
+        """
+        runtime = self._runtime
+        runtime.on_config(self._take_config)
+        self._spawn(leftovers.ship(runtime))
+        stopping, answering = asyncio.create_task(runtime.stopping.wait()), False
+        try:
+            while not stopping.done():
+                try:
+                    await self._open()
+                    if not answering:
+                        answering = True
+                        runtime.bus.subscribe(REPORT_SUBJECT, self._take_request)
+                    await self._collect(stopping)
+                except duckdb.Error as error:
+                    if not of_machine(error):
+                        raise
+                    self._failing.tell(str(error))
+                    runtime.ready = False
+                    await self._close()
+                    await asyncio.wait([stopping], timeout=REOPEN_PAUSE_S)
+        finally:
+            for task in (*self._tasks, stopping):
+                task.cancel()
+            await self._close()
+
+    async def _open(self) -> None:
         path = self._runtime.folder / "hits.duckdb"
         deadline_s = time.monotonic() + OPEN_TIMEOUT_S
         while self._store is None:
+            reports = self._runtime.config.network.reports
             try:
                 self._store = await self._in_thread(partial(open_store, path, reports, int(time.time() * 1000)))
             except StoreHeld:
                 if time.monotonic() > deadline_s:
                     raise
                 await asyncio.sleep(RETRY_S)
-        self._runtime.on_config(self._take_config)
-        self._runtime.bus.subscribe(REPORT_SUBJECT, self._take_request)
-        self._spawn(self._retain())
-        self._spawn(leftovers.ship(self._runtime))
+        await self._settle(self._store, self._runtime.config)
+        self._retaining = self._spawn(self._retain(self._store))
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         """Lets the file go."""
-        for task in self._tasks:
-            task.cancel()
-        if self._store is not None:
-            await self._in_thread(self._store.close)
+        if self._retaining is not None:
+            self._retaining.cancel()
+        store, self._store = self._store, None
+        if store is not None:
+            with contextlib.suppress(duckdb.Error):
+                await self._in_thread(store.close)
 
-    async def collect(self) -> None:
+    async def _collect(self, stopping: asyncio.Task[bool]) -> None:
         """Segments into the store until the process is told to stop."""
-        stopping = asyncio.create_task(self._runtime.stopping.wait())
         waiting = Trouble(
             log, "hits wait in their stream (nats.log may say why)", "hits wait no more in their stream", START_S
         )
@@ -162,6 +183,7 @@ class Collector:
             else:
                 self._set_aside(message, content)
         new = await self._in_thread(partial(store.apply, segments))
+        self._failing.tell("")
         detail = self._runtime.detail
         detail["segments"] = detail.get("segments", 0) + len(new)
         detail["hits"] = detail.get("hits", 0) + sum(header.hits for header in new)
@@ -179,19 +201,17 @@ class Collector:
         self._runtime.detail["segments_damaged"] = self._runtime.detail.get("segments_damaged", 0) + 1
 
     def _take_config(self, config: Config) -> None:
-        store = self._store
-        assert store is not None
+        if self._store is not None:
+            self._spawn(self._settle(self._store, config))
 
-        def settle() -> None:
-            store.reports = config.network.reports
-            store.name_sites({site.serial: site.name for site in config.sites})
+    async def _settle(self, store: Store, config: Config) -> None:
+        """The store goes by that configuration."""
+        store.reports = config.network.reports
+        names = {site.serial: site.name for site in config.sites}
+        await self._in_thread(partial(store.name_sites, names))
 
-        self._spawn(self._in_thread(settle))
-
-    async def _retain(self) -> None:
+    async def _retain(self, store: Store) -> None:
         while True:
-            store = self._store
-            assert store is not None
             await self._in_thread(partial(store.forget_old, int(time.time())))
             await asyncio.sleep(RETENTION_PAUSE_S)
 
@@ -203,9 +223,9 @@ class Collector:
         self._spawn(self._answer(message))
 
     async def _answer(self, message: Msg) -> None:
-        store = self._store
-        assert store is not None
         try:
+            if (store := self._store) is None:
+                raise NearmileError("the report store cannot be opened now; the collector's log says why")
             ask = msgspec.json.decode(message.data, type=ReportRequest)
             report = await self._in_thread(partial(store.report, ask.last_s, ask.by, int(time.time())))
             reply = msgspec.json.encode(report)
@@ -222,10 +242,11 @@ class Collector:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
