@@ -4,7 +4,16 @@ from collections.abc import Collection
 
 import pytest
 
-from nearmile.fleet.watch import BUS, BUS_HUNG_AFTER_S, BUS_START_S, HUNG_TIMES, PAUSE_S, START_S, Watch
+from nearmile.fleet.watch import (
+    BUS,
+    BUS_HUNG_AFTER_S,
+    BUS_START_S,
+    HUNG_TIMES,
+    PAUSE_S,
+    START_S,
+    STREAMS_HUNG_AFTER_S,
+    Watch,
+)
 
 SILENT_AFTER_S, STEP_S = 2.0, 0.25
 HUNG_AFTER_S = SILENT_AFTER_S * HUNG_TIMES
@@ -98,6 +107,23 @@ def test_the_supervisors_own_pause_counts_for_nobody() -> None:
     assert script.passes(2 * STEP_S, {"a-1"}) == ["a-1"]
     script.now_s += PAUSE_S - STEP_S
     assert script.watch.look(script.now_s) == []
+
+
+def test_a_bus_whose_streams_alone_hang_is_ended_too() -> None:
+    script = Script()
+    assert script.passes(2 * STREAMS_HUNG_AFTER_S) == [], "which have not answered yet"
+    script.watch.hear_streams(script.now_s)
+    assert script.passes(STREAMS_HUNG_AFTER_S) == []
+    assert script.passes(STEP_S) == [BUS]
+    assert script.passes(2 * STREAMS_HUNG_AFTER_S) == []
+    script.watch.begin(BUS, script.now_s)
+    assert script.passes(2 * STREAMS_HUNG_AFTER_S) == [], "its new life has not answered yet"
+    script.watch.hear_streams(script.now_s)
+    assert script.passes(STREAMS_HUNG_AFTER_S, {BUS}) == [BUS], "once, though nothing of it answers"
+    script = Script()
+    script.watch.hear_streams(script.now_s)
+    script.now_s += 2 * STREAMS_HUNG_AFTER_S
+    assert script.watch.look(script.now_s) == [], "it was our own pause"
 
 
 def test_the_bus_has_longer() -> None:

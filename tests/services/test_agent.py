@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
+import half_a_nats
 from edge_world import config, run
 from nats_server import NatsServer
 from nearmile.base.errors import NearmileError
@@ -183,6 +185,26 @@ def test_what_hangs_in_its_start_is_ended_too(tmp_path: Path, monkeypatch: pytes
         await running
 
     run(test())
+
+
+def test_a_bus_whose_streams_alone_hang_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "STREAMS_HUNG_AFTER_S", 2.0)
+    monkeypatch.setattr(agent, "STREAMS_EVERY_S", 0.1)
+    whole, told = config(), list[str]()
+    bus = whole.process("nats")
+    alone = structs.replace(whole, processes=(bus,))
+
+    async def test() -> None:
+        network = agent.Agent(tmp_path, alone, told.append)
+        network._nats = [sys.executable, half_a_nats.__file__, bus.address, str(bus.port), "3"]
+        running = asyncio.create_task(network.run())
+        await until(lambda: network.status().ready)
+        await until(lambda: bool(told))
+        network.stopping.set()
+        await running
+
+    run(test())
+    assert told[0] == "nats hangs: it has been silent for too long, and is ended"
 
 
 def test_what_hangs_is_ended_and_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

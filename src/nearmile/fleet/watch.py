@@ -16,6 +16,8 @@ BUS_SILENT_AFTER_S = 2.0
 HUNG_TIMES = 15
 # With the bus's connections all of the control plane is interrupted, and meanwhile delivery goes on.
 BUS_HUNG_AFTER_S = 60.0
+# Its streams wait for a disk, which may be slow; and heartbeats still come while they alone hang.
+STREAMS_HUNG_AFTER_S = 120.0
 # Until the first word. Where thirty start at once on two cores that are busy it takes half a minute: the program,
 # the configuration and the map are read before it, what a disk holds beside it.
 START_S = 120.0
@@ -32,6 +34,7 @@ class Watch:
         self.silent_after_s = silent_after_s
         self._begun: dict[str, float] = {}
         self._heard: dict[str, float] = {}  # when those that have spoken in this life last did
+        self._streams_s: float | None = None  # when the bus's streams last answered in its life
         self._ended: set[str] = set()
         self._looked_s = self._awake_s = self._answering_s = self._listening_s = -inf
         """When we last looked; since when we have done so without a pause; since when the bus answers; since when
@@ -42,6 +45,8 @@ class Watch:
         for known in (self._begun, self._heard):
             known.pop(name, None)
         self._ended.discard(name)
+        if name == BUS:
+            self._streams_s = None
 
     def begin(self, name: str, now_s: float) -> None:
         """A new life of the process begins."""
@@ -51,6 +56,10 @@ class Watch:
     def hear(self, name: str, now_s: float) -> None:
         """The process has said something."""
         self._heard[name] = now_s
+
+    def hear_streams(self, now_s: float) -> None:
+        """The bus has given back something that it keeps."""
+        self._streams_s = now_s
 
     def heard(self, name: str) -> bool:
         """Whether it has said anything in this life."""
@@ -81,6 +90,9 @@ class Watch:
             *self._longer_silent(spoken & bus, self._awake_s, BUS_HUNG_AFTER_S),
             *self._longer_silent(starting & bus, self._awake_s, BUS_START_S),
         ]
+        streams_s = max(self._streams_s or inf, self._awake_s)
+        if now_s - streams_s > STREAMS_HUNG_AFTER_S and BUS not in self._ended.union(hung):
+            hung.append(BUS)
         self._ended.update(hung)
         return hung
 

@@ -41,6 +41,8 @@ STATUS_EVERY_S = 0.25
 RENEW_EVERY_S = 3600.0
 # In which nobody says much more than a log may have.
 LOGS_EVERY_S = 10.0
+# Long enough to cost nothing, and many times in what a hang takes.
+STREAMS_EVERY_S = 5.0
 # A process whose beats stay away for so long (while the bus answers) is silent; it is longer for rare beats.
 SILENT_AFTER_S = 2.0
 # What hangs is told to say where (SIGABRT), and then killed.
@@ -85,7 +87,12 @@ class Agent:
         self._bus.watch(KV_CONFIG, KV_CURRENT, self._take_config)
         works = [
             asyncio.create_task(work)
-            for work in (self._write_status(), self._renew_certificates(), self._bound_logs())
+            for work in (
+                self._write_status(),
+                self._ask_streams(),
+                self._renew_certificates(),
+                self._bound_logs(),
+            )
         ]
         try:
             if self._nats:
@@ -294,6 +301,14 @@ class Agent:
 
     async def _take_echo(self, _message: Msg) -> None:
         self._watch.hear(BUS, time.monotonic())
+
+    async def _ask_streams(self) -> None:
+        """Whether the bus gives what it keeps: that alone may hang."""
+        while True:
+            with contextlib.suppress(BusDown):
+                await self._bus.get(KV_CONFIG, KV_CURRENT)
+                self._watch.hear_streams(time.monotonic())
+            await asyncio.sleep(STREAMS_EVERY_S)
 
     def _end_hanging(self) -> None:
         for name in self._watch.look(time.monotonic()):
