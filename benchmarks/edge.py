@@ -9,10 +9,24 @@ stays in shared memory.
 from pathlib import Path
 
 from edge_origin import COUNT
-from measure import WARM_S, Case, Load, Server, cpu_cases, in_turn, options, progress, require, show, wrk
+from measure import (
+    NAVIGATION,
+    WARM_S,
+    Case,
+    Load,
+    Server,
+    cpu_cases,
+    in_turn,
+    options,
+    progress,
+    require,
+    show,
+    wrk,
+)
 from rivals import Client, hits_alone, stage
 
 SCRIPT = Path(__file__).with_name("edge.lua")
+LINES = tuple(f"{name}: {value}" for name, value in NAVIGATION.items())
 NAME = "HTTP/1.1 hit, mixed objects, hits logged"
 GOALS = {"nginx": "<= 0.75", "varnish": "<= 0.5"}
 
@@ -25,19 +39,21 @@ def fetch_all(server: Server) -> None:
         client.get(f"/{number}", 200)
 
 
+def hits(server: Server, seed: int, seconds: float) -> Load:
+    """What wrk gets of them."""
+    return wrk(server, SCRIPT, (str(seed),), seconds, LINES)
+
+
 def measure(seconds: float, rounds: int) -> list[Case]:
     """All servers, warm, in turn."""
     require("wrk", "wrk")
 
-    def load(server: Server, number: int) -> Load:
-        return wrk(server, SCRIPT, (str(number),), seconds)
-
     with stage("127.31", tuple(GOALS)) as (origin, servers):
         for server in servers:
             fetch_all(server)
-            wrk(server, SCRIPT, ("0",), WARM_S)
+            hits(server, 0, WARM_S)
         with hits_alone(origin):
-            found = in_turn(NAME, servers, rounds, load)
+            found = in_turn(NAME, servers, rounds, lambda server, number: hits(server, number, seconds))
     return cpu_cases(NAME, found, GOALS)
 
 

@@ -1,6 +1,6 @@
 """How long hits take at 70 % of each server's own peak, against nginx and Varnish: the 99th percentile, in turn.
 
-The objects are those of edge.py, the load is open_load.py's: at times of its own, whatever the server does. A
+The requests are those of edge.py, the load is open_load.py's: at times of its own, whatever the server does. A
 server's peak is what wrk gets from it, as in edge.py. nearmile is asked at the peers' rates too. The
 server has core 0, load and origin core 1.
 
@@ -24,8 +24,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from canary import LOOK_S
-from edge import SCRIPT, fetch_all
-from measure import SERVER_CORE, WARM_S, Case, Server, case, on_load_core, options, progress, require, show, wrk
+from edge import fetch_all, hits
+from measure import SERVER_CORE, WARM_S, Case, Server, case, on_load_core, options, progress, require, show
 from rivals import hits_alone, stage
 
 Seconds = npt.NDArray[np.float64]
@@ -50,9 +50,9 @@ class Run(NamedTuple):
 def at_share_of_peak(server: Server, seconds: float, seed: int) -> tuple[Run, float]:
     """A run at SHARE of the server's peak, and that rate: one in which the machine ran, as fast as before."""
     for _ in range(TRIES_MAX):
-        peak_per_s = wrk(server, SCRIPT, (str(seed),), PEAK_S).per_s
+        peak_per_s = hits(server, seed, PEAK_S).per_s
         run = at_rate(server, SHARE * peak_per_s, seconds, seed)
-        after_per_s = wrk(server, SCRIPT, (str(seed),), PEAK_S).per_s
+        after_per_s = hits(server, seed, PEAK_S).per_s
         steady = min(peak_per_s, after_per_s) >= STEADY_MIN * max(peak_per_s, after_per_s)
         if steady and run.counted >= COUNTED_MIN:
             return run, SHARE * peak_per_s
@@ -111,7 +111,7 @@ def measure(seconds: float, rounds: int) -> list[Case]:
     with stage("127.36", tuple(GOALS), alone=True) as (origin, servers):
         for server in servers:
             fetch_all(server)
-            wrk(server, SCRIPT, ("0",), WARM_S)
+            hits(server, 0, WARM_S)
         nearmile = servers[0]
         with hits_alone(origin):
             for number in range(rounds):
