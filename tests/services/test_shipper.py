@@ -103,6 +103,20 @@ def test_segments_go_in_order_a_few_at_a_time_and_are_forgotten(
     with_edge(tmp_path, act)
 
 
+def test_who_is_behind_seals_without_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipper_module, "HURRY_SLOTS", 2)
+    for name in ("STEP_PAUSE_S", "PIECE_PAUSE_S"):
+        monkeypatch.setattr(shipper_module, name, 100.0)
+
+    async def act(edge: Edge) -> None:
+        edge.stream.up = False
+        edge.serve(3 * SEGMENT_RECORDS_MAX + 1)
+        await asyncio.wait_for(edge.shipper.ship(), 50)
+        assert len(edge.journal.pending(10)) == 3
+
+    with_edge(tmp_path, act)
+
+
 def test_hits_wait_in_full_segments_while_the_bus_is_down(tmp_path: Path) -> None:
     async def act(edge: Edge) -> None:
         edge.stream.up = False

@@ -203,9 +203,9 @@ class Journal:
         return self._path(segment, "seg").read_bytes()
 
     @property
-    def unsealed(self) -> bool:
-        """Whether closed slots wait."""
-        return bool(self._rolled)
+    def unsealed(self) -> int:
+        """How many closed slots wait."""
+        return len(self._rolled)
 
     @property
     def holds_hits(self) -> bool:
