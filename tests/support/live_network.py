@@ -39,7 +39,11 @@ class LiveNetwork:
         self._up: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "LiveNetwork":
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()  # else it would run on beside all tests that follow
+            raise
         return self
 
     def __exit__(
