@@ -8,14 +8,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from nearmile.cache.directives import Fields
 from nearmile.cache.entry import response_head
-from nearmile.cache.key import object_key, variant_key
+from nearmile.cache.key import VARIANTS_MAX, object_key, variant_key
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable, decide_store
 from nearmile.cache.purge import MARKS_MAX, key_mark
 from nearmile.cache.store import (
     KNOWN_BYTES_MAX,
     KNOWN_MAX,
     OBJECT_OVERHEAD_BYTES,
-    VARIANTS_MAX,
     MemoryStore,
 )
 from nearmile.cache.tier.index import Index

@@ -582,7 +582,7 @@ async def test_a_beacon_is_answered_and_its_client_noted(method: str) -> None:
             assert answer.fields["access-control-allow-origin"] == "*"
             assert "set-cookie" not in answer.fields and "content-length" not in answer.fields
             assert (await client.get("/a")).body == b"hello"
-        seen = here.node.voices.beacons.take()
+        seen = here.node.beacons.take()
         assert seen == (
             Sighting("0123456789abcdef", 4, 0x7F2D00),
             Sighting("0123456789abcdef", 4, 0xC00002),

@@ -12,8 +12,9 @@ import uvloop
 from nearmile.base.geography import Point
 from nearmile.config.probes import Target
 from nearmile.edge.backlog import delivery, handshake_ms
-from nearmile.edge.voices import Voices
+from nearmile.edge.samples import Samples
 from nearmile.mapping.atlas import Atlas, made
+from nearmile.mapping.beacons import Sightings
 from nearmile.mapping.map import Map, MapRegion, Server, Units
 from nearmile.mapping.measured import CLIENTS_TOLD_MAX, Report
 from nearmile.services import measures
@@ -47,8 +48,11 @@ class FakeRuntime:
         callback(Map(version=1, term=1, made_at_s=0, regions=(region,), units=Units(), fallback=(0,)))  # type: ignore[operator]
 
 
-def made_of(runtime: FakeRuntime, voices: Voices | None = None, downloads: Voices | None = None) -> Measures:
-    return Measures(cast(Runtime, runtime), voices or Voices(lambda: 0.0), downloads or Voices(lambda: 0.0))
+def made_of(
+    runtime: FakeRuntime, round_trips: Samples | None = None, downloads: Samples | None = None
+) -> Measures:
+    none = Samples(lambda: 0.0)
+    return Measures(cast(Runtime, runtime), round_trips or none, downloads or none, Sightings())
 
 
 class Resolver(asyncio.DatagramProtocol):
@@ -95,11 +99,11 @@ def test_targets_are_asked_by_dns_and_tcp_and_the_silent_are_not_told(monkeypatc
 
 
 def test_clients_are_told_by_unit_and_some_of_many() -> None:
-    voices = Voices(lambda: 0.0)
+    samples = Samples(lambda: 0.0)
     for n in range(40):
-        voices.heard(f"127.0.0.{n}", 10.0 + n)
-    voices.heard("9.9.9.9", 5.0)  # nobody knows where
-    mine = made_of(FakeRuntime(), voices)
+        samples.heard(f"127.0.0.{n}", 10.0 + n)
+    samples.heard("9.9.9.9", 5.0)  # nobody knows where
+    mine = made_of(FakeRuntime(), samples)
     report = mine.report()
     assert report.region == "tokyo" and set(report.clients) == {"JP"} and report.targets == {}
     assert len(report.clients["JP"]) == CLIENTS_TOLD_MAX
@@ -107,7 +111,7 @@ def test_clients_are_told_by_unit_and_some_of_many() -> None:
 
 
 def test_downloads_are_told_where_a_site_is_mapped_by_them() -> None:
-    downloads, runtime = Voices(lambda: 0.0), FakeRuntime()
+    downloads, runtime = Samples(lambda: 0.0), FakeRuntime()
     mine = made_of(runtime, downloads=downloads)
     for sites in ((), (SimpleNamespace(serial=7, document=SimpleNamespace(traffic="downloads", regions=())),)):
         downloads.heard("127.0.0.9", -12.5)

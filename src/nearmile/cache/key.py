@@ -15,6 +15,8 @@ from nearmile.cache.directives import Fields, values_of
 
 SERIAL_BYTES = 3
 VARIANT_BYTES = 16
+# Enough for the encodings and languages of a page; a Vary on User-Agent must not make a list without end.
+VARIANTS_MAX = 64
 # Between serial and target where the scheme is https; a target begins with "/".
 _SECURE = b"s"
 CODING = b":coding"

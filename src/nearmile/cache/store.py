@@ -18,7 +18,7 @@ from nearmile.cache.accept import ACCEPT_ENCODING
 from nearmile.cache.directives import Fields
 from nearmile.cache.entry import Entry
 from nearmile.cache.eviction import HIT, Eviction
-from nearmile.cache.key import CODING, VARIANT_BYTES, codings_of, names_of, site_of, variant_key
+from nearmile.cache.key import CODING, VARIANT_BYTES, VARIANTS_MAX, codings_of, names_of, site_of, variant_key
 from nearmile.cache.pages import Body, Shelf, kept_bytes
 from nearmile.cache.policy import VARY_NAMES_MAX, Storable
 from nearmile.cache.purge import EVERYTHING, MARKS_MAX, Marks, Order, Position, key_of, marks_of
@@ -30,8 +30,6 @@ from nearmile.cache.trial import adaptive
 # what the policy tries on a small scale, also for each of several variants; and 40 for a place on disk. In a store
 # of fewer than 10,000 objects, what is tried takes a megabyte in all, which is not charged.
 OBJECT_OVERHEAD_BYTES = 700
-# Enough for the encodings and languages of a page; a Vary on User-Agent must not make a list without end.
-VARIANTS_MAX = 64
 # What a tag costs beside its letters: the header of a byte string and its place in a tuple.
 TAG_OVERHEAD_BYTES = 41
 # Requests whose second keys are remembered, in each of the first ways to vary that come: 16 MB at worst.

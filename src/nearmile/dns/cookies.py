@@ -12,9 +12,10 @@ from struct import Struct as Format
 
 from nearmile.dns.memo import Memo
 from nearmile.dns.rates import Rates
+from nearmile.dns.wire import COOKIE_CLIENT_BYTES
 
 VERSION = b"\1\0\0\0"  # and three reserved bytes
-CLIENT_BYTES, COOKIE_BYTES, KEY_BYTES = 8, 24, 16
+COOKIE_BYTES, KEY_BYTES = 24, 16
 # RFC 9018, section 4.3: how old a cookie may be, when it is replaced, and how far clocks of servers are apart.
 AGE_MAX_S, RENEW_S, AHEAD_MAX_S = 3600, 1800, 300
 KEY_LIFE_S, KEYS_MAX = 86_400, 4
@@ -51,7 +52,7 @@ class Jar:
         if valid and now_s - at_s < RENEW_S:
             given, until_s = cookie, float(at_s + RENEW_S)
         else:
-            given = self._make(cookie[:CLIENT_BYTES], int(now_s), address)
+            given = self._make(cookie[:COOKIE_CLIENT_BYTES], int(now_s), address)
             until_s = min(now_s + REPEAT_S, at_s + AGE_MAX_S) if valid else now_s + REPEAT_S
         self._known.put((cookie, address), (given, valid, until_s))
         return given, valid
@@ -62,7 +63,7 @@ class Jar:
         (at_s,) = _TIME.unpack_from(cookie, 12)
         if not now_s - AGE_MAX_S <= at_s <= now_s + AHEAD_MAX_S:
             return False
-        return compare_digest(cookie, self._make(cookie[:CLIENT_BYTES], at_s, address))
+        return compare_digest(cookie, self._make(cookie[:COOKIE_CLIENT_BYTES], at_s, address))
 
     def _make(self, client: bytes, at_s: int, address: str) -> bytes:
         head = client + VERSION + _TIME.pack(at_s)

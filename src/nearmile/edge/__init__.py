@@ -7,5 +7,5 @@
   ``race`` knows the latest); ``renewal`` keeps what was confirmed.
 - Large objects: ``slicer`` makes slices, ``segments`` and ``assembly`` make bodies of them.
 - ``node`` has what all share: its ``sites``, its ``visitors``, each site's ``quota``; ``follower`` purges,
-  ``lesson`` and ``voices`` are what is learnt in passing.
+  ``lesson`` and ``samples`` are what is learnt in passing.
 """

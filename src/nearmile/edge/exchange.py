@@ -97,7 +97,7 @@ class Exchange:
         request, site = self.request, self.site
         if request.host.endswith(self.node.beacon_end):
             name = request.host.removesuffix(self.node.beacon_end)
-            self.node.voices.beacons.note(name, *block_of(self._client()))
+            self.node.beacons.note(name, *block_of(self._client()))
             await self.reply.whole(204, BEACON, b"fwd=bypass; detail=edge", None)
             return
         if site is None:

@@ -28,13 +28,14 @@ from nearmile.edge.quota import Quota
 from nearmile.edge.race import Races
 from nearmile.edge.rules.rates import Limiter
 from nearmile.edge.rules.site import Allow, Asked, Files
+from nearmile.edge.samples import Samples
 from nearmile.edge.sites import Site, Sites, sites_of
 from nearmile.edge.visitors import Hop, Visitors
-from nearmile.edge.voices import Samples, Voices
 from nearmile.edge.wake import Loop
 from nearmile.http import hpack
 from nearmile.http.fields import Fields, FieldsMemo, Pairs
 from nearmile.http.streams import StreamsMemo, headers_of
+from nearmile.mapping.beacons import Sightings
 from nearmile.mapping.choose import owner
 from nearmile.mapping.map import Map, Server
 
@@ -122,9 +123,9 @@ class Node:
         self.shapes: dict[int, str] = {}
         """Under which rules each site's stored responses were made: by serial, see sites.shape_of."""
         self.limiter = Limiter()
-        self.voices, self.downloads = Voices(now_s), Samples(now_s)
-        """What mapping learns of clients, and how much longer than expected their large bodies take."""
-        self.beacon_end = b""
+        self.round_trips, self.downloads = Samples(now_s), Samples(now_s)
+        """Clients' round trips, and how much longer than expected their large bodies take."""
+        self.beacons, self.beacon_end = Sightings(), b""
         self.object_bytes_max = 0
         self.connections_max = 0
         self.via = b"via: 1.1 %b\r\n" % self.name

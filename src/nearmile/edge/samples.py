@@ -1,9 +1,7 @@
-"""What mapping learns from clients that pass by: how far they are, as their connections' handshakes say, how fast
-their bytes come, and which of them came for beacons."""
+"""What mapping learns from clients that pass by: how far they are, as their connections' handshakes say, and how
+fast their bytes come."""
 
 from collections.abc import Callable
-
-from nearmile.mapping.beacons import Sightings
 
 # A connection is looked at in 2 us: a busy server spends a ten thousandth of its time on so many.
 SAMPLES_PER_S = 50
@@ -36,11 +34,3 @@ class Samples:
         """What was heard, by address; it is then forgotten."""
         found, self._clients = self._clients, {}
         return found
-
-
-class Voices(Samples):
-    """Of round trips; and who came for beacons."""
-
-    def __init__(self, now_s: Callable[[], float]) -> None:
-        super().__init__(now_s)
-        self.beacons = Sightings()

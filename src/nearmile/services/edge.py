@@ -102,7 +102,7 @@ async def run(runtime: Runtime) -> None:
     await _listen(runtime, server, certificates)
     runtime.full, runtime.take_counts = lambda: server.full, journal.take_counts
     runtime.ready = True
-    measures = Measures(runtime, node.voices, node.downloads)
+    measures = Measures(runtime, node.round_trips, node.downloads, node.beacons)
     await _until_told(runtime, _tell(runtime, server, disk), certificates.run(), measures.run())
     await server.close()
     await shipping

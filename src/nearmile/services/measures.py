@@ -9,9 +9,9 @@ import msgspec
 
 from nearmile.base.addresses import read_address
 from nearmile.config.probes import Target
-from nearmile.edge.voices import Samples, Voices
+from nearmile.edge.samples import Samples
 from nearmile.mapping.atlas import Atlas, Finder
-from nearmile.mapping.beacons import Side
+from nearmile.mapping.beacons import Side, Sightings
 from nearmile.mapping.choose import owner
 from nearmile.mapping.classes import serials_of
 from nearmile.mapping.map import Map, Server
@@ -33,8 +33,8 @@ QUESTION = b"\0\0\0\1\0\0\0\0\0\0" + b"\0" + b"\0\2\0\1"
 class Measures:
     """One edge server's."""
 
-    def __init__(self, runtime: Runtime, voices: Voices, downloads: Samples) -> None:
-        self._runtime, self._voices, self._downloads = runtime, voices, downloads
+    def __init__(self, runtime: Runtime, round_trips: Samples, downloads: Samples, seen: Sightings) -> None:
+        self._runtime, self._round_trips, self._downloads, self._seen = runtime, round_trips, downloads, seen
         self._finder: Finder | None = None
         self._names: tuple[str, ...] = ()
         self._neighbours: tuple[Server, ...] = ()
@@ -45,7 +45,7 @@ class Measures:
 
     async def run(self) -> None:
         """Probes and tells, until it is cancelled."""
-        telling = beacons.tell(self._runtime, Side.CLIENT, self._voices.beacons.take)
+        telling = beacons.tell(self._runtime, Side.CLIENT, self._seen.take)
         works = [asyncio.create_task(work) for work in (self._ask(), telling)]
         try:
             while True:
@@ -60,7 +60,7 @@ class Measures:
 
     def report(self) -> Report:
         """What was measured since the last; those with the most clients first, as far as there is room."""
-        heard, downloads, targets = self._voices.take(), self._downloads.take(), self._targets
+        heard, downloads, targets = self._round_trips.take(), self._downloads.take(), self._targets
         self._targets = {}
         if self._finder is None:
             return Report(self._runtime.me.region)

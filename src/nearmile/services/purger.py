@@ -1,4 +1,5 @@
-"""Whoever wants something purged: puts the order into the log, and waits until every live edge has confirmed it.
+"""Whoever wants something purged, a command: puts the order into the log, and waits until every live edge has
+confirmed it. The edges' side is ``purges``.
 
 An edge that does not run need not confirm: it reads the log before it serves. That it does not run counts only
 where it was seen after the order was in the log; an edge that started before may have looked too early.

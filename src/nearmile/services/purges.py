@@ -1,4 +1,7 @@
-"""Purge orders at an edge: heard on the bus, applied in sequence, confirmed. See ``edge.follower``."""
+"""Purge orders at an edge, which obeys them: heard on the bus, applied in sequence, confirmed.
+
+Who gives them is ``purger``; what comes next is decided in ``edge.follower``.
+"""
 
 import asyncio
 import contextlib

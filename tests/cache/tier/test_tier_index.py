@@ -5,10 +5,10 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nearmile.cache.key import VARIANTS_MAX
 from nearmile.cache.tier.index import (
     DRAWN_SHARE,
     SEGMENT_BYTES_MIN,
-    VARIANTS_MAX,
     WAYS_MAX,
     WRITTEN_SHARE,
     Copy,

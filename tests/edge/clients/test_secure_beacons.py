@@ -46,7 +46,7 @@ async def test_a_beacon_comes_by_https(tmp_path: Path) -> None:
         client = Client(*await asyncio.open_connection(ADDRESSES[0], SECURE_PORT, ssl=trust, server_hostname=name))
         client.send(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
         assert (await client.response()).status == 204
-        assert here.node.voices.beacons.take() == (Sighting("0123456789abcdef", 4, 0x7F0000),)
+        assert here.node.beacons.take() == (Sighting("0123456789abcdef", 4, 0x7F0000),)
         assert not here.origin.asked
         client.writer.close()
 
@@ -76,7 +76,7 @@ def test_a_page_makes_beacons_as_documented(tmp_path: Path) -> None:
             browsing = asyncio.create_task(asyncio.to_thread(browse, asyncio.get_running_loop()))
 
             def noted() -> bool:
-                seen.extend(here.node.voices.beacons.take())
+                seen.extend(here.node.beacons.take())
                 return bool(seen)
 
             await until(noted)

@@ -27,6 +27,7 @@ from array import array
 from collections import deque
 from typing import NamedTuple
 
+from nearmile.cache.key import VARIANTS_MAX
 from nearmile.cache.shares import Shares
 from nearmile.cache.tier.places import FLAG_BITS, OBJECT_MASK, Place, Places, Record
 from nearmile.cache.tier.record import RECORD_BYTES_MAX
@@ -53,8 +54,6 @@ RECORD_SHARE = 0.25
 FEW_RECORDS = 64
 # What a record is guessed to have, for the size of the Bloom filters.
 GUESSED_RECORD_BYTES = 4 << 10
-# Also the bound in memory.
-VARIANTS_MAX = 64
 
 IN_MEMORY, HIT, ASKED_FOR, WAY_SHIFT = 1, 2, 3, 2
 # So many ways to vary, the first that come, are told by the rest of a record's flags. Each object that varies in

@@ -79,10 +79,10 @@ class EdgeServer:
         self._of_clients[client] += 1
         self.full = self.full or len(self._connections) > most * limits.FULL_SHARE
         one_most = max(limits.CLIENT_CONNECTIONS_MIN, most * limits.CLIENT_CONNECTIONS_SHARE)
-        if client and accepted is not None and self.node.voices.wanted():
+        if client and accepted is not None and self.node.round_trips.wanted():
             rtt_ms = handshake_ms(accepted)
             if rtt_ms > 0:
-                self.node.voices.heard(guest.peer, rtt_ms)
+                self.node.round_trips.heard(guest.peer, rtt_ms)
         if len(self._connections) > most or (client and self._of_clients[client] > one_most):
             self.refused += 1
             guest.turn_away()
