@@ -34,7 +34,8 @@ def main() -> None:
         time.sleep(LOOK_S)
         now_s = time.perf_counter()
         if now_s - due_s > STOP_S:
-            print(due_s, now_s, flush=True)
+            sys.stdout.write(f"{due_s} {now_s}\n")  # in one piece: it may be ended at any moment
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":
