@@ -241,7 +241,7 @@ def test_a_disk_that_was_full_is_used_again_soon(
     """In the same process: one that ends young again and again is put to sleep for minutes."""
     monkeypatch.setattr(collector, "REOPEN_PAUSE_S", 0.05)
     monkeypatch.setattr(collector, "ACK_WAIT_S", 1.0)
-    full = iter((True, False, True, True, False))  # as it is opened, and as hits are counted
+    full = iter((True, False, True, False, False, True))  # as it is opened, tidied, and as hits are counted
 
     def unless_full(work: Callable[..., Any]) -> Callable[..., Any]:
         def tried(*arguments: Any) -> Any:
@@ -253,6 +253,7 @@ def test_a_disk_that_was_full_is_used_again_soon(
 
     monkeypatch.setattr(collector, "open_store", unless_full(open_store))
     monkeypatch.setattr(Store, "apply", unless_full(Store.apply))
+    monkeypatch.setattr(Store, "forget_old", unless_full(Store.forget_old))
 
     async def act(stage: Stage) -> None:
         await stage.bus.create_stores()

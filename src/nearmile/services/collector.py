@@ -117,6 +117,7 @@ class Collector:
                     raise
                 await asyncio.sleep(RETRY_S)
         await self._settle(self._store, self._runtime.config)
+        await self._forget_old(self._store)
         self._retaining = self._spawn(self._retain(self._store))
 
     async def _close(self) -> None:
@@ -212,8 +213,11 @@ class Collector:
 
     async def _retain(self, store: Store) -> None:
         while True:
-            await self._in_thread(partial(store.forget_old, int(time.time())))
             await asyncio.sleep(RETENTION_PAUSE_S)
+            await self._forget_old(store)
+
+    async def _forget_old(self, store: Store) -> None:
+        await self._in_thread(partial(store.forget_old, int(time.time())))
 
     async def _take_request(self, message: Msg) -> None:
         if self._reports_waiting >= REPORTS_WAITING_MAX:
