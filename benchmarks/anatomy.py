@@ -15,10 +15,10 @@ from timeit import repeat
 from types import SimpleNamespace
 from typing import Any
 
-from edge_kinds import LINES, SCRIPT
+from edge_kinds import SCRIPT
 from edge_origin import HEAD
-from measure import WARM_S, case, cpu_parts_s, options, progress, require, show, wrk
-from rivals import HOST, Client, edge_config, stage
+from measure import HOST, LINES, WARM_S, case, cpu_parts_s, options, progress, require, show, wrk
+from rivals import Client, edge_config, stage
 
 from nearmile.cache.dates import format_date
 from nearmile.cache.entry import response_head

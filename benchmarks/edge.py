@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_origin import COUNT
 from measure import (
-    NAVIGATION,
+    LINES,
     WARM_S,
     Case,
     Load,
@@ -26,7 +26,6 @@ from measure import (
 from rivals import Client, hits_alone, stage
 
 SCRIPT = Path(__file__).with_name("edge.lua")
-LINES = tuple(f"{name}: {value}" for name, value in NAVIGATION.items())
 NAME = "HTTP/1.1 hit, mixed objects, hits logged"
 GOALS = {"nginx": "<= 0.75", "varnish": "<= 0.5"}
 

@@ -8,11 +8,10 @@ shared memory. Misses are of 10 KB, each of a URL of its own, and the origin kee
 from pathlib import Path
 from typing import NamedTuple
 
-from measure import BROWSER, WARM_S, Case, Load, Server, cpu_cases, in_turn, options, progress, require, show, wrk
-from rivals import HOST, SENDFILE_OFF, SENDFILE_ON, Client, stage, times_asked
+from measure import LINES, WARM_S, Case, Load, Server, cpu_cases, in_turn, options, progress, require, show, wrk
+from rivals import SENDFILE_OFF, SENDFILE_ON, Client, stage, times_asked
 
 SCRIPT = Path(__file__).with_name("answered.lua")
-LINES = (f"Host: {HOST}", *(f"{name}: {value}" for name, value in BROWSER.items()))
 SIZE_BYTES = 10 * 1024
 
 

@@ -11,8 +11,8 @@ import sys
 import time
 
 import uvloop
-from measure import LOAD_CORE, Case, Server, case, options, progress, show
-from rivals import HOST, stage, times_asked
+from measure import HOST, LOAD_CORE, Case, Server, case, options, progress, show
+from rivals import stage, times_asked
 
 CLIENTS, OBJECT_BYTES = 1000, 10_000_000
 PATIENCE_S = 120.0

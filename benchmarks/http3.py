@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from measure import Case, Load, Server, case, cpu_s, in_turn, on_load_core, options, progress, show
-from rivals import HOST, Commands, edge_command, edge_config, hits_alone, nginx_command, started, text
+from measure import HOST, Case, Load, Server, case, cpu_s, in_turn, on_load_core, options, progress, show
+from rivals import Commands, edge_command, edge_config, hits_alone, nginx_command, started, text
 
 from nearmile.config.network import Edge
 from nearmile.services import authority, state

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from canary import STOP_S
 from edge_origin import COUNT, sizes
-from measure import NAVIGATION
+from measure import LINES
 
 CONNECTIONS, ZIPF = 128, 0.9
 # One buffer for all that is received: a new one of that size for each takes longer than the rest of a request.
@@ -33,7 +33,7 @@ HEAD_BYTES_MAX = 4096
 # How long after the last was due all must have been answered.
 PATIENCE_S = 10.0
 # As wrk says it, since a server's peak is one of the same requests: the long head takes nginx 1.3 us, Varnish 1.7.
-REQUEST = "GET /{} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in NAVIGATION.items()) + "\r\n"
+REQUEST = "\r\n".join(("GET /{} HTTP/1.1", *LINES, "", ""))
 
 
 def plan(rate: float, seconds: float, seed: int) -> list[tuple[float, int]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from measure import LOAD_CORE, SERVER_CORE, Server, require, running, wait_for_port
+from measure import HOST, LOAD_CORE, SERVER_CORE, Server, require, running, wait_for_port
 
 from nearmile.base.geography import Point
 from nearmile.config.compress import Compress
@@ -21,7 +21,6 @@ Address = tuple[str, int]
 # What starts each server, by name, and where it then listens.
 Commands = dict[str, tuple[Address, list[str]]]
 HERE = Path(__file__).parent
-HOST = "www.bench.test"
 
 # As an administrator who cares would have it: descriptors kept, no limit on requests per connection.
 NGINX_CONF = """
