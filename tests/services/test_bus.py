@@ -1,6 +1,7 @@
 """The bus against a real NATS server, which is killed in the middle."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.js.errors import NoKeysError
+from nats.js.kv import KeyValue
 
 from nats_server import NatsServer
 from nearmile.base.geography import Point
@@ -84,6 +87,29 @@ def test_of_two_writers_one_wins(tmp_path: Path) -> None:
         assert await bus.get(KV_MAP, KV_CURRENT) == (revision, b"mine")
         assert await bus.get(KV_MAP, "nothing") is None
         await bus.close()
+
+    with_server(tmp_path, act)
+
+
+def test_what_a_key_was_is_read_also_where_the_client_sees_nothing_at_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, calls = KeyValue.history, itertools.count()
+
+    async def blind_at_first(store: KeyValue, key: str) -> list[KeyValue.Entry]:
+        if next(calls) < 2:
+            raise NoKeysError
+        return await history(store, key)
+
+    async def act(server: NatsServer) -> None:
+        bus = server.bus()
+        async with bus.opened():
+            await bus.create_stores()
+            assert await bus.history(KV_MAP, KV_CURRENT) == []
+            first = await bus.put(KV_MAP, KV_CURRENT, b"one", 0)
+            await bus.put(KV_MAP, KV_CURRENT, b"two", first)
+            monkeypatch.setattr(KeyValue, "history", blind_at_first)
+            assert await bus.history(KV_MAP, KV_CURRENT) == [b"one", b"two"]
 
     with_server(tmp_path, act)
 

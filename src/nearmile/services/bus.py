@@ -26,7 +26,7 @@ from nats.js.api import (
     StreamInfo,
 )
 from nats.js.errors import Error as JetStreamError
-from nats.js.errors import KeyWrongLastSequenceError
+from nats.js.errors import KeyWrongLastSequenceError, NoKeysError
 
 from nearmile.base.errors import NearmileError
 from nearmile.base.packing import PAYLOAD_BYTES
@@ -57,6 +57,8 @@ MESSAGE_ID, SEQUENCE = "Nats-Msg-Id", "Nats-Sequence"
 CONNECT_PATIENCE_S = 3.0  # of commands
 RECONNECT_PAUSE_S = 0.2
 REQUEST_TIMEOUT_S = 2.0
+# The client finds no entries where all have come, but none was looked at yet (nats-py 2.x, KeyValue.watch).
+HISTORY_TRIES = 5
 # A watch also asks for the key's value now and then, so that a lost update heals.
 WATCH_RECHECK_S = 5.0
 
@@ -182,13 +184,18 @@ class Bus:
 
     async def history(self, bucket: str, key: str) -> list[bytes]:
         """The values that the bucket still keeps of a key, the oldest first; BusDown where nobody answers."""
-        try:
-            entries = await (await self.js.key_value(bucket)).history(key)
-        except nats.js.errors.NotFoundError:
-            return []
-        except FAULTS as error:
-            raise BusDown(f"cannot read {bucket}/{key}: {error}") from error
-        return [entry.value for entry in entries if entry.value]
+        for _ in range(HISTORY_TRIES):
+            try:
+                entries = await (await self.js.key_value(bucket)).history(key)
+                return [entry.value for entry in entries if entry.value]
+            except NoKeysError:
+                if await self.get(bucket, key) is None:
+                    return []
+            except nats.js.errors.NotFoundError:
+                return []
+            except FAULTS as error:
+                raise BusDown(f"cannot read {bucket}/{key}: {error}") from error
+        raise BusDown(f"cannot read what {bucket}/{key} was before; try again")
 
     async def put(self, bucket: str, key: str, value: bytes, expected_revision: int) -> int:
         """Compare-and-swap: writes if the key's revision is still the expected one (0: does not exist yet).
