@@ -37,8 +37,9 @@ BROWSER = {
     "Accept-Encoding": "gzip, deflate, br, zstd",
     "Accept-Language": "en-US,en;q=0.9",
 }
+FIELDS = tuple(f"{name}: {value}" for name, value in BROWSER.items())
 # The same with what HTTP/1.1 has besides.
-LINES = (f"Host: {HOST}", "Connection: keep-alive", *(f"{name}: {value}" for name, value in BROWSER.items()))
+LINES = (f"Host: {HOST}", "Connection: keep-alive", *FIELDS)
 
 
 class Server(NamedTuple):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from measure import (
     BROWSER,
+    FIELDS,
     HOST,
     LINES,
     Case,
@@ -87,18 +88,17 @@ def get(address: tuple[str, int], target: str) -> bytes:
 def load(size: int, streams: int, seconds: float, server: Server, _round: int = 0) -> Load:
     """One measurement; requests/s roughly."""
     host, port = server.address
+    headers = [part for line in (FIELDS if streams else LINES) for part in ("-H", line)]
     if streams:
         connections = 8 if streams > 1 else CONNECTIONS
         # By number: told to stop after a time, h2load 1.52 forgets half of its clients of one stream.
         counts = ["-t1", f"-c{connections}", f"-m{streams}", f"-n{int(seconds * H2_RATES_PER_S[streams])}"]
         url = f"https://{HOST}/size/{size}"
-        headers = [part for name, value in BROWSER.items() for part in ("-H", f"{name}: {value}")]
         command = [require("h2load", "nghttp2-client"), *counts, f"--connect-to={host}:{port}", *headers, url]
     else:
         # Its times are whole seconds.
         counts = ["-t1", f"-c{CONNECTIONS}", f"-d{math.ceil(seconds)}s", "-s", str(HERE / "tls.lua")]
         url = f"https://{host}:{port}/size/{size}"
-        headers = [part for line in LINES for part in ("-H", line)]
         command = [require("wrk", "wrk"), *counts, *headers, url]
     before_s, started_s = cpu_s(server.pid), time.monotonic()
     result = subprocess.run(

@@ -17,7 +17,7 @@ from nearmile.base.errors import NearmileError
 from nearmile.config.network import Reports
 from nearmile.reports.disk import Journal, SegmentId
 from nearmile.reports.hit import CACHE_WORDS, COMPLETE, PACKER, written
-from nearmile.reports.segment import SENT_BYTES_MAX, Segment, decode, drafting, encode, to_end
+from nearmile.reports.segment import SENT_BYTES_MAX, Segment, decode, drafting, encoding, to_end
 from nearmile.reports.store import DAY_S, ROWS_MAX, Store, StoreHeld, open_store
 
 NOW_S = 1_700_000_000
@@ -40,7 +40,8 @@ def segment(
 ) -> Segment:
     """A segment of rows (bytes, serial, place, status, cache)."""
     records = written(b"".join(PACKER.pack(*row, COMPLETE, (NOW_S - age_s) * 1000) for row in rows))
-    decoded = decode(encode(to_end(drafting(records, len(PLACES))), server, server[:3], 1000, seq, lost, PLACES))
+    drafted = to_end(drafting(records, len(PLACES)))
+    decoded = decode(b"".join(encoding(drafted, server, server[:3], 1000, seq, lost, PLACES)))
     assert isinstance(decoded, Segment)
     return decoded
 

@@ -24,7 +24,7 @@ from nearmile.reports.segment import (
     Segment,
     decode,
     drafting,
-    encode,
+    encoding,
     hits_by_place,
     roll_up,
     to_end,
@@ -52,9 +52,8 @@ def records_of(rows: list[Row]) -> Records:
 
 
 def sealed(rows: list[Row], lost: int = 0) -> bytes:
-    return encode(
-        to_end(drafting(records_of(rows), len(PLACES))), "fra-1", "fra", 1_700_000_000_000, 3, lost, PLACES
-    )
+    drafted = to_end(drafting(records_of(rows), len(PLACES)))
+    return b"".join(encoding(drafted, "fra-1", "fra", 1_700_000_000_000, 3, lost, PLACES))
 
 
 LARGEST: Row = (SENT_BYTES_MAX, SERIAL_MAX, PLACES_MAX - 1, 999, 5, 1, TIME_MS_MAX)
@@ -103,7 +102,7 @@ def test_the_largest_segment_is_within_the_bus_s_limit() -> None:
     places = [("Q" * COUNTRY_BYTES_MAX, f"{n:0{STATE_BYTES_MAX}}") for n in range(PLACES_MAX)]
     server = "s" * 64
     drafted = to_end(drafting(records_of(rows), len(places)))
-    data = encode(drafted, server, server, TIME_MS_MAX, (1 << 62) - 1, (1 << 62) - 1, places)
+    data = b"".join(encoding(drafted, server, server, TIME_MS_MAX, (1 << 62) - 1, (1 << 62) - 1, places))
     assert len(data) < SEGMENT_BYTES_MAX
     assert isinstance(decode(data), Segment)
 

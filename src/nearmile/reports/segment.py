@@ -147,17 +147,13 @@ def drafting(records: Records, places_count: int) -> Steps[Draft]:
     return Draft(records, (yield from rolling_up(records)))
 
 
-def encode(
-    drafted: Draft, server: str, region: str, epoch: int, seq: int, lost: int, places: list[tuple[str, str]]
-) -> bytes:
-    """A sealed segment. ``places`` is the whole table by place number."""
-    return b"".join(encoding(drafted, server, region, epoch, seq, lost, places))
-
-
 def encoding(
     drafted: Draft, server: str, region: str, epoch: int, seq: int, lost: int, places: list[tuple[str, str]]
 ) -> Iterator[bytes | memoryview]:
-    """``encode`` in pieces, for who lets others have their turn after each. The checksum's are empty."""
+    """A sealed segment in pieces, for who lets others have their turn after each. The checksum's are empty.
+
+    ``places`` is the whole table by place number.
+    """
     records, rollup = drafted
     used = np.unique(rollup["place"]).tolist()
     header = Header(
