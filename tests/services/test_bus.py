@@ -1,13 +1,14 @@
 """The bus against a real NATS server, which is killed in the middle."""
+# mypy: disable-error-code=no-untyped-call
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nats.aio.client import Client
+import uvloop
 from nats.aio.msg import Msg
 from nats.js.errors import NoKeysError
 from nats.js.kv import KeyValue
@@ -94,7 +95,7 @@ def test_of_two_writers_one_wins(tmp_path: Path) -> None:
 def test_what_a_key_was_is_read_also_where_the_client_sees_nothing_at_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    history, calls = KeyValue.history, itertools.count()
+    history, calls = KeyValue.history, count()
 
     async def blind_at_first(store: KeyValue, key: str) -> list[KeyValue.Entry]:
         if next(calls) < 2:
@@ -162,23 +163,53 @@ def test_its_folder_may_have_any_name(tmp_path: Path) -> None:
     assert (root / "nats" / "jetstream").is_dir()
 
 
-def test_a_connection_that_ends_as_it_begins_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+INFO = b'INFO {"max_payload":1048576,"auth_required":true}\r\n'
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize(
+    ("says", "ends"),
+    [(b"", "later"), (b"", "now"), (INFO, "later"), (INFO, "now"), (INFO, "asked"), (b"?\r\n", "now")],
+)
+def test_servers_that_go_wrong_as_a_connection_begins(
+    tmp_path: Path, run: Callable[[Coroutine[Any, Any, None]], None], says: bytes, ends: str
 ) -> None:
-    connect, failed = Client.connect, list[str]()
+    """At the first connection and after a lost one; no socket stays open (its garbage would be an error here)."""
+    server, proxied, tries = (
+        NatsServer(tmp_path, config_at("127.40.0.0/16")),
+        list[asyncio.StreamWriter](),
+        count(),
+    )
 
-    async def connect_or_not(client: Client, *args: Any, **options: Any) -> None:
-        if not failed:
-            failed.append("once")
-            raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
-        await connect(client, *args, **options)
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
 
-    async def act(server: NatsServer) -> None:
-        monkeypatch.setattr(Client, "connect", connect_or_not)
-        async with server.bus().opened(10.0):
-            assert failed
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if next(tries) % 3 == 2:
+            theirs, ours = await asyncio.open_connection(*server.url.removeprefix("nats://").split(":"))
+            proxied.append(ours)
+            await asyncio.gather(copy(theirs, writer), copy(reader, ours))
+            return
+        writer.write(says)
+        if ends != "now":
+            await (reader.readline() if ends == "asked" else reader.read())
+        writer.close()
 
-    with_server(tmp_path, act)
+    async def act() -> None:
+        await server.start()
+        async with server.bus().opened(10):
+            pass  # it listens
+        async with await asyncio.start_server(serve, "127.40.9.1", 4222):
+            bus = Bus("nats://127.40.9.1:4222", server.token, "test")
+            async with bus.opened(10):
+                proxied.pop().close()
+                await until(lambda: not bus.up)
+                await until(lambda: bus.up)
+        await server.kill()
+
+    run(act())
 
 
 async def test_a_bus_that_does_not_open_says_so() -> None:
@@ -204,12 +235,19 @@ async def test_a_bus_may_be_closed_before_it_has_begun_to_open() -> None:
     await bus.close()
 
 
-def test_a_bus_may_be_closed_as_its_connection_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def last_words(_client: Client) -> None:
-        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+def test_a_bus_may_be_closed_as_its_connection_ends(tmp_path: Path) -> None:
+    async def act() -> None:
+        server = NatsServer(tmp_path, config_at("127.40.0.0/16"))
+        await server.start()
+        bus = server.bus()
+        bus.start()
+        assert await bus.connected(10)
+        await server.kill()
+        bus._socket.close()
+        bus.publish("last", b"words")
+        await bus.close()
 
-    monkeypatch.setattr(Client, "close", last_words)
-    asyncio.run(Bus("nats://127.31.99.9:4222", "", "nobody").close())
+    uvloop.run(act())
 
 
 def test_it_carries_what_a_large_map_takes(tmp_path: Path) -> None:

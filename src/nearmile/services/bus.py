@@ -3,17 +3,20 @@
 A bus that is down stops nobody: publishing drops, requests fail at once with ``BusDown``, and watches resume by
 themselves. Every process holds one ``Bus``.
 """
+# mypy: disable-error-code=no-untyped-call
+# (nats-py's transport names no types)
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.transport import TcpTransport
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import (
@@ -64,8 +67,7 @@ WATCH_RECHECK_S = 5.0
 
 Handler = Callable[[Msg], Awaitable[None]]
 Watcher = Callable[[int, bytes], None]
-# uvloop says RuntimeError of a transport that ended while nats-py was about to write.
-FAULTS = (NatsError, JetStreamError, OSError, TimeoutError, asyncio.TimeoutError, RuntimeError)
+FAULTS = (NatsError, JetStreamError, OSError, TimeoutError, asyncio.TimeoutError)
 
 
 class BusDown(NearmileError):
@@ -76,6 +78,39 @@ class Conflict(NearmileError):
     """A compare-and-swap lost: somebody else wrote first."""
 
 
+@contextlib.contextmanager
+def _alive() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # of uvloop, where the connection has just ended
+        raise ConnectionError(str(error)) from error
+
+
+class _Socket(TcpTransport):
+    """What the client's connections go over: each fault is an OSError, which it tries again (nats-py 2.x)."""
+
+    def __bool__(self) -> bool:
+        return True  # else the client takes one of its own in this one's place
+
+    async def connect(self, *args: Any, **options: Any) -> None:
+        self.close()  # that of a server which accepted and then said nothing is still open
+        await super().connect(*args, **options)
+
+    async def readline(self) -> bytes:
+        line: bytes = await super().readline()
+        if not line:
+            raise ConnectionError("the server ended the connection as it began")
+        return line
+
+    def write(self, payload: bytes) -> None:
+        with _alive():
+            super().write(payload)
+
+    def writelines(self, payload: Iterable[bytes]) -> None:
+        with _alive():
+            super().writelines(payload)
+
+
 class Bus:
     """One process's connection. ``on_up`` and ``on_down`` are called at each change of the connection."""
 
@@ -84,6 +119,7 @@ class Bus:
         self.on_up: list[Callable[[], None]] = []
         self.on_down: list[Callable[[], None]] = []
         self._client = Client()
+        self._client._transport = self._socket = _Socket()
         self._js: JetStreamContext | None = None
         self._subscriptions: list[tuple[str, Handler]] = []
         self._watches: list[tuple[str, str, Watcher]] = []
@@ -143,6 +179,7 @@ class Bus:
         # What nats-py says of a client that has not begun to connect must not hide why the process ends.
         with contextlib.suppress(*FAULTS, AssertionError):
             await asyncio.wait_for(self._client.close(), 1)
+        self._socket.close()  # also where the client had last words for a connection that has ended
 
     def publish(self, subject: str, data: bytes) -> None:
         """Best effort: what is published while the bus is down is dropped (never queued, so never stale)."""
@@ -340,7 +377,7 @@ class Bus:
                 watcher = await store.watch(key)
                 while True:
                     try:
-                        entry = await watcher.updates(timeout=WATCH_RECHECK_S)  # type: ignore[no-untyped-call]
+                        entry = await watcher.updates(timeout=WATCH_RECHECK_S)
                     except (TimeoutError, NatsError):
                         entry = await store.get(key)
                     revision = entry.revision or 0 if entry is not None else 0
