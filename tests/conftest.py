@@ -12,6 +12,8 @@ import pytest
 import uvloop
 from hypothesis import settings
 
+from virtual import run_virtually
+
 # The same examples on every machine and run: a failure is one for everybody (`make fuzz` is for finding new ones).
 # No deadline: timings never fail a test.
 settings.register_profile("nearmile", derandomize=True, deadline=None)
@@ -47,7 +49,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """A test that is a coroutine runs as the product does, within a deadline."""
+    """A test that is a coroutine runs as the product does, within a deadline; a `virtual` one takes no time."""
     test = pyfuncitem.obj
     if not inspect.iscoroutinefunction(test):
         return None
@@ -56,5 +58,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         async with asyncio.timeout(DEADLINE_S):
             await test(**{name: pyfuncitem.funcargs[name] for name in inspect.signature(test).parameters})
 
-    uvloop.run(bounded())
+    if pyfuncitem.get_closest_marker("virtual"):
+        run_virtually(lambda _loop: bounded(), seed=1)
+    else:
+        uvloop.run(bounded())
     return True

@@ -7,6 +7,8 @@ import pytest
 from nearmile.edge.errand import Errand
 from nearmile.edge.wake import turn
 
+pytestmark = pytest.mark.virtual
+
 
 def begin(work: object, told: list[Exception | None]) -> Errand:
     return Errand(asyncio.get_running_loop(), work, told.append)  # type: ignore[arg-type]

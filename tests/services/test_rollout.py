@@ -14,6 +14,7 @@ from nearmile.services import rollout
 from nearmile.services.rollout import Rollout
 from waiting import until
 
+pytestmark = pytest.mark.virtual
 ALL = {"here": ("127.0.1.1", "127.0.1.2", "127.0.1.3"), "there": ("127.0.2.1",)}
 
 
@@ -43,7 +44,7 @@ class Fleet:
     async def end(self, name: str) -> None:
         self.did.append(f"end {name}")
         while self.slow:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
         del self.runs[name]
 
     async def renew(self, name: str) -> None:
@@ -74,7 +75,7 @@ class Fleet:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MAP_PATIENCE_S", "READY_PATIENCE_S"):
         monkeypatch.setattr(rollout, name, 0.2)
-    monkeypatch.setattr(rollout, "LOOK_S", 0.0)
+    monkeypatch.setattr(rollout, "LOOK_S", 0.01)
     monkeypatch.setattr(rollout, "linger_s", lambda process, dns: 0.0)
 
 
