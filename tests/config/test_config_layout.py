@@ -1,7 +1,8 @@
 import pytest
+from msgspec import DecodeError, json, structs
 
 from nearmile.base.geography import Point
-from nearmile.config.layout import Config, at_version, edge_hostname, lay_out, serial_of
+from nearmile.config.layout import Config, Decoder, at_version, decode, edge_hostname, encode, lay_out, serial_of
 from nearmile.config.network import Nameserver, Network, Region, Site
 
 PARIS = Point(48.9, 2.3)
@@ -58,3 +59,23 @@ def test_sites_have_an_origin_and_a_serial_that_stays() -> None:
     assert serial_of("a", SITES["a"]) == config().sites[0].serial > 0
     assert edge_hostname(9, "n.test") == "a9.g.n.test"
     assert at_version(config(), 8).version == 8
+
+
+def test_sites_that_stay_as_they_are_stay_the_same_values() -> None:
+    first, decoder = config(), Decoder()
+    had = decoder.decode(encode(first))
+    assert had == first == decode(json.encode(first))
+    other = structs.replace(first.sites[0], files="2")
+    second = structs.replace(first, version=9, sites=(other, *first.sites[1:]))
+    with pytest.raises(DecodeError):
+        decoder.decode(b'{"version": 8}')
+    got = decoder.decode(json.encode(second))
+    assert got == second
+    assert got.sites[1:] and all(now is before for now, before in zip(got.sites[1:], had.sites[1:], strict=True))
+
+
+def test_what_documents_do_not_say_does_not_travel() -> None:
+    """A site has some fifty keys, of which most documents use three."""
+    text = json.encode(config().sites[0])
+    assert set(json.decode(text)) == {"name", "serial", "origins", "document"}
+    assert set(json.decode(text)["document"]) == {"hostnames", "origin"}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from edge_world import ADDRESSES, HOST, Asked, config, request, response, world
 from h2_client import SECURE_PORT, connect, trusting
@@ -180,7 +181,9 @@ async def test_signed_urls() -> None:
         assert [(await client.get(url)).status for url in wrong] == [403] * 4
         assert (await client.get(sign(b"/a", "old", block=b"127.45.1.0/24"))).status == 200
         assert (await client.get(sign(b"/a", "old", block=b"127.45.2.0/24"))).status == 403
-        here.node.take_config(config(rules=SIGNED), {"www": Files({"new": SECRETS["new"]})})
+        now = config(rules=SIGNED)
+        now = structs.replace(now, sites=(structs.replace(now.sites[0], files="changed"),))
+        here.node.take_config(now, lambda _: Files({"new": SECRETS["new"]}))
         assert (await client.get(sign(b"/a?b=c", "old"))).status == 403
         assert (await client.get(sign(b"/a?b=c", "new"))).cache == "here-1; hit"
         here.skew_s = 61

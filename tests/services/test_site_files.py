@@ -31,6 +31,7 @@ def test_what_is_there_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         403: Page(b"application/json", b"{}"),
         502: Page(b"text/html; charset=utf-8", b"<p>"),
     }
+    assert files.whole
 
 
 def test_what_is_missing_is_logged_without_secrets(
@@ -43,6 +44,6 @@ def test_what_is_missing_is_logged_without_secrets(
     keys["none"] = {"environment": "NM_TEST_NONE"}
     with caplog.at_level(logging.ERROR):
         files = read_files(named({"signed": {"keys": keys}, "error_pages": {"403": str(tmp_path)}}))
-    assert (files.secrets, files.pages) == ({}, {})
+    assert (files.secrets, files.pages, files.whole) == ({}, {}, False)
     assert len(caplog.records) == 5
     assert "geheim" not in caplog.text and "$NM_TEST_NONE must have 32" in caplog.text

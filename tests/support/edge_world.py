@@ -272,7 +272,7 @@ async def world(
             here.record,
             here,
         )
-        node.take_config(document, {"www": files})
+        node.take_config(document, lambda _: files)
         server = EdgeServer(node)
         await server.listen(node.me.address, node.me.port)
         here.servers.append(server)

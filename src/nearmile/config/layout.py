@@ -22,7 +22,7 @@ SERIAL_MAX = 0xFF_FF_FF
 LEVEL = 3
 
 
-class Process(Struct, frozen=True, kw_only=True):
+class Process(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One process of the network. ``address`` and ``port`` are empty and 0 where it listens to nobody."""
 
     name: str
@@ -37,7 +37,7 @@ class Process(Struct, frozen=True, kw_only=True):
     folder: str = ""
 
 
-class NamedSite(Struct, frozen=True, kw_only=True):
+class NamedSite(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A site with its name and serial settled and its origins as URLs (`http://host:port`)."""
 
     name: str
@@ -248,7 +248,43 @@ def encode(config: Config) -> bytes:
 
 def decode(data: bytes) -> Config:
     """The configuration of those bytes, packed or plain; DecodeError of msgspec where they are none."""
-    return msgspec.json.decode(packing.plain(data), type=Config)
+    return Decoder().decode(data)
+
+
+class _Carried(Struct):
+    """A configuration whose sites are not decoded yet."""
+
+    version: int
+    network: Network
+    sites: tuple[msgspec.Raw, ...]
+    processes: tuple[Process, ...]
+    loopback: str
+
+
+class Decoder:
+    """Decodes one configuration after the other, and of each only the sites that the last one did not have.
+
+    So the others stay the same values, which also tells at once that they are equal.
+    """
+
+    def __init__(self) -> None:
+        self._sites: dict[bytes, NamedSite] = {}
+
+    def decode(self, data: bytes) -> Config:
+        """As ``decode``."""
+        carried = _CARRIED.decode(packing.plain(data))
+        sites = {text: self._sites.get(text) or _SITE.decode(text) for text in map(bytes, carried.sites)}
+        self._sites = sites
+        return Config(
+            version=carried.version,
+            network=carried.network,
+            sites=tuple(sites.values()),
+            processes=carried.processes,
+            loopback=carried.loopback,
+        )
+
+
+_CARRIED, _SITE = msgspec.json.Decoder(_Carried), msgspec.json.Decoder(NamedSite)
 
 
 def at_version(config: Config, version: int) -> Config:

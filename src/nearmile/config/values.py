@@ -70,5 +70,5 @@ Token = Annotated[str, Meta(pattern=r"\A[^\s&=#;,\"]{1,128}\Z", title="a name wi
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 
-class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What every table of a document is: immutable, and strict about its keys."""

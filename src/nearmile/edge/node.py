@@ -1,7 +1,7 @@
 """An edge server put together: everything that its requests share, and how that changes."""
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from itertools import takewhile
 from typing import Any, Protocol
 
@@ -27,9 +27,9 @@ from nearmile.edge.origins.peer import Origin, Peer, UpstreamError
 from nearmile.edge.quota import Quota
 from nearmile.edge.race import Races
 from nearmile.edge.rules.rates import Limiter
-from nearmile.edge.rules.site import Allow, Asked, Files
+from nearmile.edge.rules.site import Allow, Asked
 from nearmile.edge.samples import Samples
-from nearmile.edge.sites import Site, Sites, sites_of
+from nearmile.edge.sites import Compiler, Read, Site, Sites, no_files
 from nearmile.edge.visitors import Hop, Visitors
 from nearmile.edge.wake import Loop
 from nearmile.http import hpack
@@ -42,7 +42,6 @@ from nearmile.mapping.map import Map, Server
 log = logging.getLogger("nearmile.edge")
 
 MB = 1 << 20
-NO_FILES: Mapping[str, Files] = {}
 Record = Callable[[int, int, int, int, int, int, bool], None]
 """The journal's: time in ms, site's serial, place, status, cache code, bytes sent, complete."""
 Challenge = Callable[[bytes], Awaitable[bytes | None]]
@@ -118,7 +117,7 @@ class Node:
         self.store, self.origins, self.visitors = store, origins, visitors
         self.record, self.counter = record, counter
         self.memo, self.streams, self.narrow = FieldsMemo(), StreamsMemo(), Narrow()
-        self.sites, self.secure_sites = Sites(), Sites()
+        self._compiler, self.sites, self.secure_sites = Compiler(), Sites(), Sites()
         """By http, and by https."""
         self.shapes: dict[int, str] = {}
         """Under which rules each site's stored responses were made: by serial, see sites.shape_of."""
@@ -172,7 +171,7 @@ class Node:
         self.secure_hit_end = self.alt_svc + self.hit_end
         self.secure_hit_lines = hpack.lines(headers_of(b"\r\n" + self.secure_hit_end)[1:])
 
-    def take_config(self, config: Config, files: Mapping[str, Files] = NO_FILES) -> None:
+    def take_config(self, config: Config, read: Read = no_files) -> None:
         """A new configuration: sites, limits and trust change at once.
 
         What is cached stays, but for that of sites whose rules have changed what is stored under a key.
@@ -187,8 +186,7 @@ class Node:
         self.waiting.site_max = int(edge.max_connections * limits.WAITING_SHARE)
         self.waiting.total_max = self.tunnels.total_max = edge.max_connections
         self.visitors.configure(config.network.trusted, (p.address for p in config.of_role("edge")))
-        self.sites = sites_of(config, files, secure=False)
-        self.secure_sites = sites_of(config, files, secure=True)
+        self.sites, self.secure_sites = self._compiler.sites(config, read)
         for site in self.sites.values():
             if self.shapes.get(site.serial, "") != site.shape:
                 self.shapes[site.serial] = site.shape

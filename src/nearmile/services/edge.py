@@ -84,7 +84,7 @@ async def run(runtime: Runtime) -> None:
         places = Places.open(config.network)
         certificates.take_config(config)
         issued.take_config(config)
-        node.take_config(config, {named.name: read_files(named) for named in config.sites})
+        node.take_config(config, read_files)
         runtime.keep(SHAPES, msgspec.json.encode(node.shapes))
 
     runtime.on_config(take_config)

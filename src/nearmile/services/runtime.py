@@ -50,7 +50,8 @@ class Runtime:
         self.root = root
         self.folder = state.process_folder(root, name)
         initial = state.read_config(root)
-        kept = _last_good(self.folder / "config.json", layout.decode)
+        self._decode_config = layout.Decoder().decode
+        kept = _last_good(self.folder / "config.json", self._decode_config)
         refused = _last_good(self.folder / REFUSED, int)
         is_good = kept is not None and (kept.version >= initial.version or refused == initial.version)
         self.config = kept if kept is not None and is_good else initial
@@ -126,7 +127,7 @@ class Runtime:
         self.leaving = True
 
     def _take_config(self, _revision: int, value: bytes) -> None:
-        new = _decode(value, layout.decode, "a configuration from the bus")
+        new = _decode(value, self._decode_config, "a configuration from the bus")
         if new is None or new.version <= self.config.version:
             return
         if _adopt(self._on_config, new, self.config):

@@ -20,8 +20,8 @@ HTML = b"text/html; charset=utf-8"
 def read_files(named: NamedSite) -> Files:
     """A site's. What cannot be read is missing, and logged: no URL is good by that key, and pages are ours."""
     secrets, pages = {}, {}
-    signed = named.document.signed
-    for key_id, key in signed.keys.items() if signed is not None else ():
+    keys = {} if named.document.signed is None else named.document.signed.keys
+    for key_id, key in keys.items():
         try:
             secrets[key_id] = read_secret(key)
         except (OSError, ValueError) as error:
@@ -32,7 +32,10 @@ def read_files(named: NamedSite) -> Files:
             pages[int(status)] = Page(KINDS.get(Path(name).suffix, HTML), body)
         except (OSError, ValueError) as error:
             log.error("site %s: the page for %s is missing: %s", named.name, status, error)
-    return Files(secrets, pages, _read_authorities(named))
+    authorities = _read_authorities(named)
+    known = len(secrets), len(pages), bool(authorities)
+    whole = known == (len(keys), len(named.document.error_pages), named.document.upstream.authority is not None)
+    return Files(secrets, pages, authorities, whole)
 
 
 def _read_authorities(named: NamedSite) -> str:

@@ -48,6 +48,8 @@ class Files(Struct, frozen=True):
     """By status."""
     authorities: str = ""
     """Those that vouch for the origins' certificates, in PEM form."""
+    whole: bool = True
+    """Nothing is missing that could not be read."""
 
 
 NO_FILES = Files()
