@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -71,15 +72,16 @@ class Certificates:
     async def run(self) -> None:
         """Shows what is there, whatever changes, until it is cancelled.
 
-        Reading takes a millisecond a site, and looking at its files a hundredth: so it is done in a thread, which
-        lets go of the interpreter meanwhile.
+        Reading takes a millisecond a site, looking at its files a hundredth, and to free what goes a fiftieth: so
+        all that is done in a thread, which lets go of the interpreter meanwhile.
         """
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.changed.wait(), LOOK_S)
             self.changed.clear()
-            sites = self._sites
-            self._show(sites, await asyncio.to_thread(self._read, sites, self._shown))
+            sites, before = self._sites, self._shown
+            self._show(sites, await asyncio.to_thread(self._read, sites, before))
+            await asyncio.to_thread(_free, before, self._shown)
 
     def _read(self, sites: tuple[NamedSite, ...], shown: Mapping[str, Shown]) -> dict[str, Shown]:
         """In a thread: touches nothing that others do."""
@@ -140,6 +142,13 @@ NOTHING = Shown((), None, None)
 def _stamp(file: Path) -> Stamp:
     found = file.stat()
     return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _free(before: dict[str, Shown], now: Mapping[str, Shown]) -> None:
+    """Forgets what was shown before, one after the other."""
+    for name in list(before):
+        if before.pop(name) is not now.get(name):
+            time.sleep(0)  # lets others have the interpreter, which would be held for 5 ms at a time
 
 
 def _new_context() -> ssl.SSLContext:

@@ -177,9 +177,11 @@ def account_key(root: Path) -> Path:
 
 def issued_files(folder: Path, site: str) -> tuple[Path, Path]:
     """The certificate that an authority made for a site, and its key, in a process's own folder."""
-    return folder / "certificates" / f"{site}.pem", folder / "certificates" / f"{site}.key"
+    folder = folder / "certificates"
+    return folder / f"{site}.pem", folder / f"{site}.key"
 
 
 def site_files(root: Path, site: str) -> tuple[Path, Path]:
     """The certificate that the local authority made for a site, and its key."""
-    return root / "authority" / f"{site}.pem", root / "authority" / f"{site}.key"
+    folder = root / "authority"
+    return folder / f"{site}.pem", folder / f"{site}.key"
