@@ -1,5 +1,6 @@
 """The report store: exact sums whatever is repeated, reordered, killed or damaged on the way to it."""
 
+import errno
 import subprocess
 import sys
 import tempfile
@@ -196,6 +197,20 @@ def test_a_file_that_cannot_be_opened_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(NearmileError, match=f"{path} cannot be opened .Is a directory."):
         open_store(path, Reports(), 42)
     assert path.is_dir()
+
+
+def test_a_damaged_file_that_cannot_be_set_aside_is_the_folders_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "hits.duckdb"
+    path.write_bytes(b"not a database" * 1000)
+
+    def refuse(self: Path, _aside: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(NearmileError, match=f"{path} cannot be opened .Permission denied."):
+        open_store(path, Reports(), 42)
 
 
 def test_neither_pandas_nor_arrow_is_needed(store: Store) -> None:

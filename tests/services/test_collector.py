@@ -16,6 +16,7 @@ import pytest
 from nats.js.api import ConsumerConfig
 
 from hits import seal
+from nearmile.base.errors import NearmileError
 from nearmile.base.geography import Point
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Nameserver, Network, Region, Site
@@ -235,8 +236,18 @@ def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
     on_stage(tmp_path, "127.35.0.0/16", act)
 
 
-def test_a_disk_that_was_full_is_used_again_soon(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "fault",
+    [
+        duckdb.IOException('Could not write file "hits.duckdb": No space left on device'),
+        duckdb.TransactionException(
+            'Failed to commit: Cannot open file "hits.duckdb.wal": Operation not permitted'
+        ),
+        NearmileError("hits.duckdb cannot be opened (Permission denied)"),
+    ],
+)
+def test_a_disk_that_was_full_or_locked_is_used_again_soon(
+    fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In the same process: one that ends young again and again is put to sleep for minutes."""
     monkeypatch.setattr(collector, "REOPEN_PAUSE_S", 0.05)
@@ -246,7 +257,7 @@ def test_a_disk_that_was_full_is_used_again_soon(
     def unless_full(work: Callable[..., Any]) -> Callable[..., Any]:
         def tried(*arguments: Any) -> Any:
             if next(full, False):
-                raise duckdb.IOException('Could not write file "hits.duckdb": No space left on device')
+                raise fault
             return work(*arguments)
 
         return tried
@@ -273,6 +284,35 @@ def test_a_disk_that_was_full_is_used_again_soon(
     assert [line.partition(":")[0] for line in told if "stream (" not in line] == [
         "the report store fails, and hits wait in their stream"
     ]
+
+
+def test_who_asks_for_reports_hears_of_a_store_that_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NearmileError("hits.duckdb cannot be opened (Permission denied)")
+
+    monkeypatch.setattr(collector, "open_store", refuse)
+
+    async def act(stage: Stage) -> None:
+        runtime = Runtime(tmp_path, "collector")
+        runtime.bus.start()
+        running = asyncio.create_task(collector.run(runtime))
+
+        async def error() -> str:
+            try:
+                return str((await stage.report(["site"]))["error"])
+            except BusDown:  # nobody answers yet
+                return ""
+
+        while not (told := await error()):
+            await asyncio.sleep(0.02)
+        assert told == "the report store cannot be opened now; the collector's log says why"
+        runtime.stopping.set()
+        await running
+        await runtime.bus.close()
+
+    on_stage(tmp_path, "127.35.0.0/16", act)
 
 
 def test_a_store_that_is_at_fault_itself_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,14 @@ _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
 }
 # Faults of the machine, which say nothing about the file.
 _HELD = "Could not set lock"
-_NOT_DAMAGE = ("No space left", "Permission denied", "Too many open files", "Read-only", "Cannot allocate")
+_NOT_DAMAGE = (
+    "No space left",
+    "Permission denied",
+    "Operation not permitted",
+    "Too many open files",
+    "Read-only",
+    "Cannot allocate",
+)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS servers (id UINTEGER, name VARCHAR, region VARCHAR);
 CREATE TABLE IF NOT EXISTS places (id UINTEGER, country VARCHAR, state VARCHAR);
@@ -246,15 +253,17 @@ class Store:
 def open_store(path: Path, reports: Reports, now_ms: int) -> Store:
     """Opens the store; a damaged file is set aside under a new name, and an empty one begun.
 
-    Raises StoreHeld where another process has it open, duckdb.Error where the machine is at fault, NearmileError
-    where it must not be opened.
+    Raises StoreHeld where another process has it open, else NearmileError or duckdb.Error: see ``of_machine``.
     """
     try:
-        if path.exists():
-            path.open("r+b").close()
+        return _open(path, reports, now_ms)
     except OSError as error:
-        what = f"{path} cannot be opened ({error.strerror}): hits wait in the bus's stream until it can"
-        raise NearmileError(what) from None
+        raise NearmileError(f"{error.filename or path} cannot be opened ({error.strerror})") from None
+
+
+def _open(path: Path, reports: Reports, now_ms: int) -> Store:
+    if path.exists():
+        path.open("r+b").close()
     try:
         return Store(path, reports)
     except duckdb.Error as error:
@@ -271,9 +280,12 @@ def open_store(path: Path, reports: Reports, now_ms: int) -> Store:
     return Store(path, reports)
 
 
-def of_machine(error: duckdb.Error) -> bool:
-    """Whether it is a fault of the machine, as a full disk, which says nothing about the file, nor about us."""
-    return any(fault in str(error) for fault in _NOT_DAMAGE)
+def of_machine(error: duckdb.Error | NearmileError) -> bool:
+    """Whether it is a fault of the machine, as a full disk or a file that must not be opened.
+
+    Such a fault says nothing about what is in the file, nor about us.
+    """
+    return isinstance(error, NearmileError) or any(fault in str(error) for fault in _NOT_DAMAGE)
 
 
 def _until_ms(segment: Segment) -> int:

@@ -68,6 +68,7 @@ class Collector:
     def __init__(self, runtime: Runtime, thread: ThreadPoolExecutor) -> None:
         self._runtime, self._thread = runtime, thread
         self._store: Store | None = None
+        self._answers = False
         self._reports_waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._retaining: asyncio.Task[None] | None = None
@@ -78,25 +79,25 @@ class Collector:
     async def run(self) -> None:
         """Counts hits, and answers, until the process is told to stop.
 
-        Where the machine is at fault, as its disk is full, the store is opened again and again: who ended for it
-        would be taken for one that cannot start, and sleep for minutes when there is room again.
+        Where the machine is at fault, as its disk is full or the folder is another user's, the store is opened
+        again and again: who ended for it would be taken for one that cannot start, and sleep for minutes when all
+        is well again.
         """
         runtime = self._runtime
         runtime.on_config(self._take_config)
         self._spawn(leftovers.ship(runtime))
-        stopping, answering = asyncio.create_task(runtime.stopping.wait()), False
+        stopping = asyncio.create_task(runtime.stopping.wait())
         try:
             while not stopping.done():
                 try:
                     await self._open()
-                    if not answering:
-                        answering = True
-                        runtime.bus.subscribe(REPORT_SUBJECT, self._take_request)
+                    self._take_requests()
                     await self._collect(stopping)
-                except duckdb.Error as error:
+                except (duckdb.Error, NearmileError) as error:
                     if not of_machine(error):
                         raise
                     self._failing.tell(str(error))
+                    self._take_requests()
                     runtime.ready = False
                     await self._close()
                     await asyncio.wait([stopping], timeout=REOPEN_PAUSE_S)
@@ -218,6 +219,12 @@ class Collector:
 
     async def _forget_old(self, store: Store) -> None:
         await self._in_thread(partial(store.forget_old, int(time.time())))
+
+    def _take_requests(self) -> None:
+        """Once the store has been opened, or could not be."""
+        if not self._answers:
+            self._answers = True
+            self._runtime.bus.subscribe(REPORT_SUBJECT, self._take_request)
 
     async def _take_request(self, message: Msg) -> None:
         if self._reports_waiting >= REPORTS_WAITING_MAX:
