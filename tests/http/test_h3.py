@@ -115,6 +115,18 @@ def test_streams_that_the_client_ends() -> None:
     assert here.events() == [] and wire.closed == codes.CLOSED_CRITICAL_STREAM
 
 
+def test_who_ends_a_request_because_it_is_answered_loses_nothing_of_the_answer() -> None:
+    """QUIC has a client answer STOP_SENDING by RESET_STREAM (RFC 9000 section 3.5)."""
+    here, wire = session()
+    wire.came = [StreamDataReceived(frame(1, GET), False, 0)]
+    assert here.events() == [Requested(0, GET, False)]
+    here.answer(0, b"", memoryview(b"early"))
+    here.stop(0, codes.NO_ERROR)
+    wire.came = [StreamReset(codes.NO_ERROR, 0)]
+    assert here.events() == []
+    assert (wire.stopped, wire.reset) == ({0: codes.NO_ERROR}, {})
+
+
 def test_quic_is_handed_no_more_of_a_body_than_it_can_send_soon() -> None:
     here, wire = session()
     body = bytes(range(256)) * 1024

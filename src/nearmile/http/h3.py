@@ -244,7 +244,8 @@ class Session:
     # --- sending
 
     def _greet(self) -> None:
-        settings = varint(0x6) + varint(HEAD_BYTES_MAX)  # MAX_FIELD_SECTION_SIZE; without a word, no dynamic table
+        # MAX_FIELD_SECTION_SIZE, and ENABLE_CONNECT_PROTOCOL (RFC 9220); without a word, no dynamic table.
+        settings = varint(0x6) + varint(HEAD_BYTES_MAX) + varint(0x8) + varint(1)
         frame = varint(CONTROL) + varint(SETTINGS) + varint(len(settings)) + settings
         self._hand(self.transport.get_next_available_stream_id(is_unidirectional=True), frame, False)
 
@@ -373,8 +374,9 @@ class Session:
                 raise Fault(CLOSED_CRITICAL_STREAM)
             self._one_way.ended(number)
             return
+        incoming = self._incoming.pop(number, None) if reset else None
+        if incoming is not None and incoming.ignored:
+            return  # As it was asked to (``stop``): it has its answer, or what is under way of that.
         self._outgoing.pop(number, None)
-        if reset:
-            self._incoming.pop(number, None)
         self._try(self.transport.reset_stream, number, REQUEST_CANCELLED)
         out.append(StreamEnded(number, error))
