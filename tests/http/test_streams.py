@@ -4,9 +4,11 @@ import pytest
 
 from nearmile.http import streams
 from nearmile.http.fields import BadMessage, Pairs
-from nearmile.http.streams import StreamsMemo, headers_of, request_of
+from nearmile.http.streams import StreamsMemo, check_fields, headers_of, request_of
 
 FIRST = ((b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"A.example:8443"), (b":path", b"/x?y"))
+
+OPEN = ((b":method", b"CONNECT"), *FIRST[1:], (b":protocol", b"websocket"))
 
 
 def test_a_request_is_that_of_http_1_1() -> None:
@@ -29,6 +31,22 @@ def test_host_may_stand_in_for_the_authority_but_not_contradict_it() -> None:
     assert request_of((*FIRST, (b"host", b"a.EXAMPLE:8443")), True).fields.hosts == 1
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_websocket_begins_as_in_http_1_1_but_for_its_key(ended: bool) -> None:
+    check_fields(OPEN, ended)
+    request = request_of((*OPEN, (b"sec-websocket-version", b"13")), ended)
+    assert (request.method, request.target, request.host) == (b"GET", b"/x?y", b"a.example")
+    assert request.fields.connection == {b"upgrade"} and request.fields.get(b"upgrade") == b"websocket"
+    assert request.fields.get(b"sec-websocket-version") == b"13" and not request.fields.plain
+    assert not request.fields.chunked and request.fields.length is None
+
+
+@pytest.mark.parametrize("without", range(len(OPEN)))
+def test_an_extended_connect_has_all_pseudo_header_fields(without: int) -> None:
+    with pytest.raises(BadMessage):
+        check_fields(OPEN[:without] + OPEN[without + 1 :], False)
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -46,6 +64,8 @@ def test_host_may_stand_in_for_the_authority_but_not_contradict_it() -> None:
         ((*FIRST[:2], FIRST[3]), 400),
         ((*FIRST[:2], (b":authority", b"a b"), FIRST[3]), 400),
         (((b":method", b"CONNECT"), FIRST[2]), 501),
+        (((b":method", b"CONNECT"), *FIRST[1:], (b":protocol", b"connect-udp")), 501),
+        ((*OPEN, (b"host", b"b.example")), 400),
         (((b":method", b"G T"), *FIRST[1:]), 400),
         ((*FIRST, *[(b"x", b"1")] * 101), 431),
     ],

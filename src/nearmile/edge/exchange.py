@@ -7,6 +7,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from os import urandom
 from typing import Literal
 
 from msgspec.structs import replace
@@ -345,6 +346,9 @@ class Exchange:
 
     async def _websocket(self, site: Site) -> None:
         """Passes on a handshake, and after it whatever the two say to each other."""
+        if self.client.multiplexed:
+            self.request = websocket.keyed(self.request, urandom(websocket.KEY_BYTES))
+            self.pairs = self.request.fields.pairs
         if (refuse := websocket.fault(self.request)) is not None:
             await self.reply.page(refuse.status, refuse.why, refuse.fields)
         elif site.websockets_max == 0:
@@ -386,10 +390,10 @@ class Exchange:
             edited = site.rules.to_client.apply(
                 dated(forwarded_response(answer.fields.pairs, self.internal), now_s)
             )
-            start = response_start(answer.status, edited)
-            if answer.status == websocket.SWITCHING:
-                await tunnel(self.reply, request, answer, start)
+            if switches and websocket.opens(answer.status, self.client.multiplexed):
+                await tunnel(self.reply, request, answer, edited)
                 return
+            start = response_start(answer.status, edited)
             self.reply.begin(answer.status, start, b"fwd=" + why, None, answer.fields.length)
             while pieces := await answer.pieces():
                 lesson.take(pieces)

@@ -43,7 +43,7 @@ class Client(Protocol):
         ...
 
     def switch(self) -> AsyncIterator[list[bytes]]:
-        """What comes on the connection from now on, whatever it is, until it ends."""
+        """What comes on the connection, or the stream, from now on, whatever it is, until it ends."""
         ...
 
     @property
@@ -137,12 +137,12 @@ class Reply:
         known = self.client.multiplexed or self.internal or self.early_hints == "all"
         return known and self.early_hints != "off" and self.minor == 1
 
-    async def switch(self, start: bytes, lines: bytes) -> None:
-        """The head of a 101, with field ``lines`` about this connection; then another protocol begins."""
-        self.keep_alive, self.status = False, 101
+    async def switch(self, status: int, start: bytes) -> None:
+        """The head behind which another protocol begins; ``start`` is status line and fields."""
+        self.keep_alive, self.status = False, status
         self.client.handed_bytes = 0
         how = b"%bcache-status: %b; fwd=bypass\r\n" % (self.node.via, self.node.name)
-        await self.client.write((b"".join((start, how, lines, b"\r\n")),))
+        await self.client.write((start + how + b"\r\n",))
 
     async def send(self, pieces: Sequence[Body]) -> None:
         """The next parts of the body."""

@@ -3,23 +3,26 @@
 import contextlib
 from collections.abc import AsyncIterator
 
+from nearmile.edge.messages import response_start
 from nearmile.edge.origins import websocket
 from nearmile.edge.origins.client import Answer
 from nearmile.edge.origins.peer import UpstreamError
 from nearmile.edge.reply import Reply
-from nearmile.http.head import Request, write_fields
+from nearmile.http.fields import Pairs
+from nearmile.http.head import Request
 
 
-async def tunnel(reply: Reply, request: Request, answer: Answer, start: bytes) -> None:
+async def tunnel(reply: Reply, request: Request, answer: Answer, pairs: Pairs) -> None:
     """Passes on the origin's 101, then bytes until one side ends; each way waits for who is to take them.
 
-    ``start`` is status line and fields for the client. Raises UpstreamError.
+    ``pairs`` are the 101's fields for the client. Raises UpstreamError.
     """
     if not websocket.agreed(request, answer.head):
         raise UpstreamError("the origin did not agree to WebSocket")
     answer.switch()
     client = reply.client
-    await reply.switch(start, write_fields(websocket.HANDSHAKE))
+    status, pairs = websocket.agreement(pairs, client.multiplexed)
+    await reply.switch(status, response_start(status, pairs))
     sending = reply.node.spawn(_send_on(client.switch(), answer))
     try:
         while pieces := await answer.pieces():
@@ -29,7 +32,8 @@ async def tunnel(reply: Reply, request: Request, answer: Answer, start: bytes) -
 
 
 async def _send_on(pieces: AsyncIterator[list[bytes]], answer: Answer) -> None:
-    """The client's side; the other side learns from the connection how it ends."""
+    """The client's side, to its end."""
     with contextlib.suppress(UpstreamError):
         async for some in pieces:
             await answer.send(b"".join(some))
+        await answer.send(b"", end=True)

@@ -17,6 +17,9 @@ from nearmile.http.prefixed import Strings
 
 PSEUDO = 4  # :method, :scheme, :authority, :path, in any order, before all fields
 _PSEUDO_NAMES = frozenset((b":method", b":scheme", b":authority", b":path"))
+# An extended CONNECT (RFC 8441 section 4, RFC 9220) has all of them, and the protocol that the stream is to carry.
+_EXTENDED_NAMES = _PSEUDO_NAMES | {b":protocol"}
+_UPGRADE: Pairs = ((b"connection", b"upgrade"), (b"upgrade", b"websocket"))
 _TARGET = re.compile(rb"[!-~\x80-\xff]+")
 # RFC 9113 section 8.2.1: each name in a line of its own, and values between line feeds.
 _NAMES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]+\n)*")
@@ -28,18 +31,23 @@ _OF_CONNECTION = frozenset((b"connection", b"keep-alive", b"proxy-connection", b
 def request_of(headers: Pairs, ended: bool) -> Request:
     """The request that a stream begins with; ``ended``: it has no body. Raises BadMessage (RFC 9113 section 8.3).
 
-    A body without Content-Length is called chunked: its length is known only at its end.
+    A body without Content-Length is called chunked: its length is known only at its end. An extended CONNECT for
+    WebSocket is the GET by which HTTP/1.1 begins it, but for the key (RFC 8441 section 5).
     """
     pseudo = {name: value for name, value in headers if name.startswith(b":")}
     method, target = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
+    names = _PSEUDO_NAMES
+    upgrade: Pairs = ()
     if method == b"CONNECT":
-        raise BadMessage("CONNECT is not served here", 501)
-    if not pseudo.keys() <= _PSEUDO_NAMES or not target.startswith((b"/", b"*")):
+        if pseudo.get(b":protocol") != b"websocket":
+            raise BadMessage("CONNECT is served here for WebSocket alone", 501)
+        method, names, upgrade = b"GET", _EXTENDED_NAMES, _UPGRADE
+    if not pseudo.keys() <= names or not target.startswith((b"/", b"*")):
         raise BadMessage("malformed pseudo-header fields")
-    fields = parse_fields(_lines(headers, pseudo.get(b":authority")))
+    fields = parse_fields(_lines(headers + upgrade, pseudo.get(b":authority")))
     if fields.chunked or (ended and fields.length):
         raise BadMessage("framing that HTTP/2 does not have")
-    if not ended and fields.length is None:
+    if fields.length is None and not (ended or upgrade):
         fields = structs.replace(fields, chunked=True, plain=False)
     return parse_request(b"%b %b HTTP/1.1" % (method, target), fields)
 
@@ -50,10 +58,11 @@ def check_fields(headers: Pairs, ended: bool) -> None:
     pseudo = {name: value for name, value in headers if name.startswith(b":")}
     _check_lines(headers[len(pseudo) :])
     if pseudo.get(b":method") == b"CONNECT":
-        needed = pseudo.keys() == {b":method", b":authority"}
+        needed = pseudo.keys() == {b":method", b":authority"} or pseudo.keys() == _EXTENDED_NAMES
     else:
         needed = {b":method", b":scheme", b":path"} <= pseudo.keys() <= _PSEUDO_NAMES
-        target = pseudo.get(b":path", b"")
+    if b":path" in pseudo:
+        target = pseudo[b":path"]
         needed = needed and target[:1] in (b"/", b"*") and _TARGET.fullmatch(target) is not None
     if not needed:
         raise BadMessage("malformed pseudo-header fields")

@@ -18,7 +18,7 @@ class Incoming:
         new_future: Callable[[], Future],
         bytes_max: float = REQUEST_BODY_BYTES_MAX,
     ) -> None:
-        self._decoder, self._bytes_max = decoder, bytes_max
+        self._decoder, self.bytes_max = decoder, bytes_max
         self._news = Signal(new_future)
         self._pieces: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -46,7 +46,7 @@ class Incoming:
             size = sum(map(len, pieces))
             self._waiting_bytes += size
             self._total_bytes += size
-            if self._total_bytes > self._bytes_max:
+            if self._total_bytes > self.bytes_max:
                 raise BadMessage("the body is too large", 413)
         except BadMessage as error:
             self._fault, rest = error, b""

@@ -7,6 +7,7 @@ client like any other. ``Multiplexed`` is what their connection does with them.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Sequence
+from math import inf
 from typing import NamedTuple, Protocol
 
 from nearmile.cache.pages import Body, raw
@@ -101,7 +102,7 @@ class Stream:
         """Of a hit on its way: time, site, place, status."""
         self.owed_bytes: int | None = None
         """Of the request's body; None where it did not say."""
-        self._head_sent = False
+        self._head_sent = self._switched = False
         self.finished = False
         """Nothing will be added to the response."""
         self._held_head: bytes | None = None
@@ -118,7 +119,10 @@ class Stream:
         self._body = Incoming(self._decoder, connection.loop.create_future)
 
     def switch(self) -> AsyncIterator[list[bytes]]:
-        """See Client. A stream has no connection of its own to switch: heads that ask for it are refused."""
+        """See Client (RFC 8441, RFC 9220)."""
+        self._switched, self._body.bytes_max = True, inf
+        self._send_head(end=False)
+        self.connection.flush()
         return self._body.read(self._body_read)
 
     async def write(self, pieces: Sequence[Body]) -> None:
@@ -209,8 +213,9 @@ class Stream:
         """Called by the sweep: whether the client has let the stream wait for too long, or moves too little."""
         self.quiet_sweeps += 1
         moved_bytes, self._taken_bytes = self._taken_bytes + self._body.moved(), 0
-        if not self.waiting_bytes and (self._body.done or self._body.full or self.task is None):
-            # It waits for the origin, which has limits of its own.
+        body = self._body
+        if not self.waiting_bytes and (body.done or body.full or self.task is None or self._switched):
+            # It waits for the origin, which has limits of its own; so has what they say to each other.
             self.quiet_sweeps = 0
             return False
         return self._pace.too_slow(moved_bytes) or self.quiet_sweeps * limits.SWEEP_S > limits.STALLED_TIMEOUT_S

@@ -46,9 +46,9 @@ class Answer:
         """See Link.trailers."""
         return self._link.trailers
 
-    async def send(self, data: bytes) -> None:
-        """Sends on a connection that has switched to another protocol; see Link.send."""
-        await self._link.send(data)
+    async def send(self, data: bytes, end: bool = False) -> None:
+        """Sends on a connection that has switched to another protocol, or ends it; see Link.send."""
+        await self._link.send(data, end)
 
     def switch(self) -> None:
         """The peer answered 101: from now on this counts no more among the requests under way."""

@@ -92,9 +92,17 @@ class Link(Answer, asyncio.Protocol):
         return pieces
 
     async def send(self, data: bytes, end: bool = False) -> None:
-        """Sends a part of the request's body, or its ``end``, and waits for room; raises UpstreamError."""
+        """Sends a part of the request's body, or its ``end``, and waits for room; raises UpstreamError.
+
+        Who ends what another protocol has switched to has no answer to wait for.
+        """
         if self.error is not None:
             raise self.error.anew()
+        if end and self._switched:
+            self.eof_received()
+            self._transport.close()
+            self._wake()
+            return
         if self._chunked:
             data = LAST_CHUNK if end else encode_chunk(data)
         self._transport.write(data)
