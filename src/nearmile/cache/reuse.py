@@ -70,6 +70,16 @@ def shareable(kept: Storable, now_s: float) -> bool:
     return not kept.no_cache and now_s < kept.fresh_until_s + kept.stale_while_revalidate_s
 
 
+def late_for(kept: Storable, asked: RequestDirectives, now_s: float) -> bool:
+    """Whether what took longer to come than it is fresh is too old for a request that has waited for it.
+
+    One answer may satisfy all that came meanwhile (RFC 9111 section 4), though its age counts from when it was
+    asked for (section 4.2.3): asked for by each, it would take as long again, and be as old.
+    """
+    refused = asked.no_cache or (asked.max_age_s is not None and now_s - kept.born_at_s > asked.max_age_s)
+    return bool(refused or asked.min_fresh_s) or not shareable(kept, kept.born_at_s)
+
+
 def hinted(kept: Storable, links: tuple[bytes, ...]) -> Storable:
     """The same with what was hinted at before it came, unless that, too, may be for who asked alone."""
     return replace(kept, links=links) if links and shareable(kept, kept.born_at_s) else kept

@@ -203,6 +203,8 @@ class Exchange:
         # Another server may know that what began before is out of date by now.
         anew = self.internal and request_directives(self.pairs).no_cache
         fill = node.fills.get(fill_key) if joinable and not anew else None
+        if fill is not None and fill.head is not None and not fill.head.suits(self.pairs, node.now_s(), False):
+            fill = None  # its body takes longer to come than it is fresh
         if fill is not None or not node.fetching.take(site.serial):
             return fill, False
         fetch = Fetch(node, fill_key, self.request, site, stale, self._forwarding(site), self.hop, ranged)
@@ -246,7 +248,7 @@ class Exchange:
         if fill is None:
             await self._forward(site, why, entry)
             return
-        reader = fill.join()
+        reader, waited = fill.join(), fill.verdict is Verdict.PENDING
         try:
             if entry is not None and fill.verdict is Verdict.PENDING:
                 await self.reply.hint_again(entry.kept.links)
@@ -259,7 +261,7 @@ class Exchange:
                 await fill.news.wait()
             head = fill.head
             assert head is not None
-            for_me = mine or head.suits(self.pairs, self.node.now_s())
+            for_me = mine or head.suits(self.pairs, self.node.now_s(), waited)
             collapsed = b"" if mine else b"; collapsed"
             if fill.verdict is Verdict.RENEWED and for_me:
                 assert head.entry is not None

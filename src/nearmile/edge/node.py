@@ -7,11 +7,12 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from nearmile.cache.directives import request_directives
 from nearmile.cache.entry import Entry
 from nearmile.cache.key import CODING, object_key, same_variant, variant_key
 from nearmile.cache.policy import Storable
 from nearmile.cache.purge import EVERYTHING, Order, Position, key_mark, marks_of, may_concern
-from nearmile.cache.reuse import shareable, usable_on_error
+from nearmile.cache.reuse import late_for, shareable, usable_on_error
 from nearmile.cache.shares import Shares
 from nearmile.cache.slices import SLICE_BYTES
 from nearmile.cache.store import MemoryStore
@@ -75,14 +76,14 @@ class FillHead(Struct, frozen=True, kw_only=True):
     error: UpstreamError | None = None
     """Of a FAILED fill: what to tell the client."""
 
-    def suits(self, pairs: Pairs, now_s: float) -> bool:
-        """Whether it may answer another request, with those fields, that has waited for it."""
+    def suits(self, pairs: Pairs, now_s: float, waited: bool) -> bool:
+        """Whether it may answer another request, with those fields; ``waited``: since before it came."""
         kept = self.kept
-        return (
-            kept is not None
-            and (shareable(kept, now_s) or (self.stands_in and usable_on_error(kept, now_s)))
-            and same_variant(kept.vary, pairs, self.asked)
-        )
+        if kept is None or not same_variant(kept.vary, pairs, self.asked):
+            return False
+        if shareable(kept, now_s) or (self.stands_in and usable_on_error(kept, now_s)):
+            return True
+        return waited and not late_for(kept, request_directives(pairs), now_s)
 
 
 ObjectFill = Fill[FillHead]
