@@ -126,6 +126,16 @@ def test_a_bus_whose_streams_alone_hang_is_ended_too() -> None:
     assert script.watch.look(script.now_s) == [], "it was our own pause"
 
 
+def test_a_bus_whose_streams_never_answer_is_ended_in_each_of_its_lives() -> None:
+    """They may give nothing but errors from the start, and work when it is started anew."""
+    script = Script()
+    assert script.passes(2 * BUS_START_S) == [], "it is not ours to end"
+    for _ in range(2):
+        script.watch.begin(BUS, script.now_s)
+        assert script.passes(BUS_START_S + STREAMS_HUNG_AFTER_S) == [], "it may have much to read"
+        assert script.passes(STEP_S) == [BUS]
+
+
 def test_the_bus_has_longer() -> None:
     script = Script()
     assert script.passes(BUS_HUNG_AFTER_S, {BUS}) == []

@@ -90,11 +90,17 @@ class Watch:
             *self._longer_silent(spoken & bus, self._awake_s, BUS_HUNG_AFTER_S),
             *self._longer_silent(starting & bus, self._awake_s, BUS_START_S),
         ]
-        streams_s = max(self._streams_s or inf, self._awake_s)
-        if now_s - streams_s > STREAMS_HUNG_AFTER_S and BUS not in self._ended.union(hung):
+        if self._streams_hang(now_s) and BUS not in self._ended.union(hung):
             hung.append(BUS)
         self._ended.update(hung)
         return hung
+
+    def _streams_hang(self, now_s: float) -> bool:
+        """Whether the bus gives nothing back of what it keeps, for too long."""
+        since_s, after_s = self._streams_s, STREAMS_HUNG_AFTER_S
+        if since_s is None:
+            since_s, after_s = self._begun.get(BUS, inf), BUS_START_S + STREAMS_HUNG_AFTER_S
+        return now_s - max(since_s, self._awake_s) > after_s
 
     def _longer_silent(self, names: Iterable[str], since_s: float, after_s: float) -> list[str]:
         """Those that at the last look had been silent for more than ``after_s`` since then."""
