@@ -65,7 +65,7 @@ def steps(folder: Path) -> dict[str, float]:
     config = edge_config(ADDRESS, ("127.44.201.1", 8100), Edge(memory_mb=64))
     journal = Journal(folder, "bench-1", "bench", 1)
     visitors = Visitors(lambda _: 0)
-    nothing: Any = SimpleNamespace(requests=0, opened=lambda *_: None, watch=lambda _: None)
+    nothing: Any = SimpleNamespace(requests=0, opened=lambda _: None, shaken=lambda *_: None, watch=lambda _: None)
     store = MemoryStore(64 << 20)
     node = Node(config.process("bench-1"), nothing, time.time, store, nothing, visitors, journal.record, nothing)
     node.take_config(config)

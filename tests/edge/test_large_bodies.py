@@ -15,7 +15,7 @@ from nearmile.cache.pages import CUT_BYTES_MIN, Pages
 from nearmile.cache.tier.store import DiskStore
 from nearmile.config.network import Edge
 from nearmile.edge import limits
-from nearmile.edge.clients import server
+from nearmile.edge.clients import h1server
 from nearmile.mapping.downloads import Delivery, beyond_ms
 from nearmile.services import state
 from nearmile.services.certificates import Certificates
@@ -111,7 +111,7 @@ async def test_several_ranges_large_and_small() -> None:
 
 async def test_how_it_came_is_told_to_the_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Delivery(20.0, 1e6, False, 700, 0.01)
-    monkeypatch.setattr(server, "delivery", lambda _: seen)
+    monkeypatch.setattr(h1server, "delivery", lambda _: seen)
     async with warm() as (here, _):
         here.node.downloads.take()
         small = await here.client(local="127.0.0.8")

@@ -205,6 +205,11 @@ class Session:
         return self.transport.shaken
 
     @property
+    def path(self) -> quic.Path | None:
+        """See Transport."""
+        return self.transport.path
+
+    @property
     def held(self) -> bool:
         """See hold."""
         return self.transport.held

@@ -99,6 +99,15 @@ def runs_of(sent: Iterable[tuple[Any, ...]]) -> list[Run]:
     return runs
 
 
+class Path(NamedTuple):
+    """What a connection has learned of its way to the client: how long a packet takes there and back (above 0),
+    how much may be under way, and how many packets were lost."""
+
+    rtt_s: float
+    window_bytes: int
+    lost: int
+
+
 class Newcomer(Struct, frozen=True):
     """What a client's first datagram says. ``retried``: the connection id of the Retry that it answers;
     ``nameless``: its own connection id is empty, as browsers' are."""
@@ -217,6 +226,14 @@ class Transport(QuicConnection):
     def shaken(self) -> bool:
         """The handshake is over."""
         return self._handshake_complete
+
+    @property
+    def path(self) -> Path | None:
+        """None where nothing was acknowledged yet."""
+        core = self._require_core()
+        if not core.latest_rtt or not core.smoothed_rtt:
+            return None
+        return Path(min(core.latest_rtt, core.smoothed_rtt), core.congestion_window, core.loss_total)
 
     def runs_to_send(self, now_s: float) -> list[Run]:
         """As QuicConnection's ``datagrams_to_send``; but where less may be sent to an address that is not

@@ -5,7 +5,9 @@ import contextlib
 import dataclasses
 import random
 from collections.abc import AsyncIterator
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,10 @@ from edge_world import ADDRESSES, HOST, Asked, Client, Handler, World, config, r
 from h2_client import SECURE_PORT, trusting
 from h3_client import H3Client
 from nearmile.edge import limits
+from nearmile.edge.clients import server
 from nearmile.http.h3frames import MESSAGE_ERROR
 from nearmile.http.quic import Run
+from nearmile.mapping.downloads import Delivery, beyond_ms
 from nearmile.reports.hit import Cache
 from nearmile.services import state
 from nearmile.services.certificates import Certificates
@@ -281,3 +285,34 @@ def test_a_connection_that_the_library_cannot_go_on_with_harms_no_other(
 
     run(scene())
     assert caplog.records == []
+
+
+async def test_how_far_a_client_is_and_how_it_came_is_told_to_the_mapping(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Delivery] = []
+
+    def note(delivery: Delivery) -> float | None:
+        seen.append(delivery)
+        return beyond_ms(delivery)
+
+    monkeypatch.setattr(server, "beyond_ms", note)
+    async with quick(folder) as (here, trust):
+        client = await H3Client(trust).connected()
+        assert (await client.get("/a")).status == 200
+        [(peer, rtt_ms)] = here.node.round_trips.take().items()
+        assert (peer, not seen) == (client.socket.getsockname()[0], True) and 0 < rtt_ms < 10_000
+        take, came = client.quic.receive_datagram, count()
+
+        def lossy(data: bytes, *more: Any) -> None:
+            if next(came) % 20:
+                take(data, *more)
+
+        monkeypatch.setattr(client.quic, "receive_datagram", lossy)
+        assert (await client.get("/long")).body == LONG
+        await until(lambda: bool(seen))
+        [delivery] = seen
+        assert 0 < delivery.rtt_ms <= rtt_ms and delivery.segments > len(LONG) / 1500
+        assert delivery.limited and 0.01 < delivery.loss < 0.5
+        assert here.node.downloads.take() == {peer: beyond_ms(delivery)}
+        client.close()

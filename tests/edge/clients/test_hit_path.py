@@ -59,7 +59,7 @@ class Wire:
 
 def hasty() -> tuple[Hasty, Wire]:
     documents, store, hub = config(), MemoryStore(1 << 20), cast(Any, SimpleNamespace(requests=0))
-    door: Any = SimpleNamespace(opened=lambda *_: None, round=Round(lambda _: None))
+    door: Any = SimpleNamespace(opened=lambda _: None, shaken=lambda *_: None, round=Round(lambda _: None))
     hub.watch = lambda _: None
     visitors = Visitors(lambda _: 0)
     node = Node(documents.of_role("edge")[0], door, lambda: NOW_S, store, hub, visitors, lambda *_: None, hub)

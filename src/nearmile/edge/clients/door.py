@@ -1,10 +1,12 @@
 """What the connections of clients and the server that they belong to know of each other."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from nearmile.edge.clients.rounds import Round
 from nearmile.edge.node import Node
+from nearmile.mapping.downloads import Delivery
 
 
 class Guest(Protocol):
@@ -34,12 +36,16 @@ class Door(Protocol):
     round: Round
     closing: bool
 
-    def opened(self, guest: Guest, accepted: asyncio.Transport | None = None) -> None:
-        """A connection has come, over that transport if it is a new one of TCP; it may be turned away."""
+    def opened(self, guest: Guest) -> None:
+        """A connection has come; it may be turned away."""
         ...
 
-    def drained(self, guest: Guest, transport: asyncio.WriteTransport) -> None:
-        """The client of a connection over TCP has taken most of what waited for it."""
+    def shaken(self, guest: Guest, round_trip_ms: Callable[[], float]) -> None:
+        """The first handshake with a client is over, which has shown its round trip (0: it has not)."""
+        ...
+
+    def drained(self, guest: Guest, delivery: Callable[[], Delivery | None]) -> None:
+        """A client has taken most of what waited for it, which has shown how fast bytes come to it."""
         ...
 
     def closed(self, guest: Guest) -> None:

@@ -14,7 +14,7 @@ from typing import cast
 
 from nearmile.cache.pages import Body, raw
 from nearmile.edge import limits
-from nearmile.edge.backlog import Backlog, free
+from nearmile.edge.backlog import Backlog, delivery, free, handshake_ms
 from nearmile.edge.clients.door import Door
 from nearmile.edge.clients.h2server import H2Connection
 from nearmile.edge.clients.incoming import Incoming
@@ -92,7 +92,9 @@ class Connection(InRound, asyncio.Protocol):
         visitors = self.node.visitors
         self.trusted = visitors.trusts(self.peer)
         self._place = visitors.place_id(self.peer)
-        self.door.opened(self, None if self.secure else self._transport)
+        self.door.opened(self)
+        if not self.secure:
+            self.door.shaken(self, partial(handshake_ms, self._transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Of asyncio."""
@@ -402,7 +404,7 @@ class Connection(InRound, asyncio.Protocol):
         self._push()
         if self._full or self._rest:
             return
-        self.door.drained(self, self._transport)
+        self.door.drained(self, partial(delivery, self._transport))
         if self._room is not None:
             if not self._room.done():
                 self._room.set_result(None)

@@ -7,11 +7,12 @@ goes the way of ``multiplex.Multiplexed``.
 import asyncio
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from nearmile.cache.pages import raw
 from nearmile.edge import limits
-from nearmile.edge.backlog import Backlog, free
+from nearmile.edge.backlog import Backlog, delivery, free
 from nearmile.edge.clients.door import Door
 from nearmile.edge.clients.multiplex import AGE_BYTES, HIT, Codes, Multiplexed, Stream
 from nearmile.edge.clients.pace import Pace
@@ -229,7 +230,7 @@ class H2Connection(InRound, Multiplexed, asyncio.Protocol):
     def resume_writing(self) -> None:
         """Of asyncio."""
         self.full = False
-        self.door.drained(self, self._transport)
+        self.door.drained(self, partial(delivery, self._transport))
         for stream in tuple(self.streams.values()):
             if stream.sent:
                 self._forget(stream)

@@ -7,12 +7,14 @@ answer is put together of bytes that are known too.
 import asyncio
 import contextlib
 import logging
+import math
 from typing import Protocol
 
 from qh3.quic.events import ConnectionIdIssued, ConnectionIdRetired, ConnectionTerminated
 
 from nearmile.cache.pages import raw
 from nearmile.edge import limits
+from nearmile.edge.backlog import DELIVERED_BYTES_MIN
 from nearmile.edge.clients.door import Door
 from nearmile.edge.clients.multiplex import AGE_BYTES, HIT, Codes, Multiplexed, Stream
 from nearmile.http import h3frames, qpack
@@ -21,6 +23,7 @@ from nearmile.http.h3 import BodyCame, Event, Requested, Session, StreamEnded
 from nearmile.http.limits import H3_BURST_BYTES
 from nearmile.http.quic import Address, Run
 from nearmile.http.streams import PSEUDO, check_fields
+from nearmile.mapping.downloads import Delivery
 
 log = logging.getLogger("nearmile.edge")
 
@@ -70,8 +73,10 @@ class H3Connection(Multiplexed):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = 0.0
         """For which time it is set."""
-        self._serving = self.over = False
-        self._age_sweeps = 0
+        self._serving = self.over = self._shaken = False
+        self._age_sweeps = self._datagrams = 0
+        self._rtt_ms = 0.0
+        """The least that was looked at; 0 for none."""
         self._meet(peer)
         door.opened(self)
 
@@ -81,6 +86,9 @@ class H3Connection(Multiplexed):
             return
         try:
             self._handle(self.session.feed(datagrams, address, self.post.now_s()))
+            if not self._shaken and self.session.shaken:
+                self._shaken = True
+                self.door.shaken(self, self._round_trip_ms)
         except BaseException as error:
             self._give_up(error)
         self.flush()
@@ -199,12 +207,15 @@ class H3Connection(Multiplexed):
         session, burst_bytes, again = self.session, 0, True
         while again and burst_bytes < H3_BURST_BYTES and not self.post.full and not self.over:
             runs = session.out(self.post.now_s())
+            self._datagrams += sum(len(run.pieces) for run in runs)
             burst_bytes += sum(len(run.pieces) * len(run.pieces[0]) for run in runs)
             self.post.send(self, runs)
             self.full = self.post.full
             for stream in tuple(self.streams.values()):
                 stream.mind_waiting()
                 if stream.over:
+                    if stream.handed_bytes >= DELIVERED_BYTES_MIN:
+                        self.door.drained(self, self._delivery)
                     # It may have its answer without the rest of the request (RFC 9114 section 4.1).
                     session.stop(stream.number, h3frames.NO_ERROR)
                     self._forget(stream)
@@ -218,6 +229,18 @@ class H3Connection(Multiplexed):
         if again or self.post.full:
             self.post.wait(self)
         self._mind_timer()
+
+    def _round_trip_ms(self) -> float:
+        if (path := self.session.path) is not None:
+            self._rtt_ms = min(self._rtt_ms or math.inf, 1000 * path.rtt_s)
+        return self._rtt_ms
+
+    def _delivery(self) -> Delivery | None:
+        """How the connection's bytes arrive, as QUIC has it, which does not say what set the rate."""
+        rtt_ms, path, sent = self._round_trip_ms(), self.session.path, self._datagrams
+        if path is None:
+            return None
+        return Delivery(rtt_ms, path.window_bytes / path.rtt_s, True, sent, path.lost / sent)
 
     def _mind_timer(self) -> None:
         """QUIC's timer moves with every datagram, mostly away: the loop's is moved only when it were late."""

@@ -3,9 +3,9 @@
 import asyncio
 import ssl
 from collections import Counter
+from collections.abc import Callable
 
 from nearmile.edge import limits
-from nearmile.edge.backlog import delivery, handshake_ms
 from nearmile.edge.clients.door import Guest
 from nearmile.edge.clients.h1server import Connection
 from nearmile.edge.clients.h2server import H2Connection
@@ -15,7 +15,7 @@ from nearmile.edge.clients.udpserver import UdpServer
 from nearmile.edge.node import Node
 from nearmile.edge.rules.access import client_address, client_key
 from nearmile.http.quic import Choose
-from nearmile.mapping.downloads import beyond_ms
+from nearmile.mapping.downloads import Delivery, beyond_ms
 
 DRAIN_LOOK_S = 0.02
 
@@ -72,25 +72,27 @@ class EdgeServer:
         """Clients connected now."""
         return len(self._connections)
 
-    def opened(self, guest: Guest, accepted: asyncio.Transport | None = None) -> None:
-        """Called by a new connection, with its transport where that is TCP itself."""
+    def opened(self, guest: Guest) -> None:
+        """Called by a new connection."""
         self._connections.add(guest)
         most, client = self.node.connections_max, self._client_of(guest)
         self._of_clients[client] += 1
         self.full = self.full or len(self._connections) > most * limits.FULL_SHARE
         one_most = max(limits.CLIENT_CONNECTIONS_MIN, most * limits.CLIENT_CONNECTIONS_SHARE)
-        if client and accepted is not None and self.node.round_trips.wanted():
-            rtt_ms = handshake_ms(accepted)
-            if rtt_ms > 0:
-                self.node.round_trips.heard(guest.peer, rtt_ms)
         if len(self._connections) > most or (client and self._of_clients[client] > one_most):
             self.refused += 1
             guest.turn_away()
 
-    def drained(self, guest: Guest, transport: asyncio.WriteTransport) -> None:
-        """Called by a connection over TCP whose client has taken most of what waited for it."""
+    def shaken(self, guest: Guest, round_trip_ms: Callable[[], float]) -> None:
+        """See Door."""
+        round_trips = self.node.round_trips
+        if round_trips.wanted() and self._client_of(guest) and (took_ms := round_trip_ms()) > 0:
+            round_trips.heard(guest.peer, took_ms)
+
+    def drained(self, guest: Guest, delivery: Callable[[], Delivery | None]) -> None:
+        """See Door."""
         downloads = self.node.downloads
-        if downloads.wanted() and self._client_of(guest) and (seen := delivery(transport)) is not None:
+        if downloads.wanted() and self._client_of(guest) and (seen := delivery()) is not None:
             longer_ms = beyond_ms(seen)
             if longer_ms is not None:
                 downloads.heard(guest.peer, longer_ms)

@@ -12,10 +12,11 @@ import math
 import ssl
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol, cast
 
 from nearmile.edge import limits
-from nearmile.edge.backlog import Backlog
+from nearmile.edge.backlog import Backlog, handshake_ms
 from nearmile.edge.clients.door import Door
 from nearmile.edge.clients.rounds import InRound
 
@@ -100,7 +101,8 @@ class TlsTransport(InRound, asyncio.Transport, asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0, low=0)
         self.peer = transport.get_extra_info("peername")[0]
         self.trusted = self._door.node.visitors.trusts(self.peer)
-        self._door.opened(self, self._transport)
+        self._door.opened(self)
+        self._door.shaken(self, partial(handshake_ms, self._transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Of asyncio."""
