@@ -22,7 +22,7 @@ from nearmile.edge.origins.peer import Origin, Peer
 from nearmile.edge.sites import Sites
 from nearmile.mapping.beacons import Sighting
 from nearmile.reports.hit import Cache
-from waiting import until
+from waiting import PATIENCE_S, at_rest, until
 
 FRESH, NO_STORE = "Cache-Control: max-age=60", "Cache-Control: no-store"
 
@@ -189,7 +189,7 @@ async def test_a_large_upload_waits_for_a_slow_origin_in_bounded_memory() -> Non
         client.send(request("/up", f"Content-Length: {total_bytes}", method="POST"))
         sending = asyncio.create_task(send_all(client, b"x" * total_bytes))
         await until(lambda: bool(here.origin.asked))
-        await asyncio.sleep(0.2)
+        await at_rest(client.writer.transport.get_write_buffer_size)
         assert not sending.done(), "nobody reads: the kernel's buffers and ours are full"
         go.set()
         await sending
@@ -438,10 +438,7 @@ async def test_a_slow_reader_holds_up_an_unstored_response_but_not_the_memory() 
         client = await here.client()
         client.send(request("/"))
         await client.head()
-        before = -1
-        while before != sent_bytes:
-            before = sent_bytes
-            await asyncio.sleep(0.2)
+        await at_rest(lambda: sent_bytes)
         assert sent_bytes < total_bytes / 2, "the origin was paused"
         got = 0
         while got < total_bytes:
@@ -509,6 +506,7 @@ async def test_what_an_origin_sends_after_its_response_reaches_nobody() -> None:
         assert here.origin.connections == 3, "none was used again"
 
 
+@pytest.mark.virtual
 async def test_a_silent_origin_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SWEEP_S", 0.05)
     done = asyncio.Event()
@@ -533,7 +531,7 @@ async def test_requests_at_an_origin_are_limited() -> None:
         clients = [await here.client() for _ in range(5)]
         for number, client in enumerate(clients):
             client.send(request(f"/{number}"))
-        refused = await asyncio.wait_for(first_answer(clients), 5)
+        refused = await asyncio.wait_for(first_answer(clients), PATIENCE_S)
         assert refused.status == 503 and refused.fields["retry-after"] == "2"
         go.set()
         await until(lambda: len(here.records) == 5)

@@ -21,7 +21,7 @@ from nearmile.config.network import Edge
 from nearmile.edge.clients.tlsserver import RECORD_BYTES_MAX, TlsTransport
 from nearmile.services import authority, state
 from nearmile.services.certificates import Certificates
-from waiting import until
+from waiting import at_rest, until
 
 BODY_BYTES = 16 << 20  # more than the kernel keeps for two ends of a connection
 STREAMS = 3
@@ -152,10 +152,8 @@ def buffered(here: World) -> tuple[int, int]:
 
 async def still(here: World) -> None:
     """Until no more goes out."""
-    seen = (0, 0)
-    while not (seen[0] and seen == buffered(here)):
-        seen = buffered(here)
-        await asyncio.sleep(0.1)
+    await until(lambda: buffered(here)[0] > 0)
+    await at_rest(lambda: buffered(here))
 
 
 @pytest.mark.parametrize("path", ("/hit", "/pass"))

@@ -21,7 +21,7 @@ from nearmile.config.layout import Config, encode
 from nearmile.fleet import watch
 from nearmile.services import agent, authority, state
 from nearmile.services.bus import KV_CONFIG, KV_CURRENT
-from waiting import until
+from waiting import PATIENCE_S, until
 
 
 def at(*addresses: str) -> Config:
@@ -111,7 +111,7 @@ async def test_machines_that_share_a_bus_take_up_what_is_applied_on_one(tmp_path
     works = [asyncio.create_task(each.run()) for each in agents]
     await until(lambda: all(each.status().ready for each in agents))
     bus = server.bus()
-    async with bus.opened():
+    async with bus.opened(PATIENCE_S):
         for version, new in ((2, first), (3, structs.replace(first, loopback="127.99.0.0/16"))):
             revision, _ = await bus.get(KV_CONFIG, KV_CURRENT) or (0, b"")
             await bus.put(KV_CONFIG, KV_CURRENT, encode(structs.replace(new, version=version)), revision)

@@ -19,7 +19,7 @@ from nearmile.base.packing import MESSAGE_BYTES_MAX
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Nameserver, Network, Region
 from nearmile.services.bus import KV_CURRENT, KV_MAP, Bus, BusDown, Conflict
-from waiting import until
+from waiting import PATIENCE_S, until
 
 ORIGIN = Point(0, 0)
 
@@ -57,7 +57,7 @@ def test_a_watch_sees_every_change_across_the_server_s_death(tmp_path: Path) -> 
         bus.on_down.append(lambda: downs.append("down"))
         bus.watch(KV_MAP, KV_CURRENT, lambda _revision, value: seen.append(value))
         bus.start()
-        assert await bus.connected(10)
+        assert await bus.connected(PATIENCE_S)
         await bus.create_stores()
         first = await bus.put(KV_MAP, KV_CURRENT, b"one", 0)
         await until(lambda: seen == [b"one"])
@@ -79,7 +79,7 @@ def test_of_two_writers_one_wins(tmp_path: Path) -> None:
     async def act(server: NatsServer) -> None:
         bus = server.bus()
         bus.start()
-        assert await bus.connected(10)
+        assert await bus.connected(PATIENCE_S)
         await bus.create_stores()
         revision = await bus.put(KV_MAP, KV_CURRENT, b"mine", 0)
         for stale in (0, revision + 7):
@@ -104,7 +104,7 @@ def test_what_a_key_was_is_read_also_where_the_client_sees_nothing_at_first(
 
     async def act(server: NatsServer) -> None:
         bus = server.bus()
-        async with bus.opened():
+        async with bus.opened(PATIENCE_S):
             await bus.create_stores()
             assert await bus.history(KV_MAP, KV_CURRENT) == []
             first = await bus.put(KV_MAP, KV_CURRENT, b"one", 0)
@@ -119,7 +119,7 @@ def test_a_stranger_without_the_token_is_refused(tmp_path: Path) -> None:
     async def act(server: NatsServer) -> None:
         known, stranger = server.bus(), server.bus(token="guess")
         known.start()
-        assert await known.connected(10)
+        assert await known.connected(PATIENCE_S)
         stranger.start()
         assert not await stranger.connected(1)
         await stranger.close()
@@ -137,8 +137,8 @@ def test_a_question_gets_its_answer_or_says_that_none_came(tmp_path: Path) -> No
 
         bus = server.bus()
         bus.subscribe("who", answer)
-        async with bus.opened(10):
-            assert await bus.request("who", b"me") == b"me!"
+        async with bus.opened(PATIENCE_S):
+            assert await bus.request("who", b"me", PATIENCE_S) == b"me!"
             with pytest.raises(BusDown):
                 await bus.request("nobody", b"", 0.2)
         assert not bus.up
@@ -154,7 +154,7 @@ def test_an_empty_token_is_none(tmp_path: Path) -> None:
 
 def test_its_folder_may_have_any_name(tmp_path: Path) -> None:
     async def act(server: NatsServer) -> None:
-        async with server.bus().opened(10.0):
+        async with server.bus().opened(PATIENCE_S):
             pass
 
     root = tmp_path / 'müller\'s "state" \\ $1 状'
@@ -199,11 +199,11 @@ def test_servers_that_go_wrong_as_a_connection_begins(
 
     async def act() -> None:
         await server.start()
-        async with server.bus().opened(10):
+        async with server.bus().opened(PATIENCE_S):
             pass  # it listens
         async with await asyncio.start_server(serve, "127.40.9.1", 4222):
             bus = Bus("nats://127.40.9.1:4222", server.token, "test")
-            async with bus.opened(10):
+            async with bus.opened(PATIENCE_S):
                 proxied.pop().close()
                 await until(lambda: not bus.up)
                 await until(lambda: bus.up)
@@ -241,7 +241,7 @@ def test_a_bus_may_be_closed_as_its_connection_ends(tmp_path: Path) -> None:
         await server.start()
         bus = server.bus()
         bus.start()
-        assert await bus.connected(10)
+        assert await bus.connected(PATIENCE_S)
         await server.kill()
         bus._socket.close()
         bus.publish("last", b"words")
@@ -254,7 +254,7 @@ def test_it_carries_what_a_large_map_takes(tmp_path: Path) -> None:
     async def act(server: NatsServer) -> None:
         bus = server.bus()
         seen: list[tuple[int, bytes]] = []
-        async with bus.opened(10):
+        async with bus.opened(PATIENCE_S):
             await bus.create_stores()
             bus.watch(KV_MAP, KV_CURRENT, lambda revision, value: seen.append((revision, value)))
             revision = 0

@@ -11,6 +11,7 @@ import pytest
 
 from edge_world import config
 from nearmile.services import children
+from waiting import PATIENCE_S
 
 SLEEPER = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
 STUBBORN = (
@@ -56,7 +57,7 @@ def test_a_child_does_not_outlive_its_agent(tmp_path: Path) -> None:
     pid = int(done.stdout)
 
     async def gone() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
                 await asyncio.sleep(0.01)
 
@@ -77,7 +78,7 @@ def test_what_a_killed_agent_has_left_is_ended(tmp_path: Path) -> None:
         hangs.send_signal(signal.SIGSTOP)
         ends.terminate()
         children.end_left(mine, 0.5)
-        assert ends.wait(10) in (0, -signal.SIGTERM) and hangs.wait(10) == -signal.SIGKILL
+        assert ends.wait(PATIENCE_S) in (0, -signal.SIGTERM) and hangs.wait(PATIENCE_S) == -signal.SIGKILL
         assert others.poll() is None and children.left(other) == [others.pid]
     finally:
         for one in processes:

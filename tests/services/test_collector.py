@@ -113,7 +113,7 @@ def on_stage(root: Path, loopback: str, act: Callable[[Stage], Awaitable[None]])
         await stage.start("nats")
         stage.bus.start()
         try:
-            assert await stage.bus.connected(10)
+            assert await stage.bus.connected(PATIENCE_S)
             await act(stage)
         finally:
             await stage.bus.close()

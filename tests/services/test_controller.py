@@ -22,7 +22,7 @@ from nearmile.services.children import Child
 from nearmile.services.controller import Shell
 from nearmile.services.runtime import Runtime
 from nearmile.services.state import process_folder, write_atomically
-from waiting import until
+from waiting import PATIENCE_S, until
 
 PARIS, TOKYO = Point(48.86, 2.35), Point(35.68, 139.69)
 EVERYBODY = {"paris-1", "paris-2", "tokyo-1", "tokyo-2"}
@@ -105,7 +105,7 @@ def on_stage(
         stage.bus.start()
         beating = asyncio.create_task(stage.beat())
         try:
-            assert await stage.bus.connected(10)
+            assert await stage.bus.connected(PATIENCE_S)
             await act(stage)
         finally:
             beating.cancel()

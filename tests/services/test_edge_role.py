@@ -20,6 +20,7 @@ from hits import seal
 from nearmile.config.layout import Config
 from nearmile.reports.disk import Journal
 from nearmile.reports.segment import Damaged, decode
+from waiting import PATIENCE_S
 
 ADDRESS, PORT, ORIGIN, HOST = "127.31.70.1", 8080, ("127.31.71.1", 8100), "www.test.example"
 
@@ -52,7 +53,7 @@ def start(root: Path) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, "-m", "nearmile.services.runtime", str(root), "here-1"], stderr=subprocess.DEVNULL
     )
-    end_s = time.monotonic() + 20
+    end_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < end_s:
         try:
             socket.create_connection((ADDRESS, PORT), 1).close()
@@ -64,7 +65,7 @@ def start(root: Path) -> subprocess.Popen[bytes]:
 
 
 def get() -> str:
-    connection = http.client.HTTPConnection(ADDRESS, PORT, timeout=5)
+    connection = http.client.HTTPConnection(ADDRESS, PORT, timeout=PATIENCE_S)
     connection.request("GET", "/a", headers={"Host": HOST})
     answer = connection.getresponse()
     assert answer.read() == b"hello"
@@ -74,7 +75,7 @@ def get() -> str:
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize(

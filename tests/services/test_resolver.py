@@ -24,6 +24,12 @@ TOPS = [(TOP, PORT), (OTHER_TOP, PORT)]
 Script = Callable[[dns.message.Message], dns.message.Message | None]
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers and clients share a processor, with others: who answers at all is waited for."""
+    monkeypatch.setattr(resolver, "TRY_TIMEOUT_S", 30.0)
+
+
 class Scripted(asyncio.DatagramProtocol):
     """A name server that answers as its script says, and keeps the questions."""
 
@@ -162,7 +168,7 @@ def test_what_is_known_is_not_asked_until_it_ends(monkeypatch: pytest.MonkeyPatc
 
 
 def test_silent_closed_and_failing_servers_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "TRY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(resolver, "TRY_TIMEOUT_S", 2.0)
 
     async def scenario() -> None:
         scripts: dict[str, Script] = {TOP: silent, OTHER_TOP: TIERS[TOP], LOW: says(rcode=2), OTHER_LOW: EDGES}
@@ -170,7 +176,7 @@ def test_silent_closed_and_failing_servers_are_passed_over(monkeypatch: pytest.M
             found = await Resolver([("127.33.7.9", PORT), *TOPS], PORT).resolve("www.example.test")
             assert found.addresses == ("127.33.1.1",)
             first, second, third = (step.failures for step in found.steps)
-            assert "refused" in first[0] and first[1] == f"{TOP}:{PORT}: no answer in 0.1 s"
+            assert "refused" in first[0] and first[1] == f"{TOP}:{PORT}: no answer in 2.0 s"
             assert second == ()  # who failed is not asked again at once
             assert third == (f"{LOW}:{PORT}: SERVFAIL",)
             assert len(servers[TOP].asked) == 1
@@ -190,7 +196,8 @@ def test_silent_closed_and_failing_servers_are_passed_over(monkeypatch: pytest.M
     ],
 )
 def test_what_gives_no_address_is_told(script: Script, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "TRY_TIMEOUT_S", 0.05)
+    if script is silent:
+        monkeypatch.setattr(resolver, "TRY_TIMEOUT_S", 0.05)
 
     async def scenario() -> None:
         async with serving({TOP: script, OTHER_TOP: script}):
@@ -257,9 +264,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     uvloop.run(scenario())
 
 
-def test_thirty_two_clients_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "TRY_TIMEOUT_S", 30.0)  # servers and clients share a processor, with others
-
+def test_thirty_two_clients_at_once() -> None:
     async def scenario() -> None:
         async with serving(TIERS):
             stubs = [Resolver(TOPS, PORT, f"203.0.113.{n}") for n in range(32)]

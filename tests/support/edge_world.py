@@ -68,7 +68,7 @@ class Origin:
         """One connection."""
         self.connections += 1
         number = self.connections
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 line, *lines = head.rstrip().split("\r\n")
@@ -80,7 +80,6 @@ class Origin:
                     break
                 writer.write(answer)
                 await writer.drain()
-        writer.close()
 
 
 class Response(NamedTuple):

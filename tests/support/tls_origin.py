@@ -87,8 +87,10 @@ async def listening(
     """One more origin."""
     origin = Origin(handler)
     server = await asyncio.start_server(origin.serve, address, port, ssl=context)
-    async with server:
+    try:
         yield origin
+    finally:
+        server.close()
 
 
 def secure(**upstream: Any) -> dict[str, Any]:

@@ -141,6 +141,7 @@ async def test_connections_are_limited() -> None:
         assert (await clients[0].get("/a")).status == 200
 
 
+@pytest.mark.virtual
 @pytest.mark.parametrize(
     ("wire", "limit"),
     [(b"", "IDLE_TIMEOUT_S"), (b"GET / HTTP/1.1\r\nHo", "HEAD_TIMEOUT_S"), (b"body", "STALLED_TIMEOUT_S")],

@@ -51,6 +51,7 @@ def test_the_pace_is_an_average_and_fast_times_cannot_be_saved_up(monkeypatch: p
     assert [saved.too_slow(1) for _ in range(12)] == [False] * 10 + [True] * 2
 
 
+@pytest.mark.virtual
 async def test_a_head_that_drips_is_not_waited_for_for_ever() -> None:
     async with world(echo) as here:
         client = await here.client()
@@ -78,6 +79,7 @@ async def test_the_time_of_a_head_begins_with_the_head(monkeypatch: pytest.Monke
         assert (await client.response()).status == 200
 
 
+@pytest.mark.virtual
 @pytest.mark.parametrize("framing", ["Content-Length: 100000", "Transfer-Encoding: chunked"])
 async def test_a_body_that_drips_is_too_slow(framing: str) -> None:
     async with world(echo) as here:

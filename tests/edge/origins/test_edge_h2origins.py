@@ -137,7 +137,7 @@ async def test_requests_beyond_a_goaway_are_asked_again_and_others_finish() -> N
         elif stream.connection is not stream.origin.connections[0]:
             await echo(stream)
 
-    async with beside(leaves, first_byte_timeout_s=1) as (here, origin, first):
+    async with beside(leaves) as (here, origin, first):
         second = await here.client()
         first.send(request("/first"))
         await until(lambda: len(origin.asked) == 1)
@@ -231,7 +231,7 @@ async def test_heads_that_are_none(headers: list[tuple[str, str]]) -> None:
         stream.connection.h2.send_data(stream.number, b"poison", end_stream=True)
         stream.connection.flush()
 
-    async with beside(wrong, first_byte_timeout_s=2) as (here, _origin, client):
+    async with beside(wrong) as (here, _origin, client):
         answer = await client.get("/a", method="POST")
         assert answer.status == 502 and b"poison" not in answer.body
         [pool] = here.node.origins._pools.values()

@@ -94,6 +94,7 @@ async def test_where_no_connection_comes_about_any_request_goes_to_the_next(meth
         assert answer.status == 200 and len(other.asked) == 1
 
 
+@pytest.mark.virtual
 @pytest.mark.parametrize(
     ("fails", "upstream"), [(hang_up, {}), (never, {"first_byte_timeout_s": 0.2})], ids=["hangs up", "is silent"]
 )
@@ -138,8 +139,9 @@ async def test_errors_of_an_origin_are_its_answer_unless_the_site_says_else() ->
         assert len(here.origin.asked) == 1
 
 
+@pytest.mark.virtual
 async def test_an_origin_that_keeps_failing_is_left_alone_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nearmile.edge.origins.health.ASIDE_S", 0.2)
+    monkeypatch.setattr("nearmile.edge.origins.health.ASIDE_S", 10.0)
     down = True
 
     async def first(_asked: Asked) -> bytes | None:
@@ -156,6 +158,7 @@ async def test_an_origin_that_keeps_failing_is_left_alone_and_comes_back(monkeyp
         assert (await client.get("/y")).body == b"one"
 
 
+@pytest.mark.virtual
 async def test_a_probe_finds_out_without_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nearmile.edge.limits.SWEEP_S", 0.02)
     down = True

@@ -6,6 +6,7 @@ import pytest
 
 from edge_world import Asked, Client, world
 from nearmile.edge import limits
+from waiting import PATIENCE_S
 
 FRESH = b"Cache-Control: max-age=60\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
@@ -125,7 +126,7 @@ async def test_what_follows_a_response_reaches_nobody(name: str, ends: bool) -> 
 async def final(client: Client, method: str) -> bytes:
     """All that the client gets for one request, without interim responses."""
     client.send(f"{method} /a HTTP/1.1\r\nHost: www.test.example\r\nConnection: close\r\n\r\n".encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         answer = await client.ended()
     while answer.startswith(b"HTTP/1.1 1"):
         answer = answer.partition(b"\r\n\r\n")[2]

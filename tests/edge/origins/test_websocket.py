@@ -21,7 +21,7 @@ from nearmile.services import state
 from secure_world import secure as secure_world
 from secure_world import streams
 from tls_origin import OTHER, TLS_PORT, authority, listening, secure
-from waiting import until
+from waiting import at_rest, until
 
 # The example of RFC 6455 section 1.3.
 KEY, ACCEPT = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -189,6 +189,7 @@ async def test_either_side_ends_it() -> None:
             await until(lambda here=here: here.node.tunnels.total == 0)  # type: ignore[misc]
 
 
+@pytest.mark.virtual
 async def test_silence_ends_it_and_talk_of_one_side_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SWEEP_S", 0.05)
     monkeypatch.setattr(limits, "STALLED_TIMEOUT_S", 0.3)
@@ -241,10 +242,7 @@ async def test_who_does_not_take_what_comes_holds_up_the_other() -> None:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.send(request("/chat", *ASK))
         await until(lambda: sent > 0)
-        before = -1
-        while before != sent:
-            before = sent
-            await asyncio.sleep(0.2)
+        await at_rest(lambda: sent)
         assert sent < 32 << 20, "the rest waits at the origin"
 
 

@@ -15,6 +15,7 @@ from acme_authority import Authority, Refused
 from nearmile.config.certificate import certificate_problems
 from nearmile.services.acme import issuer
 from nearmile.services.acme.issuer import Acme, NotIssued
+from waiting import PATIENCE_S
 
 ADDRESS, EDGE, PORT = "127.46.1.1", "127.46.1.2", 8080
 NAMES = ("www.a.test", "a.test")
@@ -57,7 +58,7 @@ async def offer(token: str, answer: bytes) -> None:
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             await test()
 
     asyncio.run(bounded())

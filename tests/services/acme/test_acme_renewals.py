@@ -19,6 +19,7 @@ from nearmile.services.acme.issuer import NotIssued, Offer, Pair
 from nearmile.services.acme.renewals import LATER_S_MAX, RETRY_S_MAX, Attempt, Renewals, due_at_s
 from nearmile.services.bus import Conflict
 from nearmile.services.runtime import Runtime
+from waiting import PATIENCE_S
 
 NOW = datetime.now(UTC)
 
@@ -88,7 +89,7 @@ def lead(bus: FakeBus, issuer: FakeIssuer, until: Callable[[], bool]) -> None:
 
     async def scene() -> None:
         task = asyncio.create_task(Renewals(runtime, lambda: True, lambda: issuer).run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not until():
                 await asyncio.sleep(0.005)
         task.cancel()
