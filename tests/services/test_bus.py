@@ -18,7 +18,7 @@ from nearmile.base.geography import Point
 from nearmile.base.packing import MESSAGE_BYTES_MAX
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Nameserver, Network, Region
-from nearmile.services.bus import KV_CURRENT, KV_MAP, Bus, BusDown, Conflict
+from nearmile.services.bus import KV_CERTIFICATES, KV_CURRENT, KV_MAP, Bus, BusDown, Conflict
 from waiting import PATIENCE_S, until
 
 ORIGIN = Point(0, 0)
@@ -248,6 +248,43 @@ def test_a_bus_may_be_closed_as_its_connection_ends(tmp_path: Path) -> None:
         await bus.close()
 
     uvloop.run(act())
+
+
+def test_a_watch_of_a_whole_bucket_sees_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes before it, while it watches, while the server is dead, and what it was never told of."""
+    monkeypatch.setattr("nearmile.services.bus.WATCH_RECHECK_S", 0.2)
+    lost = {"c"}
+    updates = KeyValue.KeyWatcher.updates
+
+    async def lossy(self: KeyValue.KeyWatcher, timeout: float = 5.0) -> Any:
+        entry = await updates(self, timeout)
+        if entry is not None and entry.key in lost:
+            lost.remove(entry.key)
+            return None
+        return entry
+
+    monkeypatch.setattr(KeyValue.KeyWatcher, "updates", lossy)
+
+    async def act(server: NatsServer) -> None:
+        bus, seen = server.bus(), list[tuple[str, bytes]]()
+        bus.start()
+        assert await bus.connected(10)
+        await bus.create_stores()
+        await bus.put(KV_CERTIFICATES, "a", b"1", 0)
+        bus.watch_all(KV_CERTIFICATES, lambda key, value: seen.append((key, value)))
+        await until(lambda: seen == [("a", b"1")])
+        await bus.put(KV_CERTIFICATES, "b", b"2", 0)
+        await until(lambda: seen[1:] == [("b", b"2")])
+        await bus.put(KV_CERTIFICATES, "c", b"3", 0)
+        await until(lambda: ("c", b"3") in seen)
+        await server.kill()
+        await until(lambda: not bus.up)
+        seen.clear()
+        await server.start()
+        await until(lambda: sorted(set(seen)) == [("a", b"1"), ("b", b"2"), ("c", b"3")])
+        await bus.close()
+
+    with_server(tmp_path, act)
 
 
 def test_it_carries_what_a_large_map_takes(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ themselves. Every process holds one ``Bus``.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from nats.js.api import (
 )
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import KeyWrongLastSequenceError, NoKeysError
+from nats.js.kv import KeyValue
 
 from nearmile.base.errors import NearmileError
 from nearmile.base.packing import PAYLOAD_BYTES
@@ -67,6 +69,7 @@ WATCH_RECHECK_S = 5.0
 
 Handler = Callable[[Msg], Awaitable[None]]
 Watcher = Callable[[int, bytes], None]
+KeyWatcher = Callable[[str, bytes], None]
 FAULTS = (NatsError, JetStreamError, OSError, TimeoutError, asyncio.TimeoutError)
 
 
@@ -122,7 +125,7 @@ class Bus:
         self._client._transport = self._socket = _Socket()
         self._js: JetStreamContext | None = None
         self._subscriptions: list[tuple[str, Handler]] = []
-        self._watches: list[tuple[str, str, Watcher]] = []
+        self._watches: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._watching: list[asyncio.Task[None]] = []
         self._connecting: asyncio.Task[None] | None = None
 
@@ -205,9 +208,16 @@ class Bus:
 
     def watch(self, bucket: str, key: str, callback: Watcher) -> None:
         """Calls ``callback(revision, value)`` with the key's value now and at each change, across reconnects."""
-        self._watches.append((bucket, key, callback))
+        self._add_watch(partial(self._watch, bucket, key, callback))
+
+    def watch_all(self, bucket: str, callback: KeyWatcher) -> None:
+        """Calls ``callback(key, value)`` as above for all keys: each watch of one costs the server a consumer."""
+        self._add_watch(partial(self._watch_all, bucket, callback))
+
+    def _add_watch(self, watch: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._watches.append(watch)
         if self.up:
-            self._watching.append(asyncio.create_task(self._watch(bucket, key, callback)))
+            self._watching.append(asyncio.create_task(watch()))
 
     async def get(self, bucket: str, key: str) -> tuple[int, bytes] | None:
         """The key's revision and value; None where it has none."""
@@ -356,7 +366,7 @@ class Bus:
         log.info("bus up")
         for task in self._watching:
             task.cancel()
-        self._watching = [asyncio.create_task(self._watch(*watch)) for watch in self._watches]
+        self._watching = [asyncio.create_task(watch()) for watch in self._watches]
         for callback in self.on_up:
             callback()
 
@@ -387,6 +397,35 @@ class Bus:
             except (*FAULTS, BusDown) as error:
                 log.debug("watch %s/%s: %r", bucket, key, error)
                 await asyncio.sleep(RECONNECT_PAUSE_S)
+
+    async def _watch_all(self, bucket: str, callback: KeyWatcher) -> None:
+        seen = 0
+        while True:
+            try:
+                store = await self.js.key_value(bucket)
+                seen = await _watched(store, await store.watchall(), callback, seen)
+            except (*FAULTS, BusDown) as error:
+                log.debug("watch %s: %r", bucket, error)
+                await asyncio.sleep(RECONNECT_PAUSE_S)
+
+
+async def _watched(store: KeyValue, watcher: KeyValue.KeyWatcher, callback: KeyWatcher, seen: int) -> int:
+    """Returns the last revision that the bucket got, once nothing comes though another was ``seen`` last."""
+    try:
+        while True:
+            try:
+                entry = await watcher.updates(timeout=WATCH_RECHECK_S)
+            except (TimeoutError, NatsError):
+                last = (await store.status()).stream_info.state.last_seq
+                if last != seen:
+                    return last
+                continue
+            if entry is not None:
+                seen = max(seen, entry.revision or 0)
+                callback(entry.key, entry.value or b"")
+    finally:
+        with contextlib.suppress(*FAULTS):
+            await watcher.stop()
 
 
 def _swallow(task: asyncio.Future[Any]) -> None:

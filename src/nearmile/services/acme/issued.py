@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -27,16 +27,20 @@ class Issued:
     def __init__(self, bus: Bus, folder: Path, changed: Callable[[], None]) -> None:
         self._bus, self._folder, self._changed = bus, folder, changed
         self._sites: dict[str, NamedSite] = {}
-        self._watched: set[str] = set()
+        self._unclaimed: dict[str, bytes] = {}
+        """What came for sites that are not known (yet); the bus bounds it."""
+        self._watching = False
         self._asking = 0
 
     def take_config(self, config: Config) -> None:
         """The sites from now on."""
         asked = (site for site in config.sites if site.document.tls is not None and site.document.tls.acme)
         self._sites = {site.name: site for site in asked}
-        for name in self._sites.keys() - self._watched:
-            self._watched.add(name)
-            self._bus.watch(KV_CERTIFICATES, name, partial(self._take, name))
+        if self._sites and not self._watching:
+            self._watching = True
+            self._bus.watch_all(KV_CERTIFICATES, self._take)
+        for name in self._sites.keys() & self._unclaimed.keys():
+            self._take(name, self._unclaimed.pop(name))
 
     async def challenge(self, token: bytes) -> bytes | None:
         """The answer to that token; None where nobody has made it, or nobody can say."""
@@ -51,9 +55,11 @@ class Issued:
             self._asking -= 1
         return None if found is None else found[1]
 
-    def _take(self, name: str, _revision: int, value: bytes) -> None:
-        site = self._sites.get(name)
-        if site is None or not value:
+    def _take(self, name: str, value: bytes) -> None:
+        if (site := self._sites.get(name)) is None:
+            self._unclaimed[name] = value
+            return
+        if not value:
             return
         try:
             pair = msgspec.json.decode(value, type=Pair)
@@ -61,11 +67,14 @@ class Issued:
             log.error("site %s: its certificate cannot be read: %s", name, error)
             return
         certificate, key = pair.certificate.encode(), pair.key.encode()
+        files = state.issued_files(self._folder, name)
+        with suppress(OSError):
+            if (certificate, key) == tuple(file.read_bytes() for file in files):
+                return  # as all are after each reconnection, and to check one takes a millisecond
         faults = [what for _, what in certificate_problems(certificate, key, site.document.hostnames)]
         if faults:
             log.error("site %s: its certificate stays as it was: %s", name, faults[0])
             return
-        files = state.issued_files(self._folder, name)
         try:
             files[0].parent.mkdir(parents=True, exist_ok=True)
             state.write_atomically(files[1], key, mode=0o600)
