@@ -7,7 +7,7 @@ from nearmile.config.layout import Config
 from nearmile.config.names import SiteDns
 from nearmile.config.network import Site
 from nearmile.dns import wire
-from nearmile.dns.records import to_wire
+from nearmile.dns.records import is_under, to_wire
 from nearmile.dns.zone import NOT_OURS, Zones, low_apex, low_servers, low_zone, top_zones
 
 
@@ -58,6 +58,46 @@ def test_texts_of_one_site_stay_where_another_has_its_name(config: Config, names
     zone = top_zones(msgspec.structs.replace(config, sites=sites))
     for qtype in (wire.TXT, wire.CAA, wire.SOA):
         assert zone.answer(to_wire("a.test"), qtype).answers == 1
+
+
+def test_a_name_is_in_the_deepest_of_the_zones_above_it(config: Config) -> None:
+    apexes = ("b.a.test", "a.test", "c.b.a.test")
+    document = Site(
+        hostnames=("x.a.test", "x.b.a.test", "x.y.c.b.a.test", "b.test"),
+        origin="http://127.33.0.9",
+        dns=SiteDns(zones=apexes),
+    )
+    site = msgspec.structs.replace(config.sites[0], document=document)
+    zones = top_zones(msgspec.structs.replace(config, sites=(site,)))
+    for hostname, apex in zip(document.hostnames, ("a.test", "b.a.test", "c.b.a.test", "cdn.test"), strict=True):
+        found = zones.find(to_wire(hostname))
+        assert found is not None and found.apex == to_wire(apex)
+        assert found.answer(to_wire(hostname), wire.A).answers == 1
+
+
+def test_many_zones_take_no_more_time_each_than_few(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host may have one for each of thousands of sites; name servers answer nobody meanwhile."""
+    asked = 0
+
+    def count(name: bytes, apex: bytes) -> bool:
+        nonlocal asked
+        asked += 1
+        return is_under(name, apex)
+
+    monkeypatch.setattr("nearmile.dns.zone.is_under", count)
+
+    def work(number: int) -> int:
+        nonlocal asked
+        asked = 0
+        documents = (
+            Site(hostnames=(f"www.s{n}.test",), origin="http://127.33.0.9", dns=SiteDns(zones=(f"s{n}.test",)))
+            for n in range(number)
+        )
+        sites = tuple(msgspec.structs.replace(config.sites[0], document=document) for document in documents)
+        top_zones(msgspec.structs.replace(config, sites=sites))
+        return asked
+
+    assert work(400) < 4.4 * work(100)
 
 
 def test_answers_are_prepared_once(config: Config) -> None:

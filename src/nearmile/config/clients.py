@@ -3,6 +3,7 @@
 As ``rules``, it passes over what has the wrong type.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,13 @@ def _key(document: dict[str, Any]) -> Found:
         yield ("key", "hosts"), f"needs a first of `hostnames` to tell the origin, and {first} is no name"
 
 
+@cache
+def _codes() -> frozenset[str]:
+    return frozenset(area.country for area in areas())
+
+
 def _countries(document: dict[str, Any]) -> Found:
-    known = {area.country for area in areas()}
+    known = _codes()
     for name in ("allow_countries", "deny_countries"):
         for path, country in find(document, ["access", name, EACH]):
             if isinstance(country, str) and len(country) == 2 and country.isupper() and country not in known:

@@ -1,6 +1,7 @@
 """Names and resource records: from the text of documents to compressed bytes (RFC 1035, section 4.1.4)."""
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from ipaddress import ip_address
 from struct import Struct as Format
 
@@ -17,6 +18,8 @@ _POINTER = 0xC000
 _POINTER_MAX = 0x3FFF
 # Parameters of HTTPS records, in the order they must have, and the priority of the only record (RFC 9460).
 SVC_ALPN, SVC_PORT, SVC_IPV4HINT, SVC_IPV6HINT, SVC_PRIORITY = 1, 3, 4, 6, 1
+# Of documents, of which each version brings most of those of the last; 300 bytes each.
+NAMES_MAX = 65_536
 # Nobody transfers these zones, so refresh, retry and expire only have to look sane (RFC 1912, section 2.2).
 SOA_REFRESH_S, SOA_RETRY_S, SOA_EXPIRE_S = 3600, 600, 604_800
 
@@ -31,6 +34,7 @@ class Record(Struct, frozen=True):
     data: bytes = b""
 
 
+@lru_cache(NAMES_MAX)
 def to_wire(text: str) -> bytes:
     """A host name as lower-case wire bytes; NearmileError where it is longer than DNS allows."""
     labels = [label.encode() for label in text.lower().rstrip(".").split(".") if label]

@@ -4,7 +4,7 @@ The top tier answers for the network's zone, for the zones of sites (delegated t
 CNAME, for the sites' host names; it delegates `g.ZONE` to the low tier, whose zone that is.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from msgspec import structs
 
@@ -205,18 +205,16 @@ def top_zones(config: Config, signer: Signer | None = None) -> Zones:
     servers = tuple((to_wire(f"ns{number_of(p)}.{network.zone}"), p.address) for p in tops)
     own = to_wire(network.zone)
     apexes = dict.fromkeys([own, *(to_wire(zone) for site in config.sites for zone in site.document.dns.zones)])
-    names = _site_names(config, apexes)
-    zones, rest = {}, names
-    # The deeper first, each with the names that no deeper one has.
-    for apex in sorted(apexes, key=len, reverse=True):
-        nodes = {name: node for name, node in rest.items() if is_under(name, apex)}
-        rest = {name: node for name, node in rest.items() if name not in nodes}
-        zones[apex] = nodes
-    aliases = dict(rest)
-    zones[own].update(aliases)
+    zones: dict[bytes, dict[bytes, Node]] = {apex: {} for apex in apexes}
+    aliases = []
+    for name, node in _site_names(config, apexes).items():
+        apex = _nearest(name, apexes)
+        if apex is None:
+            aliases.append(name)
+        zones[own if apex is None else apex][name] = node
     zones[own][low_apex(config)] = _delegation(low_apex(config), config, signer)
     for apex in apexes:
-        above = next((one for one in zones if one != apex and is_under(apex, one)), None)  # the deeper come first
+        above = _nearest(apex[apex[0] + 1 :], apexes)
         if above is not None:
             zones[above][apex] = _delegation(apex, config, signer)
     made = {
@@ -224,6 +222,11 @@ def top_zones(config: Config, signer: Signer | None = None) -> Zones:
         for apex, nodes in zones.items()
     }
     return Zones(made.values(), dict.fromkeys(aliases, made[own]))
+
+
+def _nearest(name: bytes, apexes: Container[bytes]) -> bytes | None:
+    """The deepest of the zones that the name is in; None where it is in none."""
+    return next((name[offset:] for offset in suffixes(name) if name[offset:] in apexes), None)
 
 
 def direct_hosts(config: Config, zones: Zones) -> dict[bytes, tuple[Zone, NamedSite]]:
