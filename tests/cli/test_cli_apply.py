@@ -29,7 +29,7 @@ regions = { paris = { city = "Paris" } }
 nameservers = [{ tier = "top", city = "Paris" }, { tier = "low", city = "Paris" }]
 """
 SITE = 'hostnames = ["shop.test"]\norigin = "http://127.0.0.1:1"\n'
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from nearmile.services import authority, running, state
 from nearmile.services.bus import KV_CONFIG, KV_CURRENT
 
 PARIS = {"Paris": Point(48.9, 2.3)}
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 NETWORK = """
 name = "n"

@@ -20,12 +20,12 @@ from nearmile.config.names import Dns
 from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.mapping.controller import regions_of
 from nearmile.mapping.map import Map, Units, encode
-from nearmile.services import nameserver, state
+from nearmile.services import nameserver, resolver, state
 from nearmile.services.nameserver import Nameserver as Role
 from nearmile.services.resolver import Resolver
 from nearmile.services.runtime import Runtime
 
-HERE, PORT, DEADLINE_S, HOUR_S = Point(50, 8), 5397, 5.0, 3600
+HERE, PORT, DEADLINE_S, HOUR_S = Point(50, 8), 5397, 30.0, 3600
 
 
 @pytest.fixture
@@ -150,7 +150,11 @@ def test_what_cannot_be_read_is_passed_over(config: Config, tmp_path: Path) -> N
     assert len(list(folder.iterdir())) == 2, "the new one, and what cannot be removed"
 
 
-def test_resolvers_turn_to_it_by_themselves(config: Config, tmp_path: Path) -> None:
+def test_resolvers_turn_to_it_by_themselves(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver, "TRY_TIMEOUT_S", DEADLINE_S)
+
     async def scenario() -> None:
         for name in (names := ("top-1", "low-1", "low-2")):
             (state.process_folder(tmp_path, name) / "map.bin").write_bytes(encode(good(config)))

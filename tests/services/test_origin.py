@@ -18,7 +18,7 @@ from nearmile.config.layout import Process
 from nearmile.services import origin
 from nearmile.services.runtime import Runtime
 
-ADDRESS, PORT, DEADLINE_S = "127.36.0.128", 8036, 10.0
+ADDRESS, PORT, DEADLINE_S = "127.36.0.128", 8036, 30.0
 
 
 def make_site(folder: Path) -> Path:

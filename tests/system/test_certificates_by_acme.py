@@ -5,7 +5,7 @@ import ssl
 from pathlib import Path
 
 from acme_authority import Authority
-from live_network import LiveNetwork, eventually
+from live_network import READY_S, LiveNetwork, eventually
 
 AUTHORITY, EDGES = "127.46.2.1", ("127.46.2.11", "127.46.2.12")
 HOSTS = ("www.acme.test", "acme.test")
@@ -71,12 +71,12 @@ def test_a_site_gets_its_certificate_while_the_network_runs(tmp_path: Path) -> N
 
     try:
         with network:
-            eventually(all_show_it, 40, f"a certificate; {authority.orders}", poll_s=0.2)
+            eventually(all_show_it, READY_S, f"a certificate; {authority.orders}", poll_s=0.2)
             assert len(serials) == 1 and authority.issued == 1
             first = set(serials)
         authority.close()
         with network:
-            eventually(all_show_it, 20, "the certificate that was there before")
+            eventually(all_show_it, READY_S, "the certificate that was there before")
             assert serials == first
     finally:
         authority.close()

@@ -24,7 +24,7 @@ async def tell(network: LiveNetwork, stop: threading.Event, longer_ms: float) ->
     """Tokyo's server says so, of three clients, until it is told to stop."""
     told = Report("tokyo", downloads={"JP/Tokyo": dict.fromkeys(range(3), longer_ms)})
     bus = Bus.of(network.root, network.config, "edge")
-    async with bus.opened(5.0):
+    async with bus.opened(MOVES_S):
         while not stop.is_set():
             bus.publish(f"{SUBJECT}.tokyo-1", msgspec.msgpack.encode(told))
             await asyncio.sleep(0.5)

@@ -13,7 +13,7 @@ from live_network import COMMAND, alive, eventually
 from nearmile.base.errors import NotRunning
 from nearmile.services import running, state
 
-READY_S, END_S = 60.0, 30.0
+READY_S, END_S = 120.0, 60.0
 NETWORK = """
 name = "small"
 zone = "small.test"

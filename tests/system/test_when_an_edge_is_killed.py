@@ -1,14 +1,17 @@
 """An edge process of a real network is killed: what it had stored a second before are hits of the next one."""
 
+import asyncio
 import http.client
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from live_network import LiveNetwork
+from waiting import at_rest
 
 HOST, ORIGIN = "shop.test", ("127.46.200.1", 8100)
 OBJECTS = 1000
@@ -56,7 +59,7 @@ def origin() -> Iterator[None]:
 
 def hits(address: str, port: int, numbers: range) -> int:
     """Asks for all of them; returns how many were stored."""
-    connection, count = http.client.HTTPConnection(address, port, timeout=10), 0
+    connection, count = http.client.HTTPConnection(address, port, timeout=60), 0
     for number in numbers:
         connection.request("GET", f"/{number}", headers={"Host": HOST})
         answer = connection.getresponse()
@@ -64,6 +67,11 @@ def hits(address: str, port: int, numbers: range) -> int:
         count += (answer.getheader("Cache-Status") or "").endswith("hit")
     connection.close()
     return count
+
+
+def written_bytes(pid: int) -> int:
+    """What a process's files hold: they only grow until all is written."""
+    return sum(file.stat().st_size for file in Path(f"/proc/{pid}/fd").iterdir() if file.is_file())
 
 
 def test_what_was_stored_a_second_before_is_a_hit(tmp_path: Path) -> None:
@@ -78,6 +86,7 @@ def test_what_was_stored_a_second_before_is_a_hit(tmp_path: Path) -> None:
         edge = network.config.of_role("edge")[0]
         assert hits(edge.address, edge.port, range(OBJECTS)) == 0
         time.sleep(1.0)
+        asyncio.run(at_rest(partial(written_bytes, network.one(edge.name)["pid"])))
         pid = network.kill(edge.name)
         network.until_replaced(edge.name, pid)
         assert hits(edge.address, edge.port, range(OBJECTS)) >= 0.99 * OBJECTS

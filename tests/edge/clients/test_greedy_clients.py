@@ -179,11 +179,11 @@ async def test_a_flood_of_hits_costs_in_proportion() -> None:
         await client.get("/a")
         # Looking at all that is left for each request would take about a minute for as many in one piece.
         count = 40_000
-        began_s = time.monotonic()
+        began_s = time.process_time()
         client.send(request("/a") * count)
         for _ in range(count):
             await client.reader.readuntil(b"\r\n\r\n0")
-        assert time.monotonic() - began_s < 12
+        assert time.process_time() - began_s < 12
 
 
 @pytest.mark.parametrize(
