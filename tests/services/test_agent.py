@@ -196,9 +196,10 @@ def test_a_bus_whose_streams_alone_hang_is_ended(tmp_path: Path, monkeypatch: py
 
     async def test() -> None:
         network = agent.Agent(tmp_path, alone, told.append)
-        network._nats = [sys.executable, half_a_nats.__file__, bus.address, str(bus.port), "3"]
+        network._nats = [sys.executable, half_a_nats.__file__, bus.address, str(bus.port)]
         running = asyncio.create_task(network.run())
-        await until(lambda: network.status().ready)
+        await until(lambda: network.status().ready and network._watch._streams_s is not None)
+        os.kill(network.status().processes[0].pid, signal.SIGUSR1)
         await until(lambda: bool(told))
         network.stopping.set()
         await running

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 from edge_world import config
 from hits import seal
+from live_network import eventually
 from nearmile.config.layout import Config
 from nearmile.reports.disk import Journal
 from nearmile.reports.segment import Damaged, decode
@@ -49,19 +51,38 @@ def document(rules: dict[str, Any] | None = None) -> Config:
     return msgspec.structs.replace(made, processes=processes, sites=(site,))
 
 
-def start(root: Path) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nearmile.services.runtime", str(root), "here-1"], stderr=subprocess.DEVNULL
-    )
-    end_s = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end_s:
+@contextmanager
+def running(root: Path) -> Iterator[None]:
+    """A process that serves; it must stop cleanly."""
+    command = [sys.executable, "-m", "nearmile.services.runtime", str(root), "here-1"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
-            socket.create_connection((ADDRESS, PORT), 1).close()
-            return process
-        except OSError:
-            assert process.poll() is None, "it ended by itself"
-            time.sleep(0.05)
-    raise AssertionError("it does not listen")
+            eventually(lambda: listens(process), PATIENCE_S, "it listens")
+            yield
+            os.kill(process.pid, signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
+
+
+def listens(process: "subprocess.Popen[bytes]") -> bool:
+    assert process.poll() is None, "it ended by itself"
+    try:
+        socket.create_connection((ADDRESS, PORT), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def origin() -> Iterator[None]:
+    Handler.asked = 0
+    with ThreadingHTTPServer(ORIGIN, Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
 
 
 def get() -> str:
@@ -71,11 +92,6 @@ def get() -> str:
     assert answer.read() == b"hello"
     connection.close()
     return answer.headers["Cache-Status"]
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize(
@@ -99,43 +115,25 @@ def test_a_taken_port_is_told_in_a_line(tmp_path: Path, kind: socket.SocketKind,
     assert told in ended.stderr
 
 
+@pytest.mark.usefixtures("origin")
 def test_a_process_serves_stops_cleanly_and_comes_back_warm(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(msgspec.json.encode(document()))
-    origin = ThreadingHTTPServer(ORIGIN, Handler)
-    thread = threading.Thread(target=origin.serve_forever)
-    thread.start()
-    try:
-        first = start(tmp_path)
+    with running(tmp_path):
         assert [get(), get()] == ["here-1; fwd=uri-miss; stored", "here-1; hit"]
-        stop(first)
-        second = start(tmp_path)
+    with running(tmp_path):
         assert get() == "here-1; hit"
         assert Handler.asked == 1
-        stop(second)
-    finally:
-        origin.shutdown()
-        thread.join()
-        origin.server_close()
     journal = Journal(tmp_path / "processes" / "here-1" / "journal", "here-1", "here", 0)
     seal(journal)
     segments = [decode(journal.read(segment)) for segment in journal.pending(10)]
     assert sum(segment.header.hits for segment in segments if not isinstance(segment, Damaged)) == 3
 
 
+@pytest.mark.usefixtures("origin")
 def test_what_was_stored_under_other_rules_is_not_served_after_a_restart(tmp_path: Path) -> None:
-    Handler.asked = 0
-    origin = ThreadingHTTPServer(ORIGIN, Handler)
-    thread = threading.Thread(target=origin.serve_forever)
-    thread.start()
-    try:
-        edited = {"response_headers": {"remove": ["server"]}}
-        for rules, asked in (({}, 1), (edited, 2), (edited, 2)):
-            (tmp_path / "config.json").write_bytes(msgspec.json.encode(document(rules)))
-            process = start(tmp_path)
+    edited = {"response_headers": {"remove": ["server"]}}
+    for rules, asked in (({}, 1), (edited, 2), (edited, 2)):
+        (tmp_path / "config.json").write_bytes(msgspec.json.encode(document(rules)))
+        with running(tmp_path):
             get()
             assert Handler.asked == asked
-            stop(process)
-    finally:
-        origin.shutdown()
-        thread.join()
-        origin.server_close()

@@ -1,10 +1,11 @@
 """A NATS server of which only the core works: it passes messages on, and its streams soon answer no more.
 
-``python half_a_nats.py ADDRESS PORT ANSWERS``: so many questions to JetStream are answered, as of nothing found.
+``python half_a_nats.py ADDRESS PORT``: until SIGUSR1, questions to JetStream are answered, as of nothing found.
 """
 
 import asyncio
 import json
+import signal
 import sys
 
 NOT_FOUND = json.dumps(
@@ -18,8 +19,8 @@ NOT_FOUND = json.dumps(
 class Core:
     """All connections and what they listen to."""
 
-    def __init__(self, answers: int) -> None:
-        self.answers = answers
+    def __init__(self) -> None:
+        self.answers = True
         self.listening: list[tuple[str, str, asyncio.StreamWriter]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,9 +39,12 @@ class Core:
                     if not subject.startswith("$JS."):
                         self.publish(subject, data)
                     elif self.answers:
-                        self.answers -= 1
                         self.publish(reply[0], NOT_FOUND)
         self.listening = [one for one in self.listening if one[2] is not writer]
+
+    def hush(self) -> None:
+        """No answers from now on."""
+        self.answers = False
 
     def publish(self, subject: str, data: bytes) -> None:
         """To whoever listens; patterns end with a star."""
@@ -49,11 +53,13 @@ class Core:
                 writer.write(f"MSG {subject} {sid} {len(data)}\r\n".encode() + data + b"\r\n")
 
 
-async def main(address: str, port: int, answers: int) -> None:
+async def main(address: str, port: int) -> None:
     """Serves until it is ended."""
-    server = await asyncio.start_server(Core(answers).serve, address, port)
+    core = Core()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, core.hush)
+    server = await asyncio.start_server(core.serve, address, port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
