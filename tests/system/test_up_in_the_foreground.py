@@ -94,7 +94,8 @@ def test_after_an_agent_was_killed_the_next_has_its_addresses(root: Path) -> Non
         started, loopback = pids(root), state.read_config(root).loopback
         os.kill(started[-1], signal.SIGSTOP)
     with up(root, subprocess.DEVNULL) as one:
-        eventually(lambda: ready(root), READY_S, "ready again")
+        # As it takes the folder there is a moment in which the status is still that of the one before.
+        eventually(lambda: ready(root) and running.read(root).agent_pid == one.pid, READY_S, "ready again")
         assert state.read_config(root).loopback == loopback
         assert not any(map(alive, started))
         one.send_signal(signal.SIGTERM)
