@@ -66,6 +66,7 @@ _INSERT_RUNS = """
 INSERT INTO applied SELECT unnest(?::VARCHAR[]), unnest(?::UBIGINT[]), unnest(?::UBIGINT[]), unnest(?::UBIGINT[]),
 unnest(?::UBIGINT[])
 """
+_NAME_SITES = "INSERT OR REPLACE INTO sites SELECT unnest(?::UINTEGER[]), unnest(?::VARCHAR[])"
 _COLUMNS = {
     # What was refused before a site was known has the serial 0.
     "site": "CASE WHEN serial = 0 THEN '' ELSE coalesce(sites.name, 'serial ' || serial) END",
@@ -131,9 +132,11 @@ class Store:
 
     def name_sites(self, names: Mapping[int, str]) -> None:
         """What sites are called, by serial; sites that went keep their names."""
-        if names:
+        new = dict(names.items() - self._names.items())
+        if new:
             with self._transaction():
-                self._db.executemany("INSERT OR REPLACE INTO sites VALUES (?, ?)", list(names.items()))
+                self._db.execute(_NAME_SITES, [list(new), list(new.values())])
+            self._names |= new
 
     def report(self, last_s: int | None, by: Sequence[str], now_s: int) -> Report:
         """Hits and bytes by the named columns, of the last ``last_s`` seconds including this one; 0, None: of all.
@@ -180,6 +183,7 @@ class Store:
         self._servers: dict[tuple[str, str], int] = {(name, region): number for name, region, number in rows}
         rows = self._db.execute("SELECT country, state, id FROM places").fetchall()
         self._places: dict[tuple[str, str], int] = {(country, state): number for country, state, number in rows}
+        self._names: dict[int, str] = dict(self._db.execute("SELECT serial, name FROM sites").fetchall())
         rows = self._db.execute("SELECT server, epoch, first, last, until_ms FROM applied").fetchall()
         self._ledger = Ledger(Run(*row) for row in rows)
 
