@@ -24,6 +24,8 @@ from nearmile.services.bus import KV_CONFIG, KV_CURRENT, Bus, Conflict
 
 # Processes hear of it in milliseconds; they and the agent tell four times a second.
 HEAR_PATIENCE_S = 10.0
+# An edge reads the certificate of a site that is new in a millisecond of a core; there may be ten on it.
+CERTIFICATE_S = 0.01
 BAR_AFTER_S = 2.0
 POLL_S = 0.05
 # Of names that are listed.
@@ -68,7 +70,7 @@ def apply(args: argparse.Namespace) -> int:
     if not same:
         authority.ensure(args.state, new, datetime.now(UTC))  # before anybody asks for them
         version = uvloop.run(_publish(args.state, old, new))
-    now = _until_taken(args.state, version, _patience_s(old), console)
+    now = _until_taken(args.state, version, hear_patience_s(found), turn_patience_s(old), console)
     late, count = late_of(now, version), len(_counted(now))
     there, total_s = count - len(late), time.monotonic() - started_s
     console.print(f"{there} of {count} processes run on version {version}, {total_s:.1f} s")
@@ -127,12 +129,17 @@ async def _publish(root: Path, old: Config, new: Config) -> int:
         return version
 
 
-def _patience_s(old: Config) -> float:
+def hear_patience_s(found: Change) -> float:
+    """For the next process to take it up."""
+    return HEAR_PATIENCE_S + CERTIFICATE_S * len(found.sites.added)
+
+
+def turn_patience_s(old: Config) -> float:
     """For one turn of servers that start again."""
     return old.network.dns.low_ttl_s + rollout.MAP_PATIENCE_S + rollout.READY_PATIENCE_S + HEAR_PATIENCE_S
 
 
-def _until_taken(root: Path, version: int, turn_s: float, console: Console) -> running.Status:
+def _until_taken(root: Path, version: int, hear_s: float, turn_s: float, console: Console) -> running.Status:
     """Waits as long as there is progress; returns the last status."""
     began_s = moved_s = time.monotonic()
     fewest = None
@@ -144,7 +151,7 @@ def _until_taken(root: Path, version: int, turn_s: float, console: Console) -> r
             if fewest is None or late < fewest:
                 fewest, moved_s = late, at_s
             starting = now.pending or any(one.state == "starting" for one in now.processes)
-            if not late or at_s > moved_s + (turn_s if starting else HEAR_PATIENCE_S):
+            if not late or at_s > moved_s + (turn_s if starting else hear_s):
                 return now
             if console.is_terminal and at_s > began_s + BAR_AFTER_S:
                 if not bar.tasks:
