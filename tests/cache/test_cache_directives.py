@@ -107,5 +107,5 @@ def test_members_hold_no_comma_outside_quotes(text: str) -> None:
 
 def test_hostile_quotes_cost_linear_time() -> None:
     started = time.process_time()
-    list_members((b'"\\' * 30_000,))
-    assert time.process_time() - started < 0.5
+    list_members((b'"\\' * 120_000,))
+    assert time.process_time() - started < 5

@@ -75,5 +75,5 @@ def test_variants(names: tuple[bytes, ...], one: list[tuple[bytes, bytes]], othe
 @pytest.mark.parametrize("run", [b" ", b"\t", b" ;", b"; "])
 def test_no_list_takes_long_to_compare(run: bytes) -> None:
     began_s = time.process_time()
-    variant_key(LANGUAGE, ((b"accept-language", b"en" + run * 15_000 + b"x"),))
-    assert time.process_time() - began_s < 0.5  # in which it was 3 s
+    variant_key(LANGUAGE, ((b"accept-language", b"en" + run * 60_000 + b"x"),))
+    assert time.process_time() - began_s < 5  # in which it was 50 s, now milliseconds
