@@ -149,7 +149,8 @@ class Compiler:
 
 
 def _make(named: NamedSite, files: Files, network: Network) -> _Made:
-    plain, secure = (_site(named, files, port, network) for port in (network.edge.https_port, None))
+    secure = _site(named, files, network)
+    plain = _by_http(secure, named, files, network.edge.https_port)
     return _Made(named, files.whole, _by_host(plain, named.document), _by_host(secure, named.document))
 
 
@@ -176,19 +177,26 @@ def shape_of(document: Document) -> str:
     return blake2b(msgspec.json.encode(parts), digest_size=SHAPE_BYTES).hexdigest()
 
 
-def _site(named: NamedSite, files: Files, https_port: int | None, network: Network) -> Site:
-    """``https_port`` is where the site is by https; None where this is it."""
-    rules, compress = rules_of(named, files, https_port), named.document.compress
-    # Where the site is the same by both, one of them is all that its origin hears of: it must not tell them apart.
-    secure = https_port is None or named.document.key.schemes == "together"
+def _by_http(site: Site, named: NamedSite, files: Files, https_port: int) -> Site:
+    """The site that is at that port by https, as it is by http."""
+    rules = rules_of(named, files, https_port)
+    site = replace(site, rules=rules, guarded=rules.guarded)
+    if named.document.key.schemes == "together":
+        return site  # one of them is all that its origin hears of: it must not tell them apart
+    return replace(site, prefix=object_key(named.serial, b""), scheme=b"http")
+
+
+def _site(named: NamedSite, files: Files, network: Network) -> Site:
+    """As it is by https."""
+    rules, compress = rules_of(named, files), named.document.compress
     return Site(
         name=named.name,
         serial=named.serial,
-        prefix=object_key(named.serial, b"", secure),
+        prefix=object_key(named.serial, b"", True),
         origin=origin_of(named, files),
         default_ttl_s=named.document.cache.default_ttl_s,
         acme=named.document.tls is not None and named.document.tls.acme,
-        scheme=b"https" if secure else b"http",
+        scheme=b"https",
         host=_told(named.document),
         parents=named.document.parents,
         websockets_max=named.document.upstream.websockets_max,
