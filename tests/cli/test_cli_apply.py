@@ -274,6 +274,7 @@ def test_the_next_version_is_published_and_certificates_are_there_before(
     new = layout.decode(published(bus))
     assert (new.version, [site.name for site in new.sites]) == (2, ["blog", "shop"])
     assert state.site_files(root, "blog")[0].exists()
+    assert not state.site_files(root, "shop")[0].exists(), "to look at thousands that stay takes seconds"
 
     assert ended("apply", documents, "--state", root) == 1
     assert "the bus has configuration 2, which this network has not taken up (yet)" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +68,7 @@ def apply(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _tell(args, console, found, {"version": old.version})
     if not same:
-        authority.ensure(args.state, new, datetime.now(UTC))  # before anybody asks for them
+        _make_certificates(args.state, new, {*found.sites.added, *found.sites.changed})
         version = uvloop.run(_publish(args.state, old, new))
     now = _until_taken(args.state, version, hear_patience_s(found), turn_patience_s(old), console)
     late, count = late_of(now, version), len(_counted(now))
@@ -109,6 +109,12 @@ def _check_addresses(now: running.Status, new: Config) -> None:
     starting = tuple(process for process in new.processes if process.address not in ours)
     if busy := agent.taken(structs.replace(new, processes=starting)):
         raise NearmileError(f"nothing has changed: others listen on {_some(tuple(busy))}; stop what listens there")
+
+
+def _make_certificates(root: Path, new: Config, names: Collection[str]) -> None:
+    """The local authority's for these sites, before anybody asks for them; the agent looks at all others."""
+    sites = tuple(site for site in new.sites if site.name in names)
+    authority.ensure(root, structs.replace(new, sites=sites), datetime.now(UTC))
 
 
 async def _publish(root: Path, old: Config, new: Config) -> int:
