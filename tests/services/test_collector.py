@@ -71,6 +71,12 @@ class Stage:
         child.signal(signum)
         await child.wait()
 
+    async def ship(self) -> None:
+        """Brings all hits to the stream, in as many turns as that takes."""
+        await self.shipper.ship()
+        while self.journal.unsealed or self.journal.pending(1):
+            await self.shipper.ship()
+
     async def report(
         self, by: list[str], last_s: int | None = None, timeout_s: float = PATIENCE_S
     ) -> dict[str, Any]:
@@ -228,7 +234,7 @@ def test_a_damaged_database_is_set_aside(tmp_path: Path) -> None:
     async def act(stage: Stage) -> None:
         await stage.bus.create_stores()
         stage.journal.record(int(time.time() * 1000), 7, 0, 200, 0, 10, True)
-        await stage.shipper.flush()
+        await stage.ship()
         await stage.start("collector")
         await stage.until_reported(["site"], Counter(_row("shop", 1, 10)))
         assert [path.read_bytes()[:14] for path in folder.glob("*.damaged-*")] == [b"not a database"]
@@ -272,7 +278,7 @@ def test_a_disk_that_was_full_or_locked_is_used_again_soon(
         runtime.bus.start()
         running = asyncio.create_task(collector.run(runtime))
         stage.journal.record(int(time.time() * 1000), 7, 0, 200, 0, 10, True)
-        await stage.shipper.flush()
+        await stage.ship()
         await until(lambda: runtime.detail.get("hits") == 1)
         await stage.until_reported(["site"], Counter(_row("shop", 1, 10)))
         runtime.stopping.set()

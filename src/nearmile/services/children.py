@@ -78,13 +78,15 @@ def end_left(root: Path, patience_s: float = STOP_PATIENCE_S) -> None:
 
     Gives up on what even SIGKILL does not end soon: it waits for a disk.
     """
-    begun_s = time.monotonic()
-    while (pids := left(root)) and (waited_s := time.monotonic() - begun_s) < 2 * patience_s:
-        if waited_s > patience_s:
-            for pid in pids:
+    for patient in (True, False):
+        until_s = time.monotonic() + patience_s
+        while pids := left(root):
+            for pid in () if patient else pids:
                 with contextlib.suppress(OSError):
                     os.kill(pid, SIGKILL)
-        time.sleep(LEFT_LOOK_S)
+            if time.monotonic() > until_s:  # who was stopped itself for as long has yet to kill
+                break
+            time.sleep(LEFT_LOOK_S)
 
 
 def open_log(path: Path) -> BinaryIO:
