@@ -13,7 +13,7 @@ from nearmile.base.errors import NearmileError
 from nearmile.base.geography import Point
 from nearmile.config.layout import Config, at_version, lay_out
 from nearmile.config.layout import encode as encode_config
-from nearmile.config.network import Nameserver, Network, Region
+from nearmile.config.network import Nameserver, Network, Region, Site
 from nearmile.fleet.beat import Beat
 from nearmile.mapping.map import Map, Units, encode
 from nearmile.services import state
@@ -46,6 +46,18 @@ def test_only_later_versions_are_taken_and_kept_over_a_restart(tmp_path: Path, c
     assert seen == [5, 7]
     assert (tmp_path / "processes" / "a-1" / "config.json").stat().st_mode & 0o777 == 0o600
     assert Runtime(tmp_path, "a-1").config.version == 7
+
+
+def test_sites_that_stay_are_in_memory_once(tmp_path: Path, config: Config) -> None:
+    """As they are on the disk at the start, and as each configuration from the bus brings them."""
+    site = Site(hostnames=("www.test",), origin="http://127.0.0.1:1")
+    config = lay_out(config.network, {"www": site}, {}, 5)
+    (tmp_path / "config.json").write_bytes(msgspec.json.encode(config))
+    runtime = Runtime(tmp_path, "a-1")
+    [at_start] = runtime.config.sites
+    for version in (6, 7):
+        runtime._take_config(1, encode_config(at_version(config, version)))
+        assert runtime.config.version == version and runtime.config.sites[0] is at_start
 
 
 def test_maps_go_forward_by_term_then_version(tmp_path: Path, config: Config) -> None:

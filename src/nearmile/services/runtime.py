@@ -49,8 +49,9 @@ class Runtime:
     def __init__(self, root: Path, name: str) -> None:
         self.root = root
         self.folder = state.process_folder(root, name)
-        initial = state.read_config(root)
+        # One for all that come: those of the disk and of the bus are mostly the same.
         self._decode_config = layout.Decoder().decode
+        initial = state.read_config(root, self._decode_config)
         kept = _last_good(self.folder / "config.json", self._decode_config)
         refused = _last_good(self.folder / REFUSED, int)
         is_good = kept is not None and (kept.version >= initial.version or refused == initial.version)

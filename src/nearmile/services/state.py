@@ -11,12 +11,14 @@ import contextlib
 import logging
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from nearmile.base import packing
 from nearmile.base.errors import NearmileError, naming
+from nearmile.config import layout
 from nearmile.config.layout import Config
 
 log = logging.getLogger("nearmile")
@@ -49,11 +51,11 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
         raise
 
 
-def read_config(root: Path) -> Config:
+def read_config(root: Path, decode: Callable[[bytes], Config] = layout.decode) -> Config:
     """The configuration that `up` checked; NearmileError where the folder holds no network."""
     path = root / "config.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Config)
+        return decode(path.read_bytes())
     except FileNotFoundError:
         raise NearmileError(f"{root} holds no network; start one with `nearmile up DIR`") from None
     except msgspec.DecodeError as error:
