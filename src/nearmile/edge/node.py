@@ -188,15 +188,16 @@ class Node:
         self.waiting.total_max = self.tunnels.total_max = edge.max_connections
         self.visitors.configure(config.network.trusted, (p.address for p in config.of_role("edge")))
         self.sites, self.secure_sites = self._compiler.sites(config, read)
-        for site in self.sites.values():
-            if self.shapes.get(site.serial, "") != site.shape:
-                self.shapes[site.serial] = site.shape
-                self._mark(EVERYTHING + object_key(site.serial, b""), None)
+        sites = {site.serial: site for site in self.sites.values()}
+        for serial, site in sites.items():
+            if self.shapes.get(serial, "") != site.shape:
+                self.shapes[serial] = site.shape
+                self._mark(EVERYTHING + object_key(serial, b""), None)
         weights = {named.serial: named.document.cache.share for named in config.sites}
         self.store.weigh(weights)
         self._filling.weigh(weights)
-        self.origins.watch(peer for site in self.sites.values() for peer in site.origin.peers)
-        self.limiter.keep_sites({site.serial for site in self.sites.values()})
+        self.origins.watch(peer for site in sites.values() for peer in site.origin.peers)
+        self.limiter.keep_sites(set(sites))
 
     def site(self, host: bytes, secure: bool) -> Site | None:
         """The site of that name, as it is by http or by https."""

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from edge_world import ORIGIN_ADDRESS, PORT, Asked, Handler, request, response, run, world
+from nearmile.edge.origins import client as origins_client
 from nearmile.edge.origins.health import FAILURES_MAX
+from nearmile.edge.origins.peer import Peer, Trust
+from nearmile.edge.origins.pool import new_context
 from nearmile.edge.rules.site import Files
 from tls_origin import OTHER, TLS_PORT, Authority, authority, listening, secure
 from waiting import until
@@ -293,6 +297,36 @@ def test_certificates_that_are_not_right(
         [line] = [record.getMessage() for record in caplog.records if record.name == "nearmile.origins"]
         assert line.startswith(f"site www: https://{OTHER}:{TLS_PORT}: its certificate is not accepted for inside")
         assert why in line and "upstream.authority" in line
+
+
+async def test_what_is_trusted_is_read_again_only_where_it_has_changed(
+    trusted: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's authorities take 20 ms, in which the edge does nothing else."""
+    made, system, make = list[str | None](), [1.0], new_context
+
+    def noted(authorities: str | None, http2: str) -> ssl.SSLContext:
+        made.append(authorities)
+        return make(authorities, http2)
+
+    monkeypatch.setattr(origins_client, "new_context", noted)
+    monkeypatch.setattr(origins_client, "system_authorities", lambda: (system[0],))
+    origins = origins_client.Origins(asyncio.get_running_loop())
+    peer = Peer(host="o", port=1, site="a", trust=Trust("o", None))
+    other = structs.replace(peer, trust=Trust("o", trusted.pem))
+
+    def meet(*peers: Peer) -> list[str | None]:
+        made.clear()
+        origins.watch(peers)
+        for number, one in enumerate(peers):
+            origins._context(structs.replace(one, port=number))
+        return list(made)
+
+    assert meet(peer, other) == [None, trusted.pem]
+    assert meet(peer) == []
+    assert meet(peer, other) == [trusted.pem], "nobody trusted it meanwhile"
+    system[0] = 2.0
+    assert None in meet(peer, other)
 
 
 async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -15,11 +15,23 @@ from nearmile.edge import limits
 from nearmile.edge.origins.answer import Hint
 from nearmile.edge.origins.health import turns
 from nearmile.edge.origins.link import Link
-from nearmile.edge.origins.peer import BrokenOff, Died, Origin, Peer, Question, Refused, Unsent, UpstreamError
-from nearmile.edge.origins.pool import Channel, Pool, new_context
+from nearmile.edge.origins.peer import (
+    BrokenOff,
+    Died,
+    Origin,
+    Peer,
+    Question,
+    Refused,
+    Trust,
+    Unsent,
+    UpstreamError,
+)
+from nearmile.edge.origins.pool import Channel, Pool, new_context, system_authorities
 from nearmile.http.fields import Pairs
 from nearmile.http.head import ResponseHead
 
+Terms = tuple[str | None, str, tuple[float, ...]]
+"""What one context of TLS is for: whom to trust, of which state of the system, and whether HTTP/2 is spoken."""
 FAILING = frozenset((500, 502, 503, 504))  # RFC 5861 section 4
 
 
@@ -87,14 +99,18 @@ class Origins:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._pools: dict[Peer, Pool] = {}
-        self._contexts: dict[tuple[str | None, str], ssl.SSLContext] = {}
+        self._contexts: dict[Terms, ssl.SSLContext] = {}
+        self._system = system_authorities()
         self._probed: tuple[Peer, ...] = ()
         self._probing: set[asyncio.Task[None]] = set()
 
     def watch(self, peers: Iterable[Peer]) -> None:
-        """Whom to probe from now on: those of these that say how."""
+        """All peers from now on: those that say how are probed."""
+        peers = tuple(peers)
         self._probed = tuple({peer: None for peer in peers if peer.probe is not None})
-        self._contexts.clear()
+        self._system = system_authorities()
+        used = {self._terms(peer.trust, peer.http2) for peer in peers if peer.trust is not None}
+        self._contexts = {terms: context for terms, context in self._contexts.items() if terms in used}
 
     def ask_at_once(self, origin: Origin, question: Question) -> Asked | None:
         """Sends a request without a body, if all it takes is an idle connection to the first of the peers.
@@ -261,11 +277,14 @@ class Origins:
         """One for all who trust the same: the system's authorities take 20 ms to read."""
         if peer.trust is None:
             return None
-        wanted = peer.trust.authorities, peer.http2
-        context = self._contexts.get(wanted)
+        terms = self._terms(peer.trust, peer.http2)
+        context = self._contexts.get(terms)
         if context is None:
-            context = self._contexts[wanted] = new_context(*wanted)
+            context = self._contexts[terms] = new_context(peer.trust.authorities, peer.http2)
         return context
+
+    def _terms(self, trust: Trust, http2: str) -> Terms:
+        return trust.authorities, http2, self._system
 
 
 async def _unheard(_head: ResponseHead) -> None:

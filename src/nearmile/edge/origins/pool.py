@@ -6,6 +6,7 @@ The pool counts what is under way, queues what is too much, and knows how well t
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 from collections import deque
 from collections.abc import Callable
@@ -220,6 +221,14 @@ def _untrusted(trust: Trust | None, error: ssl.SSLCertVerificationError) -> str:
         f"its certificate is not accepted for {name}: {what}; if it is right, name its authority's file in "
         f"`upstream.authority`, or the name it is for in `upstream.server_name`"
     )
+
+
+def system_authorities() -> tuple[float, ...]:
+    """Differs where they have changed."""
+    paths = ssl.get_default_verify_paths()
+    with contextlib.suppress(OSError):
+        return tuple(os.stat(path).st_mtime for path in (paths.cafile, paths.capath) if path is not None)
+    return ()
 
 
 def new_context(authorities: str | None, http2: str) -> ssl.SSLContext:
