@@ -17,7 +17,7 @@ from nearmile.services import authority, state
 from nearmile.services.acme import renewals
 from nearmile.services.acme.issuer import NotIssued, Offer, Pair
 from nearmile.services.acme.renewals import LATER_S_MAX, RETRY_S_MAX, Attempt, Renewals, due_at_s
-from nearmile.services.bus import Conflict
+from nearmile.services.bus import BusDown, Conflict
 from nearmile.services.runtime import Runtime
 from waiting import PATIENCE_S
 
@@ -143,6 +143,25 @@ def lead_briefly(bus: FakeBus, issuer: FakeIssuer) -> None:
         return False
 
     lead(bus, issuer, over)
+
+
+def test_a_bus_that_takes_no_certificate_is_told_of_once(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may have no room for more: then all would end one day, without a word."""
+    monkeypatch.setattr(renewals, "START_S", 0.0)
+    bus, issuer = FakeBus(), FakeIssuer(pair)
+
+    async def refuse(bucket: str, key: str, _value: bytes, _expected: int) -> int:
+        raise BusDown(f"cannot write {bucket}/{key}: maximum bytes exceeded")
+
+    monkeypatch.setattr(bus, "put", refuse)
+    with pytest.raises(TimeoutError):
+        lead_briefly(bus, issuer)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        "certificates that are due wait for the bus: cannot write certificates/www.attempt: maximum bytes exceeded"
+    ]
+    assert not issuer.asked, "whose limits such orders would use up"
 
 
 def test_what_is_issued_is_published_once(pair: Pair) -> None:

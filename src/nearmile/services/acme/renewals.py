@@ -28,6 +28,7 @@ from nearmile.edge.rules.site import CHALLENGES
 from nearmile.services.acme.issuer import Issuer, NotIssued, Pair
 from nearmile.services.bus import KV_CERTIFICATES, KV_CHALLENGES, BusDown, Conflict
 from nearmile.services.runtime import Runtime
+from nearmile.services.trouble import START_S, Trouble
 
 log = logging.getLogger("nearmile.acme")
 
@@ -77,6 +78,9 @@ class Renewals:
         self._leading, self._issuer = leading, issuer
         self._random = Random(runtime.epoch)
         self._next_s: dict[str, float] = {}
+        self._hindered = Trouble(
+            log, "certificates that are due wait for the bus", "certificates wait for the bus no more", START_S
+        )
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -85,14 +89,16 @@ class Renewals:
             if not self._leading():
                 self._next_s.clear()
                 continue
+            hindered = ""
             for site in self._runtime.config.sites:
                 if site.document.tls is not None and site.document.tls.acme:
                     try:
                         await self._mind(site)
                     except (BusDown, Conflict) as error:
-                        log.debug("site %s: %s", site.name, error)
+                        hindered = str(error)
                     except Exception:  # what an authority may make us trip over; the attempt is on record
                         log.exception("site %s: no certificate", site.name)
+            self._hindered.tell(hindered)
 
     async def _mind(self, site: NamedSite) -> None:
         """One site; asks the bus only where something may be due."""
