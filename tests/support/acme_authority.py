@@ -188,7 +188,9 @@ class Authority:
         for address, port in self.edges:
             url = f"http://{address}:{port}/.well-known/acme-challenge/{challenge['token']}"
             try:
-                with urllib.request.urlopen(urllib.request.Request(url, headers={"host": name}), timeout=30) as got:
+                with urllib.request.urlopen(
+                    urllib.request.Request(url, headers={"host": name}), timeout=30
+                ) as got:
                     token, _, print_ = got.read(1000).partition(b".")
                     good = token + b"." + unb64(print_.decode()) == wanted
             except (OSError, ValueError):
