@@ -15,6 +15,7 @@ from nearmile.cache.policy import (
     stored_fields,
     vary_names,
 )
+from nearmile.cache.reuse import shareable
 
 NOW_S = 1_795_000_000.5
 ETAG = (b"etag", b'"a"')
@@ -99,7 +100,6 @@ FRESH = cc(b"max-age=60")
         pytest.param([FRESH, (b"vary", b",".join(b"%d" % n for n in range(99)))], id="4.1-vary-of-too-much"),
         pytest.param([cc(b"max-age=0")], id="3-never-fresh-nor-validatable"),
         pytest.param([cc(b"no-cache, max-age=60")], id="5.2.2.4-never-validatable"),
-        pytest.param([FRESH, (b"age", b"60")], id="4.2.3-stale-on-arrival"),
         pytest.param([(b"set-cookie", b"a=1"), (b"last-modified", date(-1000))], id="7.3-cookie-by-guess"),
         pytest.param([(b"set-cookie", b"a=1"), cc(b"no-cache"), ETAG], id="7.3-cookie-without-freshness"),
         pytest.param([(b"set-cookie", b"a=1"), cc(b"max-age=0"), ETAG], id="7.3-cookie-never-fresh"),
@@ -224,6 +224,11 @@ def test_staleness(value: bytes, while_revalidating_s: int, on_error_s: int, mus
 
 def test_stale_if_error_alone_is_worth_storing() -> None:
     assert decide(cc(b"max-age=0, stale-if-error=60")) is not None
+
+
+def test_what_is_stale_as_it_comes_is_kept_for_who_waited() -> None:
+    for kept in (decide(FRESH, (b"age", b"60")), decide(FRESH, sent_s=NOW_S - 60)):
+        assert kept is not None and not shareable(kept, NOW_S) and shareable(kept, kept.born_at_s)
 
 
 def test_validators_are_kept() -> None:

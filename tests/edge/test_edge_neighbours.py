@@ -207,6 +207,25 @@ async def test_what_stands_in_at_the_owner_is_for_all_who_wait_for_it(known: boo
         assert len(here.origin.asked) == 3
 
 
+async def test_what_comes_late_is_for_all_who_wait_at_the_owner_and_at_who_asks_it() -> None:
+    """Though its age grows by the time that it took at each of them."""
+    go = asyncio.Event()
+
+    async def handler(asked: Asked) -> bytes:
+        number = len(here.origin.asked)
+        await go.wait()
+        return response(b"%d" % number, "Cache-Control: max-age=2")
+
+    async with beside_owner(handler) as (here, theirs, client, owner):
+        clients = [client, owner, *[await here.client(number) for number in (0, 0, 1, 1)]]
+        asking = asyncio.gather(*(one.get(theirs) for one in clients))
+        await until(lambda: [server.node.waiting.total for server in here.servers] == [3, 4])
+        here.skew_s = 5.0
+        go.set()
+        assert {one.body for one in await asking} == {b"1"}
+        assert len(here.origin.asked) == 1
+
+
 async def test_a_server_that_is_to_end_asks_the_origin_itself() -> None:
     """To others it is a client now, whom a site may not serve at all."""
     rules = {"access": {"deny_addresses": [ADDRESSES[0]]}}

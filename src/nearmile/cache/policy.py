@@ -174,7 +174,7 @@ def decide_store(
         part=part,
         tags=() if TAG_FIELDS.isdisjoint(said) else tags_of(response_fields),
     )
-    worth_it = stands_in or storable.validatable or _usable_later(storable, allowed, response_time_s)
+    worth_it = stands_in or storable.validatable or _usable_later(storable, allowed)
     return storable if worth_it else None
 
 
@@ -284,11 +284,14 @@ def _stale_if_error(allowed: ResponseDirectives, strict: bool, lifetime_s: float
     return STALE_IF_ERROR_S if allowed.s_maxage_s is None and lifetime_s > 0 else 0
 
 
-def _usable_later(storable: Storable, allowed: ResponseDirectives, now_s: float) -> bool:
-    """Without a validator, only a response that somebody may get unasked is worth its room."""
+def _usable_later(storable: Storable, allowed: ResponseDirectives) -> bool:
+    """Without a validator, only a response that somebody may get unasked is worth its room.
+
+    At the least those may who waited for it, however late it came.
+    """
     stale_s = 0 if allowed.stale_if_error_s is None else storable.stale_if_error_s
     usable_until_s = storable.fresh_until_s + max(stale_s, storable.stale_while_revalidate_s)
-    return not storable.no_cache and now_s < usable_until_s
+    return not storable.no_cache and storable.born_at_s < usable_until_s
 
 
 def _date(said: Said, name: bytes, now_s: float) -> int | None:
