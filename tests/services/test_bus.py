@@ -18,10 +18,17 @@ from nearmile.base.geography import Point
 from nearmile.base.packing import MESSAGE_BYTES_MAX
 from nearmile.config.layout import Config, lay_out
 from nearmile.config.network import Nameserver, Network, Region
+from nearmile.services import bus as module
 from nearmile.services.bus import KV_CERTIFICATES, KV_CURRENT, KV_MAP, Bus, BusDown, Conflict
 from waiting import PATIENCE_S, until
 
 ORIGIN = Point(0, 0)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers at all is waited for: the server may wait for its disk."""
+    monkeypatch.setattr(module, "REQUEST_TIMEOUT_S", PATIENCE_S)
 
 
 def config_at(loopback: str) -> Config:
