@@ -14,6 +14,7 @@ from msgspec import structs
 
 import half_a_nats
 from edge_world import config, run
+from ipv6 import needs_ipv6
 from nats_server import NatsServer
 from nearmile.base.errors import NearmileError
 from nearmile.config.certificate import end_of
@@ -28,6 +29,7 @@ def at(*addresses: str) -> Config:
     return config(regions={"here": addresses})
 
 
+@needs_ipv6
 def test_what_others_listen_on_is_told() -> None:
     made = at("127.31.77.1", "::1")
     with socket.create_server(("127.31.77.1", 8080)), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:

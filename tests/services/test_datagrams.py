@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from ipv6 import needs_ipv6
 from nearmile.services.datagrams import BURST, Datagrams, Packed
 
 BYTES = 100
@@ -32,7 +33,10 @@ class Prepared(Echo):
         return [query[:1] + b"ready" if len(query) > 12 else None for query in queries]
 
 
-@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+@pytest.mark.parametrize(
+    ("family", "address"),
+    [(socket.AF_INET, "127.0.0.1"), pytest.param(socket.AF_INET6, "::1", marks=needs_ipv6)],
+)
 def test_each_gets_its_answer(family: socket.AddressFamily, address: str) -> None:
     with socket.socket(family, socket.SOCK_DGRAM) as server:
         server.bind((address, 0))

@@ -14,6 +14,7 @@ import pytest
 import uvloop
 from dns.rdatatype import RdataType
 
+from ipv6 import needs_ipv6
 from nearmile.base.errors import NearmileError
 from nearmile.services import resolver
 from nearmile.services.resolver import Address, Resolver
@@ -134,6 +135,7 @@ def test_what_is_told_of_the_client(client: str | None, option: dns.edns.ECSOpti
     uvloop.run(scenario())
 
 
+@needs_ipv6
 async def test_servers_that_have_ipv6_alone_are_found() -> None:
     referral = says(
         authority="g.cdn.test. 1800 NS n1.g.cdn.test.;g.cdn.test. 1800 NS n2.g.cdn.test.",
