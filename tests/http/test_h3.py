@@ -132,20 +132,47 @@ def test_quic_is_handed_no_more_of_a_body_than_it_can_send_soon() -> None:
     body = bytes(range(256)) * 1024
     here.respond(0, ((b":status", b"200"),), False)
     here.send(0, (body, b"", b"end"), True)
+    here.out(0.0)
     assert len(wire.sent[0]) <= H3_AHEAD_BYTES + 100 and here.queued_bytes(0) > len(body) - H3_AHEAD_BYTES
     before = len(wire.sent[0])
     wire.kept_bytes = H3_AHEAD_BYTES
-    here._fill(0)
+    here.out(0.0)
     assert len(wire.sent[0]) == before
-    wire.kept_bytes = 0
+    wire.kept_bytes = wire.room_bytes = 0
+    here.out(0.0)
+    assert len(wire.sent[0]) == before
+    wire.room_bytes = 5000
     while here.queued_bytes(0):
-        here._fill(0)
+        before = len(wire.sent[0])
+        here.out(0.0)
+        assert len(wire.sent[0]) <= before + 5000
     assert 0 in wire.ended
     data = wire.sent[0]
     _, start = read_varint(data, 0)
     size, start = read_varint(data, start)
     at = start + size
     assert data[at:] == frame(0, body) + frame(0, b"end")
+
+
+def test_all_streams_together_are_handed_no_more_than_may_be_under_way() -> None:
+    here, wire = session()
+    wire.room_bytes = 5000
+    for number in (0, 4, 8):
+        here.send(number, (bytes(2000),), True)
+    here.out(0.0)
+    assert [len(wire.sent.get(number, b"")) for number in (0, 4, 8)] == [2003, 2003, 994]
+    assert wire.ended == {0, 4} and here.backlogged
+
+
+def test_no_end_goes_without_bytes() -> None:
+    """Where it gets lost alone, qh3 2.1 forgets it."""
+    here, wire = session()
+    here.respond(0, ((b":status", b"200"),), False)
+    here.out(0.0)
+    before = wire.sent[0]
+    here.send(0, (), True)
+    here.out(0.0)
+    assert wire.sent[0] == before + frame(0x21, b"") and wire.ended == {0}
 
 
 @settings(max_examples=300)

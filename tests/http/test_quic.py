@@ -119,7 +119,7 @@ def test_what_was_made_before_an_address_has_had_enough_is_sent(shaken: bool) ->
         raise RuntimeError("anti-amplification limit")
 
     one = Transport.__new__(Transport)
-    vars(one).update(_core=SimpleNamespace(poll_transmit=poll), _handshake_complete=shaken)
+    vars(one).update(_core=SimpleNamespace(poll_transmit=poll), _handshake_complete=shaken, _made=[])
     if shaken:
         with pytest.raises(RuntimeError):
             one.runs_to_send(0)

@@ -6,6 +6,7 @@ from qh3.quic.events import StreamDataReceived
 
 from nearmile.http.h3 import BodyCame, Event, Session, StreamEnded
 from nearmile.http.qpack import Sections
+from nearmile.http.quic import Run
 
 
 class Wire:
@@ -19,6 +20,7 @@ class Wire:
         self.stopped: dict[int, int] = {}
         self.closed: int | None = None
         self.kept_bytes = 0
+        self.room_bytes = 1 << 20
 
     def next_event(self) -> Any:
         """Of what came."""
@@ -33,6 +35,10 @@ class Wire:
     def get_send_buffer_size(self, stream: int) -> int:
         """What waits."""
         return self.kept_bytes
+
+    def runs_to_send(self, now_s: float) -> list[Run]:
+        """Nothing."""
+        return []
 
     def reset_stream(self, stream: int, code: int) -> None:
         """Notes it."""

@@ -218,6 +218,12 @@ class Transport(QuicConnection):
         )
         self.held = False
         """Streams are not read, so that their windows stay as they are."""
+        self._made: list[tuple[Any, ...]] = []
+        """Datagrams that are not sent yet."""
+        self._troubled = False
+        """Something was lost, or not acknowledged in time; what was sent again since may still be under way."""
+        self._lost = 0
+        """Packets, when nothing was."""
         self._newcomer, self._choose, self._reset_token = newcomer, choose, reset_token
         if newcomer.nameless:
             self.host_cid = newcomer.retried or newcomer.original
@@ -226,6 +232,14 @@ class Transport(QuicConnection):
     def shaken(self) -> bool:
         """The handshake is over."""
         return self._handshake_complete
+
+    @property
+    def room_bytes(self) -> int:
+        """What may be under way besides what is, if that is a datagram. Of what qh3 2.1 is handed beyond that it
+        makes frames in advance, and fails where the stream of one ends before that is sent."""
+        core = self._require_core()
+        room_bytes = core.congestion_window - core.bytes_in_flight
+        return room_bytes if room_bytes >= QUIC_DATAGRAM_BYTES else 0
 
     @property
     def path(self) -> Path | None:
@@ -239,15 +253,37 @@ class Transport(QuicConnection):
         """As QuicConnection's ``datagrams_to_send``; but where less may be sent to an address that is not
         validated than a packet takes (RFC 9000 section 8.1), which that calls an error, the rest waits for the
         client's next word."""
-        sent: list[tuple[Any, ...]] = []
+        self._make(now_s)
+        made, self._made = self._made, []
+        return runs_of(made)
+
+    def receive_many_datagrams(self, datagrams: list[bytes], addr: Address, now: float) -> None:
+        """As QuicConnection's; but where something was sent again, what may be sent is made before streams end by
+        what has come: qh3 2.1 fails where a part of one of those still waits then."""
+        held, core = self.held, self._core
+        if core is not None and core.loss_total != self._lost:
+            self._troubled = self._handshake_complete
+        self.held = held or self._troubled
+        super().receive_many_datagrams(datagrams, addr, now)
+        if core is not None and self._troubled:
+            self._lost, self._troubled = core.loss_total, core.bytes_in_flight > 0
+            self._make(now)
+            self.held = held
+            self._drain_core()
+
+    def handle_timer(self, now: float) -> None:
+        """As QuicConnection's."""
+        super().handle_timer(now)
+        self._troubled = self._handshake_complete and (self._troubled or self._require_core().pto_count > 0)
+
+    def _make(self, now_s: float) -> None:
         if self._core is not None:
             try:
                 # Not a loop of Python's: of a large response there are hundreds.
-                sent.extend(iter(partial(self._core.poll_transmit, now_s), None))
+                self._made.extend(iter(partial(self._core.poll_transmit, now_s), None))
             except RuntimeError:
                 if self._handshake_complete:
                     raise
-        return runs_of(sent)
 
     def forget(self) -> None:
         """The connection is over: takes apart what points at itself in qh3, so that it is freed when dropped."""

@@ -17,8 +17,8 @@ from h2_client import SECURE_PORT, trusting
 from h3_client import H3Client
 from nearmile.edge import limits
 from nearmile.edge.clients import server
-from nearmile.http.h3frames import MESSAGE_ERROR
-from nearmile.http.quic import Run
+from nearmile.http.h3frames import INTERNAL_ERROR, MESSAGE_ERROR
+from nearmile.http.quic import Run, Transport
 from nearmile.mapping.downloads import Delivery, beyond_ms
 from nearmile.reports.hit import Cache
 from nearmile.services import state
@@ -315,4 +315,25 @@ async def test_how_far_a_client_is_and_how_it_came_is_told_to_the_mapping(
         assert 0 < delivery.rtt_ms <= rtt_ms and delivery.segments > len(LONG) / 1500
         assert delivery.limited and 0.01 < delivery.loss < 0.5
         assert here.node.downloads.take() == {peer: beyond_ms(delivery)}
+        client.close()
+
+
+async def test_who_is_given_up_while_something_is_sent_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with quick(folder) as (here, trust):
+        client = await H3Client(trust).connected()
+        assert (await client.get("/a")).status == 200
+        make, fails = Transport.runs_to_send, iter([True])
+
+        def fail_once(transport: Transport, now_s: float) -> list[Run]:
+            if next(fails, False):
+                raise ValueError("reserved stream is missing")
+            return make(transport, now_s)
+
+        monkeypatch.setattr(Transport, "runs_to_send", fail_once)
+        client.ask("/b")
+        while client.over is None:
+            await client.read()
+        assert client.over.error_code == INTERNAL_ERROR and not here.servers[0].connections
         client.close()

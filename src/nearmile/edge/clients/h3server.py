@@ -201,6 +201,8 @@ class H3Connection(Multiplexed):
             self._send()
         except BaseException as error:
             self._give_up(error)
+            with contextlib.suppress(Exception):
+                self.post.send(self, self.session.out(self.post.now_s()))
             self._leave()
 
     def _send(self) -> None:
