@@ -42,7 +42,9 @@ async def test_a_page_that_each_must_ask_for_goes_to_nobody_else(terms: str, sha
     ("terms", "wish", "shared"),
     [
         ("max-age=2", "Accept: */*", True),
-        ("s-maxage=2", "Cache-Control: max-age=9", True),
+        ("max-age=2", "Cache-Control: max-age=9", True),
+        ("s-maxage=2", "Accept: */*", False),
+        ("max-age=2, must-revalidate", "Accept: */*", False),
         ("max-age=1, stale-while-revalidate=1", "Accept: */*", True),
         ("max-age=2", "Cache-Control: max-age=4", False),
         ("max-age=2", "Cache-Control: no-cache", False),

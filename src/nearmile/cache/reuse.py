@@ -74,10 +74,11 @@ def late_for(kept: Storable, asked: RequestDirectives, now_s: float) -> bool:
     """Whether what took longer to come than it is fresh is too old for a request that has waited for it.
 
     One answer may satisfy all that came meanwhile (RFC 9111 section 4), though its age counts from when it was
-    asked for (section 4.2.3): asked for by each, it would take as long again, and be as old.
+    asked for (section 4.2.3): asked for by each, it would take as long again, and be as old. Not where its origin
+    forbids in so many words that it is used stale (section 4.2.4).
     """
     refused = asked.no_cache or (asked.max_age_s is not None and now_s - kept.born_at_s > asked.max_age_s)
-    return bool(refused or asked.min_fresh_s) or not shareable(kept, kept.born_at_s)
+    return bool(refused or asked.min_fresh_s) or kept.must_revalidate or not shareable(kept, kept.born_at_s)
 
 
 def hinted(kept: Storable, links: tuple[bytes, ...]) -> Storable:
