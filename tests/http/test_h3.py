@@ -9,7 +9,7 @@ from h3_wire import sense, session, told
 from nearmile.http import h3frames as codes
 from nearmile.http.h3 import BodyCame, Requested, StreamEnded
 from nearmile.http.h3frames import read_varint, varint
-from nearmile.http.limits import H3_AHEAD_BYTES, HEAD_BYTES_MAX
+from nearmile.http.limits import H3_AHEAD_BYTES, H3_PART_BYTES, HEAD_BYTES_MAX
 from nearmile.http.qpack import START, Sections
 
 GET = START + Sections().lines(((b":method", b"GET"), (b":path", b"/")))
@@ -138,14 +138,14 @@ def test_quic_is_handed_no_more_of_a_body_than_it_can_send_soon() -> None:
     wire.kept_bytes = H3_AHEAD_BYTES
     here.out(0.0)
     assert len(wire.sent[0]) == before
-    wire.kept_bytes = wire.room_bytes = 0
+    wire.kept_bytes = wire.room = 0
     here.out(0.0)
     assert len(wire.sent[0]) == before
-    wire.room_bytes = 5000
+    wire.room = 4
     while here.queued_bytes(0):
         before = len(wire.sent[0])
         here.out(0.0)
-        assert len(wire.sent[0]) <= before + 5000
+        assert len(wire.sent[0]) <= before + 4 * H3_PART_BYTES
     assert 0 in wire.ended
     data = wire.sent[0]
     _, start = read_varint(data, 0)
@@ -156,12 +156,26 @@ def test_quic_is_handed_no_more_of_a_body_than_it_can_send_soon() -> None:
 
 def test_all_streams_together_are_handed_no_more_than_may_be_under_way() -> None:
     here, wire = session()
-    wire.room_bytes = 5000
+    wire.room = 4
     for number in (0, 4, 8):
         here.send(number, (bytes(2000),), True)
     here.out(0.0)
-    assert [len(wire.sent.get(number, b"")) for number in (0, 4, 8)] == [2003, 2003, 994]
-    assert wire.ended == {0, 4} and here.backlogged
+    assert [len(wire.sent[number]) for number in (0, 4, 8)] == [H3_PART_BYTES] * 3
+    wire.room = 0
+    here.out(0.0)
+    assert [len(wire.sent[number]) for number in (0, 4, 8)] == [H3_PART_BYTES] * 3 and here.backlogged
+
+
+def test_nobody_waits_for_the_end_of_what_is_long() -> None:
+    here, wire = session()
+    wire.room = 1
+    for number in range(0, 40, 4):
+        here.send(number, (bytes(1 << 20),), True)
+    here.out(0.0)
+    here.answer(40, b"", memoryview(bytes(2000)))
+    for _ in range(2 * 11):
+        here.out(0.0)
+    assert wire.ended == {40}
 
 
 def test_no_end_goes_without_bytes() -> None:

@@ -20,7 +20,7 @@ class Wire:
         self.stopped: dict[int, int] = {}
         self.closed: int | None = None
         self.kept_bytes = 0
-        self.room_bytes = 1 << 20
+        self.room = 1 << 10
 
     def next_event(self) -> Any:
         """Of what came."""

@@ -41,7 +41,7 @@ from nearmile.http.h3frames import (
     read_varint,
     varint,
 )
-from nearmile.http.limits import H3_AHEAD_BYTES, HEAD_BYTES_MAX
+from nearmile.http.limits import H3_AHEAD_BYTES, H3_PART_BYTES, HEAD_BYTES_MAX
 from nearmile.http.qpack import START, Sections
 
 
@@ -107,8 +107,8 @@ class Session:
         self.over = False
         """Nothing more is understood of what comes."""
         self._next_request = 0
-        self._room_bytes: int | None = None
-        """What of the transport's is left by what it was handed since something was sent; None for nothing."""
+        self._room: int | None = None
+        """What of the transport's is left by what it was handed since it last sent; None: nobody has looked."""
 
     def feed(self, datagrams: list[bytes], address: quic.Address, now_s: float) -> list[Event]:
         """Datagrams from the client; returns what they mean."""
@@ -148,10 +148,12 @@ class Session:
         """Datagrams to send now: of each response as much as QUIC is handed at a time. Where any come, and it is
         ``backlogged``, there may be more."""
         if self._outgoing:
-            room_bytes = self.transport.room_bytes
+            room = self.transport.room
+            # None waits for another's end: each has its part, and who had one stands behind the others.
+            part = max(room // len(self._outgoing), 1)
             for number in tuple(self._outgoing):
-                room_bytes -= self._fill(number, room_bytes)
-        self._room_bytes = None
+                room -= self._fill(number, min(room, part))
+        self._room = None
         return self.transport.runs_to_send(now_s)
 
     @property
@@ -264,10 +266,11 @@ class Session:
 
     def _give(self, stream: int, data: bytes, end: bool) -> bool:
         """Hands on what may be sent now; else it waits."""
-        if self._room_bytes is None:
-            self._room_bytes = self.transport.room_bytes
-        if stream not in self._outgoing and len(data) <= self._room_bytes:
-            self._room_bytes -= len(data)
+        if self._room is None:
+            self._room = self.transport.room
+        parts = -(-len(data) // H3_PART_BYTES)
+        if stream not in self._outgoing and parts <= self._room:
+            self._room -= parts
             return self._hand(stream, data, end)
         waiting = self._outgoing.setdefault(stream, _Outgoing())
         waiting.pieces.append(memoryview(data))
@@ -286,11 +289,11 @@ class Session:
             return False
         return True
 
-    def _fill(self, stream: int, room_bytes: int) -> int:
-        """Hands on what there is room for: a copy is made of it. Returns how much of it that stream takes."""
+    def _fill(self, stream: int, parts: int) -> int:
+        """Hands on so many parts at most: a copy is made of them. Returns how many the stream takes."""
         waiting = self._outgoing[stream]
         kept_bytes = self.transport.get_send_buffer_size(stream)
-        room = took_bytes = min(H3_AHEAD_BYTES, room_bytes) - kept_bytes
+        room = took_bytes = min(H3_AHEAD_BYTES, parts * H3_PART_BYTES) - kept_bytes
         if waiting.end and not waiting.pieces:
             waiting.pieces.append(END_MARK)
         handed = True
@@ -306,7 +309,9 @@ class Session:
             waiting.pieces.clear()
         if not waiting.pieces:
             del self._outgoing[stream]
-        return kept_bytes + max(took_bytes - room, 0)
+        elif room < took_bytes:
+            self._outgoing[stream] = self._outgoing.pop(stream)
+        return -(-(kept_bytes + max(took_bytes - room, 0)) // H3_PART_BYTES)
 
     # --- reading
 

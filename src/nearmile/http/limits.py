@@ -78,10 +78,11 @@ QUIC_STREAM_WINDOW_BYTES = 256 << 10
 QUIC_TOKEN_S = 10.0
 # A kilobyte each.
 QUIC_TICKETS_MAX = 4096
-# Of one response handed to QUIC at a time: 48 datagrams, in each of which its library leaves 64 bytes to all but
-# data. For the 100 streams that a client may have it is not much more than the kernel keeps for one connection of
-# TCP (tcp_wmem's 4 MB).
-H3_AHEAD_BYTES = 48 * (QUIC_DATAGRAM_BYTES - 64)
+# Of data in a datagram: QUIC's library leaves 64 bytes to all else.
+H3_PART_BYTES = QUIC_DATAGRAM_BYTES - 64
+# Of one response handed to QUIC at a time. For the 100 streams that a client may have it is not much more than the
+# kernel keeps for one connection of TCP (tcp_wmem's 4 MB).
+H3_AHEAD_BYTES = 48 * H3_PART_BYTES
 # Frames of a control stream say little; what is longer can only be reserved or hostile.
 H3_CONTROL_BYTES_MAX = 4 << 10
 # Of one connection at a time, before others get their turn.

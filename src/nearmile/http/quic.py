@@ -234,12 +234,11 @@ class Transport(QuicConnection):
         return self._handshake_complete
 
     @property
-    def room_bytes(self) -> int:
-        """What may be under way besides what is, if that is a datagram. Of what qh3 2.1 is handed beyond that it
+    def room(self) -> int:
+        """How many datagrams may be under way besides those that are. Of what qh3 2.1 is handed beyond that it
         makes frames in advance, and fails where the stream of one ends before that is sent."""
         core = self._require_core()
-        room_bytes = core.congestion_window - core.bytes_in_flight
-        return room_bytes if room_bytes >= QUIC_DATAGRAM_BYTES else 0
+        return max(core.congestion_window - core.bytes_in_flight, 0) // QUIC_DATAGRAM_BYTES
 
     @property
     def path(self) -> Path | None:
