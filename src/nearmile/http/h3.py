@@ -6,6 +6,7 @@ Whatever a client sends is checked here up to the fields of its requests, which 
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 from msgspec import Struct
 from qh3.quic.connection import QuicConnectionError
@@ -74,6 +75,11 @@ Event = Requested | BodyCame | StreamEnded | ConnectionTerminated | ConnectionId
 # An end of a stream goes with bytes, if only with those of a reserved frame, which says nothing (RFC 9114 section
 # 7.2.8): qh3 2.1 forgets one that goes alone, where it gets lost before all bytes are acknowledged.
 END_MARK = memoryview(b"\x21\0")
+
+
+def _parts(size_bytes: int) -> int:
+    """How many datagrams so much data takes."""
+    return -(-size_bytes // H3_PART_BYTES)
 
 
 class _Incoming:
@@ -186,20 +192,13 @@ class Session:
 
     def send(self, stream: int, pieces: Iterable[bytes | memoryview], end: bool) -> None:
         """Queues parts of a body; they are kept by reference until QUIC can send them."""
-        waiting = self._outgoing.setdefault(stream, _Outgoing())
-        for piece in pieces:
-            if piece:
-                waiting.pieces.append(memoryview(varint(DATA) + varint(len(piece))))
-                waiting.pieces.append(memoryview(piece))
-                waiting.size_bytes += len(piece)
-        waiting.end = end
+        frames = ((varint(DATA) + varint(len(piece)), piece) for piece in pieces if piece)
+        self._queue(stream, chain.from_iterable(frames), end)
 
     def trail(self, stream: int, trailers: Pairs) -> None:
         """Ends a body with trailer fields."""
         section = START + self.sections.lines(trailers)
-        waiting = self._outgoing.setdefault(stream, _Outgoing())
-        waiting.pieces.append(memoryview(varint(HEADERS) + varint(len(section)) + section))
-        waiting.end = True
+        self._queue(stream, (varint(HEADERS) + varint(len(section)) + section,), True)
 
     def queued_bytes(self, stream: int) -> int:
         """What of a stream's body waits."""
@@ -268,15 +267,19 @@ class Session:
         """Hands on what may be sent now; else it waits."""
         if self._room is None:
             self._room = self.transport.room
-        parts = -(-len(data) // H3_PART_BYTES)
+        parts = _parts(len(data))
         if stream not in self._outgoing and parts <= self._room:
             self._room -= parts
             return self._hand(stream, data, end)
-        waiting = self._outgoing.setdefault(stream, _Outgoing())
-        waiting.pieces.append(memoryview(data))
-        waiting.size_bytes += len(data)
-        waiting.end = end
+        self._queue(stream, (data,), end)
         return True
+
+    def _queue(self, stream: int, pieces: Iterable[bytes | memoryview], end: bool) -> None:
+        waiting = self._outgoing.setdefault(stream, _Outgoing())
+        for piece in pieces:
+            waiting.pieces.append(memoryview(piece))
+            waiting.size_bytes += len(piece)
+        waiting.end = end
 
     def _hand(self, stream: int, data: bytes | memoryview, end: bool) -> bool:
         return self._try(self.transport.send_stream_data, stream, data, end)
@@ -293,7 +296,7 @@ class Session:
         """Hands on so many parts at most: a copy is made of them. Returns how many the stream takes."""
         waiting = self._outgoing[stream]
         kept_bytes = self.transport.get_send_buffer_size(stream)
-        room = took_bytes = min(H3_AHEAD_BYTES, parts * H3_PART_BYTES) - kept_bytes
+        room = limit_bytes = min(H3_AHEAD_BYTES, parts * H3_PART_BYTES) - kept_bytes
         if waiting.end and not waiting.pieces:
             waiting.pieces.append(END_MARK)
         handed = True
@@ -309,9 +312,9 @@ class Session:
             waiting.pieces.clear()
         if not waiting.pieces:
             del self._outgoing[stream]
-        elif room < took_bytes:
+        elif room < limit_bytes:
             self._outgoing[stream] = self._outgoing.pop(stream)
-        return -(-(kept_bytes + max(took_bytes - room, 0)) // H3_PART_BYTES)
+        return _parts(kept_bytes + limit_bytes - room)
 
     # --- reading
 
